@@ -1,0 +1,117 @@
+"""Every error that a user of CycleAlign can meet. Each message says what was found, what was expected, what to do.
+
+    CycleAlignError
+    ├── UsageError                    the command, the profile or a setting is wrong (exit code 2)
+    │   ├── ProfileInvalid            a profile or an override does not validate
+    │   ├── SettingsChanged           a run of this name exists with other settings
+    │   └── RunUnknown                no run of this name in the ledger
+    ├── DataError                     a data file is missing, broken or not HH-RLHF
+    ├── ModelError                    a model cannot be found, loaded or used as asked
+    ├── TrainingDiverged              a loss or gradient is not finite, or exploded
+    ├── LedgerError                   the ledger cannot be used
+    │   ├── LedgerLocked              another process holds it
+    │   ├── LedgerForeign             the file is not a ledger, or one of a newer version
+    │   └── StorageFull               the disk is full or read-only
+    ├── RunPaused                     nothing is wrong with the run; it continues when the cause is gone (exit code 3)
+    │   ├── BudgetReached             the next call could exceed the cap
+    │   └── EndpointRefused           key, quota or model name refused by the endpoint
+    └── CallFailed                    one API call did not bring an answer
+        ├── CallTransient             worth another attempt (429, 5xx, connection, timeout)
+        └── CallRejected              this request will never be accepted (400, content filter)
+
+Foreign exceptions are translated where they enter (`cyclealign.models.black_box`, `storage.ledger`, …) and
+raised outside the `except` block, so that `__context__` keeps neither keys nor request headers.
+"""
+
+
+class CycleAlignError(Exception):
+    """Base of all errors below; the command line prints its message without a traceback."""
+
+    exit_code = 1
+
+
+class UsageError(CycleAlignError):
+    """The command, the profile or a setting is wrong."""
+
+    exit_code = 2
+
+
+class ProfileInvalid(UsageError):
+    """A profile file or a `--set` override does not validate; the message lists every problem found."""
+
+
+class SettingsChanged(UsageError):
+    """A run of this name exists with other settings; the message lists the differences."""
+
+
+class RunUnknown(UsageError):
+    """The ledger has no run of this name; the message lists those it has."""
+
+
+class DataError(CycleAlignError):
+    """A data file is missing, broken or not in HH-RLHF's format."""
+
+
+class ModelError(CycleAlignError):
+    """A model, tokenizer or adapter cannot be found, loaded or used as asked."""
+
+
+class TrainingDiverged(CycleAlignError):
+    """A loss or a gradient is not finite or exploded; the message names step, round and prompt."""
+
+
+class LedgerError(CycleAlignError):
+    """The ledger cannot be used; nothing stored in it is lost."""
+
+
+class LedgerLocked(LedgerError):
+    """Another process has held the ledger for longer than the waiting time; the message names it."""
+
+
+class LedgerForeign(LedgerError):
+    """The file in the ledger's place is not a ledger, or belongs to a newer version."""
+
+
+class StorageFull(LedgerError):
+    """The disk is full or read-only; what was committed is safe."""
+
+
+class RunPaused(CycleAlignError):
+    """The run stopped cleanly and continues with the same command once the cause is gone."""
+
+    exit_code = 3
+
+
+class BudgetReached(RunPaused):
+    """The worst case of the next call does not fit under `black_box.budget_usd`."""
+
+
+class EndpointRefused(RunPaused):
+    """The endpoint refuses every call: key missing or revoked, quota exhausted, model unknown."""
+
+
+class CallFailed(CycleAlignError):
+    """One API call brought no answer.
+
+    Args:
+        message: What happened, without any part of the request's headers.
+        kind: A short stable word for the ledger, for example `rate_limit`, `timeout`, `connection`.
+        http_status: The HTTP status, when there was one.
+        retry_after: Seconds the server asked to wait, when it said so.
+    """
+
+    def __init__(
+        self, message: str, *, kind: str, http_status: int | None = None, retry_after: float | None = None
+    ) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.http_status = http_status
+        self.retry_after = retry_after
+
+
+class CallTransient(CallFailed):
+    """Worth another attempt: 429, 408, 409, 5xx, connection errors, timeouts, unreadable bodies."""
+
+
+class CallRejected(CallFailed):
+    """This request will never be accepted as it is: 400, 413, 422, content filter."""

@@ -1,0 +1,352 @@
+"""One frozen object with every setting of a run, read from a profile in `profiles/` and `--set` overrides.
+
+Unknown keys are errors. Fields marked operational change how fast or how dearly a run proceeds, never what it
+computes: they are left out of the digest that identifies a run's results, so they may change between resumptions.
+Paper values stand in the comments of the profiles. Leaves out: secrets (the environment alone holds the key).
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from cyclealign.errors import ProfileInvalid
+from cyclealign.records import SUBSETS
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+
+
+def operational(default: Any, **constraints: Any) -> Any:
+    """A field that does not influence results and so is no part of the settings digest."""
+    return Field(default, json_schema_extra={"operational": True}, **constraints)
+
+
+class Section(BaseModel):
+    """Base of all sections: frozen, unknown keys are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class DataSettings(Section):
+    """Where the dialogues come from, how they are filtered and sampled (paper, Section 3.1)."""
+
+    source: Literal["world", "folder", "hub"]
+    """`world`: the generated dialogue world; `folder`: files in the hub's layout; `hub`: Anthropic/hh-rlhf."""
+    path: str = "Anthropic/hh-rlhf"
+    """Folder, or name of the data set on the hub."""
+    subsets: tuple[str, ...] = SUBSETS
+    paragraphs: Literal["keep", "drop"] = "keep"
+    """What happens to a paragraph that starts with neither speaker; `drop` is Open-Assistant's behaviour."""
+    drop_identical: bool = True
+    drop_empty: bool = True
+    drop_duplicates: bool = True
+    max_prompt_tokens: Annotated[int, Field(ge=8)] | None = None
+    prompts: Count = 1000
+    allocation: Literal["proportional", "equal"] = "proportional"
+
+
+class LoraSettings(Section):
+    """The adapter; everything else stays frozen."""
+
+    rank: Count = 8
+    alpha: float = 16
+    dropout: Fraction = 0.0
+    target_modules: str | tuple[str, ...] = "all-linear"
+
+
+class SamplingSettings(Section):
+    """How responses are drawn."""
+
+    temperature: Annotated[float, Field(ge=0)] = 1.0
+    """0 means greedy."""
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    max_new_tokens: Count = 128
+
+
+class WhiteBoxSettings(Section):
+    """The open model that is being aligned."""
+
+    model: str
+    """Hub name, local folder, or a `.gguf` file; `world` is the tiny model that the project trains itself."""
+    revision: str | None = None
+    dtype: Literal["float32", "bfloat16", "float16", "auto"] = "auto"
+    """`auto`: float32 on a CPU, bfloat16 on a GPU."""
+    device: Literal["auto", "cpu", "cuda"] = operational("auto")
+    trust_remote_code: bool = False
+    prompt_format: Literal["auto", "chat", "plain"] = "auto"
+    """`chat`: the tokenizer's chat template; `plain`: HH-RLHF's own text; `auto`: chat where there is a template."""
+    system_prompt: str | None = None
+    """None: no system message; templates that add one of their own get an empty one where they allow it."""
+    max_length: Annotated[int, Field(ge=16)] = 512
+    """Prompt and response together, tokens; prompts are cut on the left."""
+    lora: LoraSettings = LoraSettings()
+    sampling: SamplingSettings = SamplingSettings()
+
+
+class MethodSettings(Section):
+    """The cycle itself (paper, Section 2)."""
+
+    candidates: Annotated[int, Field(ge=2, le=9)] = 3
+    rounds: Count = 5
+    objective: Literal["rrhf", "pro", "none"] = "pro"
+    """L_rank; `none` leaves SFT on y¹ alone."""
+    sft_weight: Annotated[float, Field(ge=0)] | None = None
+    """λ; None: (candidates - 1)²."""
+    rewrite: Literal["head", "sft_only", "off"] = "head"
+    confidence: Literal["mean", "sum"] = "mean"
+    icl: Literal["full", "static", "off"] = "full"
+    demonstration_capacity: Annotated[int, Field(ge=0)] = 5
+    demonstration_scope: Literal["run", "step"] = "run"
+    shuffle: bool = True
+    drop_repeated: bool = True
+    """Of candidates with identical text only the best-ranked takes part in L_rank."""
+
+    @property
+    def lambda_sft(self) -> float:
+        """λ of Eq. 1; the paper sets (l - 1)² (Section 3.3)."""
+        return float((self.candidates - 1) ** 2) if self.sft_weight is None else self.sft_weight
+
+
+class TrainingSettings(Section):
+    """The optimizer and the schedule of steps."""
+
+    learning_rate: Annotated[float, Field(gt=0)] = 5e-5
+    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    """Optimizer steps."""
+    decay: Literal["constant", "linear"] = "constant"
+    final_learning_rate_share: Fraction = 0.1
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    clip_norm: Annotated[float, Field(gt=0)] = 1.0
+    prompts_per_optimizer_step: Count = 1
+    gradient_checkpointing: bool = False
+    engine: Literal["torch", "deepspeed"] = "torch"
+    zero_stage: Literal[2, 3] = 2
+    wave: Count = 1
+    """Prompts that go through their rounds together."""
+    overlap: bool = False
+    """Two waves alternate, so that one waits for answers while the other computes."""
+    checkpoint_every: Count = 25
+    """Steps, rounded up to whole waves; also the segment that is one Prefect task run."""
+    max_loss: Annotated[float, Field(gt=0)] = 1e4
+    """A loss above this stops the run."""
+
+
+class PriceSettings(Section):
+    """US dollars per million tokens, for models that the price table does not know."""
+
+    input: Annotated[float, Field(ge=0)]
+    output: Annotated[float, Field(ge=0)]
+
+
+class JudgeSettings(Section):
+    """The offline judge: limited on purpose (docs/deviations.md)."""
+
+    prior_pairs: Count = 30
+    """Labelled pairs it has seen before the run."""
+    drafts: Count = 4
+    """Of which its writer picks the best by its own opinion."""
+    noise: Annotated[float, Field(ge=0)] = 1.0
+    """Multiplies the posterior spread of each draw; 0 = always the posterior mean."""
+
+
+class BlackBoxSettings(Section):
+    """The stronger model behind chat completions."""
+
+    endpoint: Literal["world", "preference", "api"] = "api"
+    """`world`, `preference`: the offline judges, served in-process over the same client; `api`: `base_url`."""
+    base_url: str = "https://api.openai.com/v1"
+    model: str = "offline-judge"
+    api_key_env: str = operational("OPENAI_API_KEY")
+    temperature: Annotated[float, Field(ge=0)] | None = None
+    """None: not sent (reasoning models refuse it)."""
+    max_tokens: Count = 1024
+    reasoning_effort: str | None = None
+    json_mode: bool = True
+    asks: Count = 3
+    """Times one question is asked before its round is recorded as unranked."""
+    seed: bool = False
+    """Send a seed derived from run seed, step and round."""
+    concurrency: Count = operational(8)
+    timeout_s: Annotated[float, Field(gt=0)] = operational(120.0)
+    attempts: Count = operational(8)
+    """Attempts at one ask in the face of transient failures."""
+    budget_usd: Annotated[float, Field(ge=0)] | None = operational(None)
+    price: PriceSettings | None = operational(None)
+    judge: JudgeSettings = JudgeSettings()
+
+
+class EvaluationSettings(Section):
+    """The first evaluation: before and after on held-out prompts."""
+
+    reward_model: Literal["world", "preference", "classifier", "oasst"] = "classifier"
+    reward_model_name: str = "OpenAssistant/oasst-rm-2-pythia-6.9b-epoch-1"
+    prompts_per_subset: Count | None = None
+    """None: all test prompts."""
+    sampling: SamplingSettings = SamplingSettings(temperature=0.8)
+    batch: Count = operational(32)
+    cases: Count = operational(3)
+
+
+class WorldSettings(Section):
+    """The generated dialogue world and the tiny models trained in it (laptop profile)."""
+
+    seed: int = 0
+    train_pairs: Count = 4000
+    test_pairs: Count = 800
+    pretraining_steps: Count = 900
+    writer_good_share: Fraction = 0.6
+
+
+class PreferenceSettings(Section):
+    """Preference heads on a frozen pretrained model, fitted on disjoint halves of the training pairs."""
+
+    pairs_per_half: Count = 1000
+    test_pairs: Count = 480
+    judge_layer: Count = 16
+    evaluation_layer: Count = 24
+    prompt_tokens: Count = 112
+    response_tokens: Count = 64
+
+
+class Settings(Section):
+    """Everything that defines a run besides its name."""
+
+    profile: str
+    seed: int = 0
+    data: DataSettings
+    white_box: WhiteBoxSettings
+    method: MethodSettings = MethodSettings()
+    training: TrainingSettings = TrainingSettings()
+    black_box: BlackBoxSettings = BlackBoxSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+    world: WorldSettings = WorldSettings()
+    preference: PreferenceSettings = PreferenceSettings()
+
+    @model_validator(mode="after")
+    def _world_parts_belong_together(self) -> "Settings":
+        uses = {
+            "white_box.model": self.white_box.model,
+            "black_box.endpoint": self.black_box.endpoint,
+            "evaluation.reward_model": self.evaluation.reward_model,
+        }
+        astray = [key for key, value in uses.items() if value == "world"]
+        if astray and self.data.source != "world":
+            raise ValueError(f"{', '.join(astray)} = world needs data.source = world, found {self.data.source}")
+        return self
+
+    def digest(self) -> str:
+        """Sixteen hexadecimal digits that change whenever a setting that influences results changes."""
+        text = json.dumps(self.influential(), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def influential(self) -> dict[str, Any]:
+        """The settings that influence results, as nested plain values (operational ones left out)."""
+        return _without_operational(self)
+
+
+def _without_operational(section: BaseModel) -> dict[str, Any]:
+    kept: dict[str, Any] = {}
+    for name, info in type(section).model_fields.items():
+        extra = info.json_schema_extra
+        if isinstance(extra, Mapping) and extra.get("operational"):
+            continue
+        value = getattr(section, name)
+        kept[name] = (
+            _without_operational(value) if isinstance(value, BaseModel) else json.loads(json.dumps(value))
+        )
+    return kept
+
+
+def read_profile(path: Path) -> dict[str, Any]:
+    """The mapping in a profile's YAML file.
+
+    Raises:
+        ProfileInvalid: the file does not exist, is not YAML or is not a mapping.
+    """
+    try:
+        loaded = yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        known = ", ".join(sorted(file.stem for file in path.parent.glob("*.yaml"))) or "none"
+        raise ProfileInvalid(
+            f"No profile {path.stem!r} in {path.parent}. Profiles there: {known}."
+        ) from None
+    except yaml.YAMLError as error:
+        raise ProfileInvalid(f"{path} is not YAML: {error}. Mend the line it names.") from None
+    if not isinstance(loaded, dict):
+        raise ProfileInvalid(f"{path} holds {type(loaded).__name__}, expected a mapping of settings.")
+    return loaded
+
+
+def parse_overrides(assignments: Iterable[str]) -> dict[str, Any]:
+    """Nested mapping of `a.b=value` assignments; values are read as YAML.
+
+    Raises:
+        ProfileInvalid: an assignment has no `=` or an empty key.
+    """
+    nested: dict[str, Any] = {}
+    for assignment in assignments:
+        key, separator, text = assignment.partition("=")
+        if not separator or not all(key.split(".")):
+            raise ProfileInvalid(f"--set {assignment!r}: expected key=value, for example method.rounds=3.")
+        *sections, leaf = key.strip().split(".")
+        place = nested
+        for section in sections:
+            place = place.setdefault(section, {})
+            if not isinstance(place, dict):
+                raise ProfileInvalid(f"--set {key}: {section} was already given a plain value.")
+        try:
+            place[leaf] = yaml.safe_load(text)
+        except yaml.YAMLError:
+            place[leaf] = text
+    return nested
+
+
+def merge(base: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` with `overrides` laid over it, section by section."""
+    merged = dict(base)
+    for key, value in overrides.items():
+        below = merged.get(key)
+        merged[key] = merge(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
+    return merged
+
+
+def resolve(profile: str, mapping: Mapping[str, Any], overrides: Mapping[str, Any]) -> Settings:
+    """The validated settings of a profile's mapping with overrides.
+
+    Raises:
+        ProfileInvalid: naming every key that is unknown or has a wrong value, and what was expected.
+    """
+    try:
+        return Settings.model_validate({"profile": profile, **merge(mapping, overrides)})
+    except ValidationError as error:
+        problems = "\n".join(f"  {_describe(problem)}" for problem in error.errors())
+    raise ProfileInvalid(
+        f"Profile {profile!r} does not validate:\n{problems}\n"
+        f"Known keys and their meaning: cyclealign/settings.py; worked examples: profiles/."
+    )
+
+
+def _describe(problem: Any) -> str:
+    key = ".".join(str(part) for part in problem["loc"]) or "settings"
+    if problem["type"] == "extra_forbidden":
+        return f"{key}: unknown key"
+    if problem["type"] == "missing":
+        return f"{key}: missing"
+    return f"{key}: {problem['msg']}, found {problem['input']!r}"
+
+
+def differences(stored: Mapping[str, Any], wanted: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """One line per setting in which two influential mappings differ: `key: stored -> wanted`."""
+    lines: list[str] = []
+    for key in sorted(stored.keys() | wanted.keys()):
+        before, after = stored.get(key), wanted.get(key)
+        if isinstance(before, Mapping) and isinstance(after, Mapping):
+            lines += differences(before, after, f"{prefix}{key}.")
+        elif before != after:
+            lines.append(f"{prefix}{key}: {before!r} -> {after!r}")
+    return lines
