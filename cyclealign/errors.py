@@ -87,7 +87,18 @@ class BudgetReached(RunPaused):
 
 
 class EndpointRefused(RunPaused):
-    """The endpoint refuses every call: key missing or revoked, quota exhausted, model unknown."""
+    """The endpoint refuses every call: key missing or revoked, quota exhausted, model unknown.
+
+    Args:
+        message: What happened and what to do, without any part of the request's headers.
+        kind: A short stable word for the ledger, for example `key`, `quota`, `model`.
+        http_status: The HTTP status, when there was one.
+    """
+
+    def __init__(self, message: str, *, kind: str = "refused", http_status: int | None = None) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.http_status = http_status
 
 
 class CallFailed(CycleAlignError):
@@ -98,15 +109,26 @@ class CallFailed(CycleAlignError):
         kind: A short stable word for the ledger, for example `rate_limit`, `timeout`, `connection`.
         http_status: The HTTP status, when there was one.
         retry_after: Seconds the server asked to wait, when it said so.
+        billed: Whether the server may have charged for it, so that its reserve counts as spent.
+        raw: The body, when there was one with HTTP status 200 that could not be read.
     """
 
-    def __init__(
-        self, message: str, *, kind: str, http_status: int | None = None, retry_after: float | None = None
+    def __init__(  # noqa: PLR0913  one value per thing the ledger records of a failed attempt
+        self,
+        message: str,
+        *,
+        kind: str = "failed",  # a default only because exceptions are unpickled from their message alone
+        http_status: int | None = None,
+        retry_after: float | None = None,
+        billed: bool = False,
+        raw: str | None = None,
     ) -> None:
         super().__init__(message)
         self.kind = kind
         self.http_status = http_status
         self.retry_after = retry_after
+        self.billed = billed
+        self.raw = raw
 
 
 class CallTransient(CallFailed):

@@ -198,7 +198,7 @@ class WorldSettings(Section):
     seed: int = 0
     train_pairs: Count = 4000
     test_pairs: Count = 800
-    pretraining_steps: Count = 900
+    pretraining_steps: Count = 1200
     writer_good_share: Fraction = 0.6
 
 
@@ -246,19 +246,23 @@ class Settings(Section):
 
     def influential(self) -> dict[str, Any]:
         """The settings that influence results, as nested plain values (operational ones left out)."""
-        return _without_operational(self)
+        return _fields(self, operational=False)
+
+    def operational(self) -> dict[str, Any]:
+        """The operational settings alone, as nested plain values."""
+        return _fields(self, operational=True)
 
 
-def _without_operational(section: BaseModel) -> dict[str, Any]:
+def _fields(section: BaseModel, *, operational: bool) -> dict[str, Any]:
+    """The fields of a section and those below it that are operational, or those that are not."""
     kept: dict[str, Any] = {}
     for name, info in type(section).model_fields.items():
-        extra = info.json_schema_extra
-        if isinstance(extra, Mapping) and extra.get("operational"):
-            continue
-        value = getattr(section, name)
-        kept[name] = (
-            _without_operational(value) if isinstance(value, BaseModel) else json.loads(json.dumps(value))
-        )
+        extra, value = info.json_schema_extra, getattr(section, name)
+        is_operational = isinstance(extra, Mapping) and bool(extra.get("operational"))
+        if isinstance(value, BaseModel) and not is_operational:
+            kept[name] = _fields(value, operational=operational)
+        elif is_operational == operational:
+            kept[name] = json.loads(json.dumps(value, default=BaseModel.model_dump))
     return kept
 
 

@@ -1,0 +1,1 @@
+"""The named settings: one YAML file per profile, validated by `cyclealign.settings`."""

@@ -1,5 +1,5 @@
--- The ledger: everything a run learns, one DuckDB file. Best first everywhere; rank 0 = best; log-probabilities in
--- nats; money in US dollars; times in seconds or as timestamptz.
+-- The ledger: everything a run learns, one DuckDB file. Best first everywhere; rank 0 = best;
+-- log-probabilities in nats; money in US dollars; times in seconds or as timestamptz.
 
 -- one row per run: a resolved profile under a name
 create table runs (
@@ -214,6 +214,7 @@ create table api_attempts (
     cost_usd decimal(18, 9),               -- null while in flight; unknown attempts cost their reserve
     failure varchar,                       -- kind of failure, for example rate_limit
     http_status integer,
+    raw varchar,                           -- a body with status 200 that could not be read; maybe paid for
     process_host varchar not null,
     process_id integer not null,
     process_started_at double not null,
@@ -273,6 +274,18 @@ create table reward_scores (
     primary key (generation_id, reward_model)
 );
 
+-- one row per candidate of a round and reward model: the order that the black box's ranking is held against
+-- (Figure 4)
+create table response_rewards (
+    run_name varchar not null,
+    step integer not null,
+    round integer not null,
+    slot integer not null,
+    reward_model varchar not null,
+    reward double not null,
+    primary key (run_name, step, round, slot, reward_model)
+);
+
 -- one row per pair of generations, judge and order of presentation
 create table comparisons (
     comparison_id varchar primary key,
@@ -294,4 +307,14 @@ create table preference_accuracies (
     accuracy double not null,
     measured_at timestamptz not null,
     primary key (reward_model, subset)
+);
+
+-- one row per two preference models that were fitted together: how alike they judge held-out pairs
+create table preference_correlations (
+    reward_model varchar not null,
+    other_model varchar not null,
+    pairs integer not null,
+    correlation double not null,      -- Pearson's, of the two models' differences between chosen and rejected
+    measured_at timestamptz not null,
+    primary key (reward_model, other_model)
 );

@@ -1,0 +1,45 @@
+# Two commands do all the set-up: `make run` and `make test`. `make` alone checks and tests.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+export CYCLEALIGN_HOME ?= runs
+export TOKENIZERS_PARALLELISM := false
+
+.PHONY: all run test check install up down smollm2 bench clean
+all: check test
+
+install: $(STAMP)
+
+# DeepSpeed is built from source: no ops are compiled ahead, the one that a CPU needs is compiled at its first use.
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch==2.13.0 setuptools
+	DS_BUILD_OPS=0 $(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	touch $(STAMP)
+
+run: $(STAMP)
+	$(BIN)/cyclealign train --profile laptop
+
+test: $(STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+
+check: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/sqlfluff lint --disable-progress-bar sql
+
+smollm2: $(STAMP)
+	$(BIN)/python -m cyclealign.models.offline.smollm2 $(CYCLEALIGN_HOME)/models/smollm2-135m-instruct
+
+up: $(STAMP)
+	$(BIN)/python -m flows.service up
+
+down: $(STAMP)
+	$(BIN)/python -m flows.service down
+
+clean:
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,0 +1,235 @@
+"""What a run will need before anything is spent: calls, tokens, dollars, memory, hours, disk.
+
+All of it is arithmetic on the settings and on a model's number of parameters; nothing is measured here, and
+the results are estimates, good to a factor of about two. The shape of a model is guessed from its size (a
+Llama has about 12·L·d² parameters in L layers of width d = 128·L). `cyclealign estimate` prints it, and a run
+stores it before its first paid call. Leaves out: the prices (`cyclealign.models.prices`).
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from decimal import Decimal
+from typing import Any, Final
+
+from cyclealign.method.demonstrations import STATIC_DEMONSTRATION, Demonstration
+from cyclealign.method.ranking_prompt import render_ranking_prompt
+from cyclealign.models.prices import Prices
+from cyclealign.settings import MethodSettings, Settings
+
+CHARACTERS_PER_TOKEN: Final = 4.0
+"""Of English text, for tokenizers with large vocabularies."""
+TRAINED_BYTES: Final = 16
+"""Per trained parameter: float32 weight, gradient and Adam's two moments."""
+ACTIVATION_BYTES: Final = 34
+"""Per token, layer and unit of width, 16 bits, attention maps aside (Korthikanti et al. 2022, Section 4)."""
+LORA_WIDTHS: Final = 19
+"""Inputs plus outputs of a Llama layer's linear maps, in widths: 4·2 for attention, 3·3.7 for the MLP."""
+VOCABULARY: Final = 50_000
+GIB: Final = 2**30
+PROMPT_CHARACTERS: Final = 650.0
+"""Mean length of HH-RLHF's prompts, subsets weighted by their sizes; measured on a part of them."""
+ROW_BYTES: Final = 12_000
+"""Of the ledger per round: texts, tokens, request and reply, compressed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """What a device reaches in practice."""
+
+    name: str
+    flops: float
+    """Per second, in matrix products of training size, utilisation included."""
+    bandwidth: float
+    """Bytes per second, which is what decoding waits for."""
+    layer_seconds: float
+    """Least time that one layer takes, however small: launching its operations from Python."""
+
+
+DEVICES: Final[Mapping[str, Device]] = {
+    "cpu": Device("2 CPU cores, float32", 0.1e12, 15e9, 0.3e-3),
+    "a100": Device("one A100-40GB, bfloat16", 0.4 * 312e12, 0.6 * 1.55e12, 0.8e-3),
+    "h200": Device("one H200, bfloat16", 0.4 * 989e12, 0.6 * 4.8e12, 0.6e-3),
+}
+"""Guesses: 40% of the published peak for arithmetic, 60% for memory; the CPU's after a few measurements."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallEstimate:
+    """Ranking calls of a run, evaluation aside; tokens and dollars are those of `calls_high`."""
+
+    calls_low: int
+    """Every step stops after its first round."""
+    calls_high: int
+    """Every step uses all its rounds; re-asks, which are rare, come on top."""
+    prompt_tokens: int
+    completion_tokens: int
+    usd: Decimal | None
+    """None: the price is unknown."""
+
+
+@dataclass(frozen=True, slots=True)
+class MachineEstimate:
+    """One device's part of a run, all rounds used."""
+
+    device: str
+    memory_gib: float
+    """At its highest: weights, trained parameters, activations of one optimizer step, logits."""
+    hours: float
+    """Sampling, log-probabilities and training; the waiting for answers comes on top unless it overlaps."""
+    disk_gib: float
+    """Weights, checkpoints and ledger."""
+
+    def as_text(self) -> str:
+        """One line."""
+        memory, disk = f"memory {self.memory_gib:.1f} GiB", f"disk {self.disk_gib:.1f} GiB"
+        return f"{self.device}: {memory}, {self.hours:.2g} h, {disk}"
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """Everything that `cyclealign estimate` prints; all of it estimated."""
+
+    calls: CallEstimate
+    price_source: str
+    parameters: int | None
+    """None: the model's name does not state them, and `machines` is empty."""
+    machines: tuple[MachineEstimate, ...]
+
+    def as_mapping(self) -> dict[str, Any]:
+        """Plain values, for the ledger."""
+        return json.loads(self.as_json())  # type: ignore[no-any-return]
+
+    def as_json(self) -> str:
+        """The same as JSON; dollars as text, so that none is lost."""
+        return json.dumps(asdict(self), default=str)
+
+    def as_text(self) -> str:
+        """One line per kind of resource."""
+        calls = self.calls
+        usd = "unknown; set black_box.price" if calls.usd is None else f"at most about ${calls.usd:.2f}"
+        lines = [
+            "Estimated, not measured; good to a factor of about two.",
+            f"calls: {calls.calls_low:,} to {calls.calls_high:,}",
+            f"tokens: {calls.prompt_tokens:,} prompt, {calls.completion_tokens:,} completion",
+            f"cost of ranking: {usd} ({self.price_source})",
+        ]
+        if self.parameters is None:
+            return "\n".join([*lines, "machine: unknown, the model's name does not state its parameters"])
+        return "\n".join(
+            [*lines, f"white box: {self.parameters:,} parameters", *(one.as_text() for one in self.machines)]
+        )
+
+
+def estimate(settings: Settings, mean_prompt_characters: float = PROMPT_CHARACTERS) -> Estimate:
+    """Calls and costs of a run, and its part on each of `DEVICES` where the model's size is known."""
+    parameters = parameter_count(settings.white_box.model)
+    return Estimate(
+        calls=estimate_calls(settings, mean_prompt_characters),
+        price_source=Prices(settings.black_box).source,
+        parameters=parameters,
+        machines=()
+        if parameters is None
+        else tuple(estimate_machine(settings, parameters, device) for device in DEVICES),
+    )
+
+
+def estimate_calls(settings: Settings, mean_prompt_characters: float) -> CallEstimate:
+    """Calls, tokens and dollars of a run whose prompts are so long on average."""
+    rounds, reply = settings.method.rounds, settings.white_box.sampling.max_new_tokens
+    calls = settings.data.prompts * rounds
+    rewrite = 0 if settings.method.rewrite == "off" else reply
+    completion = min(settings.black_box.max_tokens, rewrite + 8 * settings.method.candidates)
+    prompt = round(_ranking_prompt_tokens(settings, mean_prompt_characters))
+    usd = Prices(settings.black_box).cost_usd(settings.black_box.model, prompt, completion)
+    return CallEstimate(
+        calls_low=settings.data.prompts,
+        calls_high=calls,
+        prompt_tokens=calls * prompt,
+        completion_tokens=calls * completion,
+        usd=None if usd is None else calls * usd,
+    )
+
+
+def estimate_machine(settings: Settings, parameters: int, device: str = "a100") -> MachineEstimate:
+    """Memory, hours and disk of a run's white box with so many parameters on one of `DEVICES`."""
+    layers, width = shape(parameters)
+    trained = 2 * layers * width * LORA_WIDTHS * settings.white_box.lora.rank / 2
+    weights = parameters * (4 if device == "cpu" else 2)
+    memory = weights + trained * TRAINED_BYTES + _activation_bytes(settings, layers, width)
+    checkpoints = -(-settings.data.prompts // settings.training.checkpoint_every)
+    rows = settings.data.prompts * settings.method.rounds
+    disk = (
+        weights + checkpoints * trained * 12 + 2 * rows * ROW_BYTES
+    )  # weight and moments; ledger and snapshot
+    seconds = rows * _seconds_per_round(settings, parameters, weights, DEVICES[device])
+    return MachineEstimate(DEVICES[device].name, memory / GIB, seconds / 3600, disk / GIB)
+
+
+def parameter_count(model: str) -> int | None:
+    """The number of parameters that a model's name states (`llama-7b`, `SmolLM2-135M`), else None."""
+    if model == "world":
+        return 1_000_000
+    stated = re.search(r"(?<![\w.])(\d+(?:\.\d+)?)([bm])(?![a-z])", model.rsplit("/", 1)[-1].lower())
+    if stated is None:
+        return None
+    return int(float(stated[1]) * (1e9 if stated[2] == "b" else 1e6))
+
+
+def shape(parameters: int) -> tuple[int, int]:
+    """Layers L and width d of a Llama of this size, from 12·L·d² = parameters and d = 128·L."""
+    layers = max(1, round((parameters / (12 * 128**2)) ** (1 / 3)))
+    return layers, 128 * layers
+
+
+def _ranking_prompt_tokens(settings: Settings, mean_prompt_characters: float) -> float:
+    """Tokens of a ranking prompt with a full pool, rendered with texts of the expected lengths."""
+    method = settings.method
+    instruction = "x" * round(mean_prompt_characters)
+    response = "x" * round(settings.white_box.sampling.max_new_tokens * CHARACTERS_PER_TOKEN)
+    text = render_ranking_prompt(
+        instruction,
+        [response] * method.candidates,
+        _demonstrations(method, instruction, response),
+        rewrite=method.rewrite != "off",
+    )
+    return len(text) / CHARACTERS_PER_TOKEN
+
+
+def _demonstrations(method: MethodSettings, instruction: str, response: str) -> list[Demonstration]:
+    """What a prompt shows once the pool is full, each an agreement of two."""
+    if method.icl == "off":
+        return []
+    dynamic = Demonstration(instruction, (response, response), (0, 1))
+    full = method.demonstration_capacity if method.icl == "full" else 0
+    return [STATIC_DEMONSTRATION, *[dynamic] * full]
+
+
+def _tokens_of_a_step(settings: Settings) -> tuple[int, int]:
+    """Prompt tokens and response tokens of one training example; the prompt is run once for all responses."""
+    reply = settings.white_box.sampling.max_new_tokens
+    responses = settings.method.candidates + (settings.method.rewrite != "off")
+    return max(0, settings.white_box.max_length - reply), responses * reply
+
+
+def _activation_bytes(settings: Settings, layers: int, width: int) -> float:
+    prompt, responses = _tokens_of_a_step(settings)
+    per_token = layers * width * ACTIVATION_BYTES
+    if settings.training.gradient_checkpointing:
+        per_token = layers * width * 2 + width * ACTIVATION_BYTES  # inputs of all layers, one layer in full
+    logits = responses * VOCABULARY * 12  # float32 logits, their softmax, their gradient
+    return (prompt + responses) * per_token * settings.training.prompts_per_optimizer_step + logits
+
+
+def _seconds_per_round(settings: Settings, parameters: int, weights: float, device: Device) -> float:
+    """One pass each for prompt, log-probabilities, training forward and training backward, and the decoding.
+
+    Under LoRA a backward pass costs about as much as a forward one. Decoding reads all weights once per
+    token for the whole wave.
+    """
+    prompt, responses = _tokens_of_a_step(settings)
+    least = shape(parameters)[0] * device.layer_seconds
+    one_pass = max(least, 2 * parameters * (prompt + responses) / device.flops)
+    one_token = max(least, weights / device.bandwidth)
+    return 4 * one_pass + settings.white_box.sampling.max_new_tokens * one_token / settings.training.wave

@@ -1,0 +1,1 @@
+"""Local stand-ins that need neither a hub nor a key: a dialogue world, tiny models, and in-context judges."""

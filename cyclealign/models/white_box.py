@@ -1,0 +1,272 @@
+"""The white-box model: the open causal LM that samples, scores its samples and is trained (Figure 2).
+
+A small front over `loading`, `prompt_format`, `sampling`, `sequence_scores`, `training_step` and `weights`.
+Called by `tasks`. Leaves out the black box, rankings, and when to do what.
+"""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from cyclealign.errors import ModelError
+from cyclealign.models import checkpoint_files, weights
+from cyclealign.models.loading import Pretrained, add_adapter, load_adapter, load_pretrained, resolve_device
+from cyclealign.models.packing import Row
+from cyclealign.models.prompt_format import PromptFormat
+from cyclealign.models.sampling import Ends, decode, draw_uniforms
+from cyclealign.models.sequence_scores import SCORING_TOKENS, SequenceScores, accepts_packed_rows, plan_passes
+from cyclealign.models.training_engine import TrainingEngine, make_engine
+from cyclealign.models.training_step import Objective, learning_rate, take_step
+from cyclealign.records import LogProbability, OptimizerReport, Prompt, Response, TrainingExample
+from cyclealign.seeds import derive_seed
+from cyclealign.settings import MethodSettings, SamplingSettings, TrainingSettings, WhiteBoxSettings
+
+T = TypeVar("T")
+
+
+class WhiteBox:
+    """A causal LM under a LoRA adapter; `load` makes one that trains, `load_for_inference` one that does not.
+
+    With several ranks every rank calls every method with the same arguments and gets the same answer; the
+    work in between is shared. Weights change in `optimize` and `load_checkpoint` alone, and depend on nothing
+    but the seed, the settings and the examples.
+    """
+
+    def __init__(self, pretrained: Pretrained, model: Any, settings: WhiteBoxSettings) -> None:
+        self._model = model
+        self._settings = settings
+        end_ids = pretrained.model.generation_config.eos_token_id
+        self._format = PromptFormat(
+            pretrained.tokenizer,
+            settings.prompt_format,
+            settings.system_prompt,
+            end_ids if isinstance(end_ids, list) else [] if end_ids is None else [end_ids],
+        )
+        packed = accepts_packed_rows(model, self._format.pad_id, settings.max_length)
+        if not packed:
+            warnings.warn(
+                f"{settings.model} does not take packed rows: prompts are computed once per response, which "
+                "is slower. The numbers are the same.",
+                stacklevel=3,
+            )
+        self._scores = SequenceScores(model, self._format.pad_id, packed=packed)
+        self._engine: TrainingEngine | None = None
+        self._merge = weights.can_merge(model)
+        self._shares_work = False
+        self.optimizer_steps = 0
+        self.description: dict[str, Any] = {
+            **pretrained.identity,
+            "prompt_format": self._format.kind,
+            "system_prompt": settings.system_prompt,
+            "max_length": settings.max_length,
+        }
+
+    @classmethod
+    def load(  # noqa: PLR0913 - what makes a run's model, each by name
+        cls,
+        settings: WhiteBoxSettings,
+        training: TrainingSettings,
+        method: MethodSettings,
+        *,
+        seed: int,
+        total_optimizer_steps: int | None,
+        model_path: str | None = None,
+    ) -> "WhiteBox":
+        """The model of the settings (or at `model_path`) under a new adapter that depends on `seed` alone.
+
+        Args:
+            total_optimizer_steps: The end of a linear decay; None is enough for a constant learning rate.
+
+        Raises:
+            ModelError: the model or the adapter cannot be had as asked (see `loading`).
+        """
+        device = resolve_device(settings)
+        pretrained = load_pretrained(settings, model_path, device)
+        model = add_adapter(pretrained.model, settings.lora, derive_seed(seed, "lora"))
+        white_box = cls(pretrained, model, settings)
+        white_box._prepare_training(training, method, seed, total_optimizer_steps, device)
+        return white_box
+
+    @classmethod
+    def load_for_inference(
+        cls, settings: WhiteBoxSettings, *, model_path: str | None = None, adapter: Path | None = None
+    ) -> "WhiteBox":
+        """The model as it is, or under the adapter that `save_adapter` or a checkpoint left in a folder.
+
+        Raises:
+            ModelError: the model or the adapter cannot be had as asked (see `loading`).
+        """
+        pretrained = load_pretrained(settings, model_path, resolve_device(settings))
+        model = pretrained.model if adapter is None else load_adapter(pretrained.model, adapter)
+        return cls(pretrained, model, settings)
+
+    def encode_prompt(self, prompt: Prompt, reserve: int) -> list[int]:
+        """The prompt's token ids, cut on the left so that `reserve` more tokens fit into `max_length`.
+
+        Raises:
+            ValueError: nothing would be left of the prompt.
+        """
+        budget = self._settings.max_length - reserve
+        if budget < 2:
+            raise ValueError(
+                f"{reserve} tokens beside the prompt leave {budget} of max_length = "
+                f"{self._settings.max_length} for it, expected at least 2."
+            )
+        return self._format.encode(prompt.turns, budget)
+
+    def encode_reply(self, text: str, limit: int) -> Response:
+        """A text of another origin (a rewrite, a reply of the data set) as at most `limit` tokens.
+
+        It ends with the end-of-sequence token unless it was cut. Control tokens in it are ordinary text.
+        """
+        return self._format.encode_reply(text, limit)
+
+    def sample(
+        self, prompts: Sequence[Prompt], seeds: Sequence[int], responses: int, sampling: SamplingSettings
+    ) -> list[list[Response]]:
+        """`responses` responses to each prompt, drawn with the prompt's own seed under the current weights.
+
+        A prompt's responses do not depend on the prompts beside it. The weights stay the same bit for bit.
+        """
+        mine = self._my_share(len(prompts))
+        encoded = [self.encode_prompt(prompts[index], sampling.max_new_tokens) for index in mine]
+        sampled: list[list[int]] = []
+        self._model.eval()
+        if encoded:
+            uniforms = draw_uniforms([seeds[index] for index in mine], responses, sampling.max_new_tokens)
+            ends = Ends(self._format.stop_ids, self._format.has_ended)
+            with weights.merged_adapter(self._model) if self._merge else nullcontext():
+                sampled = decode(self._model, encoded, uniforms, sampling, ends)
+        finished = [self._format.response(tokens) for tokens in sampled]
+        groups = [finished[start : start + responses] for start in range(0, len(finished), responses)]
+        return self._collect(list(zip(mine, groups, strict=True)), len(prompts))
+
+    def log_probabilities(
+        self, prompt_responses: Sequence[tuple[Prompt, Sequence[tuple[int, ...]]]]
+    ) -> list[list[LogProbability]]:
+        """log P(y | x) of each response (token ids) to each prompt, under the current weights."""
+        rows = [self._row(prompt, responses) for prompt, responses in prompt_responses]
+        mine = [index for index in self._my_share(len(rows)) if rows[index][1]]
+        found: list[tuple[int, list[LogProbability]]] = []
+        self._model.eval()
+        planned = plan_passes([rows[index] for index in mine], SCORING_TOKENS, packed=self._scores.packed)
+        for positions in planned:
+            indices = [mine[position] for position in positions]
+            found += zip(indices, self._score([rows[index] for index in indices]), strict=True)
+        return self._collect(found, len(rows))
+
+    def optimize(self, examples: Sequence[TrainingExample]) -> OptimizerReport:
+        """One optimizer step on the mean of L = L_rank + λ·L_sft over the examples (Paper: Eq. 1).
+
+        An example with fewer than two preferred responses adds no L_rank, one without a target no L_sft.
+
+        Raises:
+            TrainingDiverged: a loss or gradient is not finite or too large; names prompts, updates nothing.
+            ValueError: no examples, or one without responses.
+        """
+        engine = self._trained_engine()
+        rows = [self._row(example.prompt, example.responses) for example in examples]
+        if not rows or not all(responses for _, responses in rows):
+            raise ValueError("An optimizer step needs examples, each with at least one response.")
+        rate = learning_rate(self._training, self.optimizer_steps, self._total_steps)
+        self._model.train()
+        devices = [self._model.device] if self._model.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices):  # dropout, where a setting or the model has any
+            torch.manual_seed(derive_seed(self._seed, "dropout", self.optimizer_steps, engine.rank))
+            report = take_step(engine, examples, rows, self._objective, rate)
+        self.optimizer_steps += 1
+        return report
+
+    def save_checkpoint(self, folder: Path) -> None:
+        """Writes adapter and optimizer; `load_checkpoint` continues from it bit for bit. Not atomic."""
+        engine = self._trained_engine()
+        adapter, moments = engine.adapter(), engine.moments()
+        if engine.rank == 0:
+            checkpoint_files.save_adapter(self._model, adapter, folder)
+            checkpoint_files.save_optimizer(self.optimizer_steps, moments, folder)
+        engine.gather([None])  # nobody leaves before the files are there
+
+    def load_checkpoint(self, folder: Path) -> None:
+        """Takes adapter and optimizer from a folder that `save_checkpoint` wrote.
+
+        Raises:
+            ModelError: a file is missing or broken, or belongs to another model or adapter.
+        """
+        engine = self._trained_engine()
+        adapter = checkpoint_files.read_adapter(folder, engine.adapter())
+        steps, moments = checkpoint_files.read_optimizer(folder)
+        end = self._format.eos_id
+        engine.restore(adapter, moments, steps, ([end], [[end]]))
+        self.optimizer_steps = steps
+
+    def save_adapter(self, folder: Path) -> None:
+        """Writes the adapter alone, in peft's format.
+
+        Raises:
+            ModelError: there is no adapter.
+        """
+        if not hasattr(self._model, "peft_config"):
+            raise ModelError("This model has no adapter to save: it was loaded for inference without one.")
+        tensors = self._adapter()
+        if self._engine is None or self._engine.rank == 0:
+            checkpoint_files.save_adapter(self._model, tensors, folder)
+
+    def weights_sha256(self) -> str:
+        """Digest of the adapter's tensors by name: equal weights give equal digests on every device."""
+        return weights.sha256_of(self._adapter())
+
+    def _prepare_training(
+        self,
+        training: TrainingSettings,
+        method: MethodSettings,
+        seed: int,
+        total_optimizer_steps: int | None,
+        device: torch.device,
+    ) -> None:
+        if training.gradient_checkpointing:
+            self._model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        self._training, self._seed, self._total_steps = training, seed, total_optimizer_steps
+        self._objective = Objective(method.objective, method.lambda_sft, training.max_loss)
+        self._engine = make_engine(self._scores, training, device)
+        # ZeRO-3 holds a part of each weight: nothing to merge into, and every rank must run every pass.
+        partitioned = training.engine == "deepspeed" and training.zero_stage == 3
+        self._merge = self._merge and not partitioned
+        self._shares_work = self._engine.ranks > 1 and not partitioned
+        self.description["lora"] = self._settings.lora.model_dump()
+
+    def _trained_engine(self) -> TrainingEngine:
+        if self._engine is None:
+            raise ModelError("This model was loaded for inference; training needs WhiteBox.load.")
+        return self._engine
+
+    def _adapter(self) -> Mapping[str, Tensor]:
+        if self._engine is not None:
+            return self._engine.adapter()
+        return weights.adapter_parameters(self._model)
+
+    def _row(self, prompt: Prompt, responses: Sequence[tuple[int, ...]]) -> Row:
+        """The prompt as it was sampled from, unless a response is longer than a sampled one can be."""
+        reserve = max([self._settings.sampling.max_new_tokens, *map(len, responses)])
+        return self.encode_prompt(prompt, reserve), responses
+
+    def _score(self, rows: Sequence[Row]) -> list[list[LogProbability]]:
+        with torch.no_grad():
+            totals, tokens = self._scores(rows)
+        scored = iter(map(LogProbability, totals.tolist(), tokens.tolist()))
+        return [[next(scored) for _ in responses] for _, responses in rows]
+
+    def _my_share(self, count: int) -> list[int]:
+        if self._engine is None or not self._shares_work:
+            return list(range(count))
+        return list(range(self._engine.rank, count, self._engine.ranks))
+
+    def _collect(self, found: Sequence[tuple[int, list[T]]], count: int) -> list[list[T]]:
+        """Puts what the ranks found into the order of the prompts."""
+        shared = self._engine.gather(found) if self._engine is not None and self._shares_work else found
+        by_index = dict(shared)
+        return [by_index.get(index, []) for index in range(count)]

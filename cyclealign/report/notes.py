@@ -1,0 +1,123 @@
+"""What a reader must know before believing the figures, derived from the figures themselves."""
+
+from collections.abc import Iterator
+
+from cyclealign.report.figures import ALL, RunFigures, TextRow
+from cyclealign.report.formats import count, number, percent, signed
+
+QUALITY_TOLERANCE = 0.05
+"""A larger fall of well-formedness is told; also the share of repeated 4-grams above which it is told."""
+LENGTH_TOLERANCE = 0.15
+"""A larger relative change of the mean length is told: reward models like length."""
+
+
+def honesty_notes(figures: RunFigures) -> list[str]:
+    """One paragraph per reservation, the ones that weigh most first."""
+    return [
+        *_progress(figures),
+        *_relation(figures),
+        *_correlations(figures),
+        *_evidence(figures),
+        *_text(figures),
+        *_counts(figures),
+    ]
+
+
+def _progress(figures: RunFigures) -> Iterator[str]:
+    run = figures.run
+    if run.state != "complete":
+        reason = f": {run.state_reason}" if run.state_reason else ""
+        yield (
+            f"The run is {run.state}{reason}. Figures cover the {count(run.steps_done)} of "
+            f"{count(run.steps)} steps done so far."
+        )
+    if figures.primary is None:
+        yield "Nothing has been evaluated yet, so this page says nothing about the effect of training."
+
+
+def _relation(figures: RunFigures) -> Iterator[str]:
+    judge, evaluation = figures.setting("black_box.endpoint"), figures.setting("evaluation.reward_model")
+    if judge == evaluation == "preference":
+        yield (
+            "The judge that ranked during training and the reward model of this evaluation are related: "
+            "both are heads on the same frozen pretrained model, fitted on disjoint halves of the same "
+            "data set. They are not independent witnesses; a gain here is agreement with the data set's "
+            "preferences as both see them."
+        )
+    if judge == evaluation == "world":
+        yield (
+            "Data, judge and reward model belong to a generated dialogue world. What the figures show holds "
+            "there; they say nothing about human preference or safety."
+        )
+    if judge == "api" and figures.setting("black_box.model") == figures.setting(
+        "evaluation.reward_model_name"
+    ):
+        yield "The model that ranked during training also evaluates: this is no independent evidence."
+
+
+def _correlations(figures: RunFigures) -> Iterator[str]:
+    for row in figures.preference_correlations.to_dict(orient="records"):
+        yield (
+            f"{row['reward_model']} and {row['other_model']} correlate {number(row['correlation'], 2)} over "
+            f"{count(row['pairs'])} held-out pairs (1: the same witness, 0: independent ones)."
+        )
+    for other, correlation in figures.correlations.items():
+        if "judge" in other and figures.primary is not None:
+            yield (
+                f"Gains under {other} and under {figures.primary.reward_model} correlate "
+                f"{number(correlation, 2)} over this run's prompts (1: the same witness, 0: independent)."
+            )
+
+
+def _evidence(figures: RunFigures) -> Iterator[str]:
+    if figures.primary is None:
+        return
+    difference = figures.primary.overall.difference
+    if difference.low <= 0 <= difference.high:
+        yield "The interval of the difference over all responses contains 0: this run alone shows no change."
+    elif difference.high < 0:
+        yield "The reward fell: the interval of the difference over all responses lies below 0."
+    yield (
+        "Intervals are 95% bootstrap intervals over prompts of one run with one seed. They say how the "
+        "figures would vary with other prompts, not with another seed; claims about the method need "
+        "several runs."
+    )
+    if figures.unpaired:
+        yield f"{count(figures.unpaired)} scored responses lack a scored counterpart and are left out."
+
+
+def _text(figures: RunFigures) -> Iterator[str]:
+    for table in figures.rewards:
+        change = table.overall.difference.mean
+        if table.reward_model.endswith("well-formedness") and change < -QUALITY_TOLERANCE:
+            yield f"Responses became less readable: well-formedness changed by {signed(change)}."
+    overall = next((row for row in figures.texts if row.subset == ALL), None)
+    if overall is not None:
+        yield from _text_changes(overall)
+
+
+def _text_changes(row: TextRow) -> Iterator[str]:
+    before, after = row.before, row.after
+    if before.mean_tokens and abs(after.mean_tokens / before.mean_tokens - 1) > LENGTH_TOLERANCE:
+        yield (
+            f"Mean length went from {number(before.mean_tokens, 1)} to {number(after.mean_tokens, 1)} "
+            "tokens. Reward models tend to favour length, so part of a change in reward may be that."
+        )
+    if after.repeated_4grams > max(QUALITY_TOLERANCE, before.repeated_4grams):
+        yield f"{percent(after.repeated_4grams, 1)} of the 4-grams after training repeat earlier ones."
+
+
+def _counts(figures: RunFigures) -> Iterator[str]:
+    unranked = int(figures.unranked["rounds"].sum())
+    if unranked:
+        yield (
+            f"{count(unranked)} of {count(figures.run.rounds)} rounds could not be ranked and trained "
+            "nothing; their reasons stand below."
+        )
+    compared = figures.filter[figures.filter["paper_pairs"].notna()]
+    differing = compared[compared["rows_read"] != compared["paper_pairs"]]
+    if len(differing):
+        yield (
+            f"{len(differing)} of {len(compared)} data files do not have the number of rows that the paper's "
+            "Table 6 gives, so this is not the full data set of the paper."
+        )

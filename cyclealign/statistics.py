@@ -1,0 +1,186 @@
+"""Means with their uncertainty, comparisons, and figures of what texts look like.
+
+Prompts are the unit of chance: several values of one prompt (samples, seeds) are not independent, so
+intervals resample prompts, never rows. Leaves out: collecting the values (`sql/`) and showing them (the
+report).
+"""
+
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+T = TypeVar("T", bound=Hashable)
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A mean, its bootstrap interval, and the number of values behind it."""
+
+    mean: float
+    low: float
+    high: float
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
+class WinTieLose:
+    """How many prompts went which way."""
+
+    win: int
+    tie: int
+    lose: int
+
+    @property
+    def n(self) -> int:
+        """All prompts that were compared."""
+        return self.win + self.tie + self.lose
+
+
+def bootstrap_interval(
+    values: Sequence[float],
+    clusters: Sequence[str] | None = None,
+    resamples: int = 2000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> Interval:
+    """The mean of all values and its percentile bootstrap interval over clusters.
+
+    Args:
+        values: One figure each, for example the reward of a generation.
+        clusters: The prompt id of each value; None: every value has a prompt of its own.
+        resamples: How often as many prompts as there are get drawn with replacement, with all their values.
+        seed: The same seed gives the same interval.
+        level: The share of resampled means inside the interval.
+
+    Returns:
+        With a single prompt `low` and `high` are NaN: one prompt says nothing about chance.
+
+    Raises:
+        ValueError: no values, or not as many clusters as values.
+    """
+    if not len(values):
+        raise ValueError("Found no values, expected at least one to take the mean of.")
+    if clusters is not None and len(clusters) != len(values):
+        raise ValueError(f"Found {len(clusters)} clusters for {len(values)} values, expected one for each.")
+    numbers = np.asarray(values, dtype=float)
+    of_value = (
+        np.arange(len(numbers))
+        if clusters is None
+        else np.unique(np.asarray(clusters), return_inverse=True)[1]
+    )
+    low, high = _percentile_bounds(
+        np.bincount(of_value, weights=numbers), np.bincount(of_value), resamples, seed, level
+    )
+    return Interval(float(numbers.mean()), low, high, len(numbers))
+
+
+def _percentile_bounds(
+    sums: np.ndarray, sizes: np.ndarray, resamples: int, seed: int, level: float
+) -> tuple[float, float]:
+    """Bounds of the mean of all values when clusters of these sums and sizes are drawn with replacement."""
+    if len(sums) < 2:
+        return float("nan"), float("nan")
+    generator = np.random.default_rng(seed)
+    draws = (generator.integers(len(sums), size=len(sums)) for _ in range(resamples))
+    means = [sums[draw].sum() / sizes[draw].sum() for draw in draws]
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def differences_by_prompt(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, float]:
+    """After minus before for each prompt id, in the order of the ids.
+
+    Raises:
+        ValueError: the two sides do not hold the same prompts; a comparison leaves none out.
+    """
+    if before.keys() != after.keys():
+        raise ValueError(
+            f"Found {len(before.keys() - after.keys())} prompts only before and "
+            f"{len(after.keys() - before.keys())} only after, expected the same prompts on both sides."
+        )
+    return {prompt: after[prompt] - before[prompt] for prompt in sorted(before)}
+
+
+def paired_difference(
+    before: Mapping[str, float],
+    after: Mapping[str, float],
+    resamples: int = 2000,
+    seed: int = 0,
+    level: float = 0.95,
+) -> Interval:
+    """The mean of after minus before over prompts, with its bootstrap interval over prompts.
+
+    Raises:
+        ValueError: no prompts, or not the same on both sides.
+    """
+    differences = list(differences_by_prompt(before, after).values())
+    return bootstrap_interval(differences, resamples=resamples, seed=seed, level=level)
+
+
+def win_tie_lose(differences: Iterable[float], tie_margin: float) -> WinTieLose:
+    """How many differences lie above, within (its ends included) and below ±`tie_margin`."""
+    listed = list(differences)
+    win, lose = sum(gap > tie_margin for gap in listed), sum(gap < -tie_margin for gap in listed)
+    return WinTieLose(win, len(listed) - win - lose, lose)
+
+
+def sigmoid_mean(scores: ArrayLike) -> float:
+    """The mean of sigmoid(score)·100 over responses: the unit of the paper's Table 1 (PRO's convention).
+
+    Raises:
+        ValueError: no scores.
+    """
+    numbers = np.asarray(scores, dtype=float)
+    if not numbers.size:
+        raise ValueError("Found no scores, expected at least one to take the mean of.")
+    # sigmoid(x) = (1 + tanh(x/2)) / 2, which cannot overflow
+    return float(np.mean(50 * (1 + np.tanh(numbers / 2))))
+
+
+def micro_average(means: Mapping[str, float], sizes: Mapping[str, int]) -> float:
+    """The mean over all responses from the means of the subsets: the paper's column Total.
+
+    Raises:
+        ValueError: means and sizes do not name the same subsets, or all are empty.
+    """
+    total = sum(sizes.values())
+    if means.keys() != sizes.keys() or not total:
+        raise ValueError(f"Found the means {dict(means)} and sizes {dict(sizes)}, expected the same subsets.")
+    return sum(means[subset] * sizes[subset] for subset in means) / total
+
+
+def correlation(a: ArrayLike, b: ArrayLike) -> float:
+    """Pearson's correlation; NaN where one side is constant or there are fewer than two values.
+
+    Raises:
+        ValueError: not as many values on both sides.
+    """
+    first, second = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
+    if first.shape != second.shape:
+        raise ValueError(f"Found {first.size} and {second.size} values, expected as many on both sides.")
+    if not first.size or np.ptp(first) == 0 or np.ptp(second) == 0:
+        return float("nan")
+    return float(np.corrcoef(first, second)[0, 1])
+
+
+def distinct_n(texts: Iterable[str], n: int) -> float:
+    """Of all n-grams of words in the texts, the share that is different (distinct-n); 0 where there are none.
+
+    Words are what white space separates, in lower case. The figure falls as texts are added: compare equal
+    numbers.
+    """
+    grams = [gram for text in texts for gram in _ngrams(text.lower().split(), n)]
+    return len(set(grams)) / len(grams) if grams else 0.0
+
+
+def repeated_ngram_share(tokens: Sequence[Hashable], n: int = 4) -> float:
+    """The share of a response's n-grams of tokens that occurred in it before; 0 where there are none."""
+    grams = list(_ngrams(tokens, n))
+    return 1 - len(set(grams)) / len(grams) if grams else 0.0
+
+
+def _ngrams(items: Sequence[T], n: int) -> Iterator[tuple[T, ...]]:
+    return (tuple(items[start : start + n]) for start in range(len(items) - n + 1))

@@ -1,0 +1,225 @@
+"""The command line. Every heavy import happens inside the command that needs it, so `--help` answers at once.
+
+Exit codes: 0 done, 1 failed, 2 wrong use, 3 paused and resumable (budget, quota, key).
+"""
+
+import json
+import sys
+from typing import Any
+
+import click
+
+from cyclealign.errors import CycleAlignError
+
+PROFILE = click.option("--profile", default="laptop", show_default=True, help="Name in profiles/, or a YAML file.")
+RUN = click.option("--run", "run", help="Name of the run; by default the profile and its seed.")
+SET = click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Override a setting; repeatable.")
+AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+class Commands(click.Group):
+    """Prints CycleAlign's own errors as one message with their exit code, and no traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; translate errors to messages and exit codes."""
+        try:
+            return super().invoke(ctx)
+        except CycleAlignError as error:
+            click.echo(f"cyclealign: {error}", err=True)
+            raise SystemExit(error.exit_code) from None
+        except KeyboardInterrupt:
+            click.echo("cyclealign: stopped; the same command continues.", err=True)
+            raise SystemExit(3) from None
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="cyclealign")
+def main() -> None:
+    """Align an open language model with the help of a stronger one behind an API.
+
+    Everything is kept under CYCLEALIGN_HOME (default ./runs): the ledger, its snapshot, a folder per run.
+    """
+
+
+@main.command()
+@PROFILE
+@RUN
+@SET
+def train(profile: str, run: str | None, assignments: tuple[str, ...]) -> None:
+    """The whole job; the same command again continues an unfinished run."""
+    from cyclealign.settings import parse_overrides
+
+    overrides = parse_overrides(assignments)
+    _check_settings(profile, overrides)
+    _run_flow("train", profile=profile, overrides=overrides, run=run)
+    _print_end(run or _default_run(profile, overrides))
+
+
+@main.command()
+@PROFILE
+@RUN
+@SET
+def prepare(profile: str, run: str | None, assignments: tuple[str, ...]) -> None:
+    """Load, filter and sample the dialogues of a profile."""
+    from cyclealign.settings import parse_overrides
+
+    overrides = parse_overrides(assignments)
+    _check_settings(profile, overrides)
+    _print_rows(_run_flow("prepare", profile=profile, overrides=overrides, run=run))
+
+
+@main.command()
+@click.argument("run")
+def evaluate(run: str) -> None:
+    """Evaluate a run's model before and after again; what did not change is reused."""
+    _run_flow("evaluate", run=run)
+    _print_end(run)
+
+
+@main.command()
+@click.argument("run", required=False)
+@AS_JSON
+def status(run: str | None, as_json: bool) -> None:
+    """Where the runs stand."""
+    from storage import runs
+    from tasks.context import home_folder
+
+    found = [one.as_dict() for one in runs.status_anywhere(home_folder(), run)]
+    if as_json:
+        click.echo(json.dumps(found[0] if run else found, indent=2, default=str))
+    else:
+        _print_rows(found)
+
+
+@main.command()
+@click.argument("query")
+@click.option("--format", "style", type=click.Choice(["table", "csv", "json"]), default="table", show_default=True)
+def sql(query: str, style: str) -> None:
+    """Ask the ledger, or its snapshot while a run holds it; reading statements only.
+
+    QUERY is SQL, or the name of a shipped query with parameters as NAME=VALUE after it, for example
+    "prompt_history run_name=laptop-seed0 prompt_id=…"; "queries" lists the shipped ones.
+    """
+    from storage.asking import answer
+    from tasks.context import home_folder
+
+    frame, source = answer(home_folder(), query)
+    if source:
+        click.echo(source, err=True)
+    _print_frame(frame, style)
+
+
+@main.command()
+@click.argument("run")
+@AS_JSON
+def report(run: str, as_json: bool) -> None:
+    """Write the report of a run again and print its figures."""
+    from tasks.publication import print_end, render_report
+
+    if as_json:
+        click.echo(render_report(run)[1].figures_json.read_text(), nl=False)
+    else:
+        print_end(run)
+
+
+@main.command()
+@PROFILE
+@SET
+@AS_JSON
+def estimate(profile: str, assignments: tuple[str, ...], as_json: bool) -> None:
+    """Calls, tokens, dollars, hours, memory and disk of a profile, before anything is spent."""
+    from cyclealign.settings import parse_overrides
+    from tasks.context import load_settings
+    from tasks.estimating import estimate as compute
+
+    found = compute(load_settings(profile, parse_overrides(assignments)))
+    click.echo(found.as_json() if as_json else found.as_text())
+
+
+@main.command()
+@PROFILE
+@SET
+def doctor(profile: str, assignments: tuple[str, ...]) -> None:
+    """Is everything that a profile needs in order; what to do where it is not."""
+    from cyclealign.settings import parse_overrides
+    from tasks.doctor import examine
+    from tasks.context import load_settings
+
+    findings = examine(load_settings(profile, parse_overrides(assignments)))
+    for finding in findings:
+        click.echo(finding.line())
+    if any(finding.bad for finding in findings):
+        raise SystemExit(1)
+
+
+@main.command()
+@PROFILE
+@SET
+@click.option("--port", default=8765, show_default=True)
+def judge(profile: str, assignments: tuple[str, ...], port: int) -> None:
+    """Serve the profile's offline judge over HTTP on loopback, for any chat-completions client."""
+    from cyclealign.models.offline.chat_server import serve
+    from cyclealign.settings import parse_overrides
+    from tasks.context import load_settings
+    from tasks.preparation import standalone_judge
+
+    app = standalone_judge(load_settings(profile, parse_overrides(assignments)))
+    click.echo(f"http://127.0.0.1:{port}/v1 (model {app.state.model}); stop with Ctrl-C", err=True)
+    serve(app, port)
+
+
+def _run_flow(name: str, **parameters: Any) -> Any:
+    from importlib import import_module
+
+    from flows.local import in_process, prepare_environment
+
+    prepare_environment()
+    module = {"train": "flows.train", "prepare": "flows.prepare", "evaluate": "flows.evaluation"}[name]
+    return in_process(getattr(import_module(module), name), **parameters)
+
+
+def _check_settings(profile: str, overrides: dict[str, Any]) -> None:
+    """Wrong settings end here, before Prefect is started."""
+    from tasks.context import load_settings
+
+    load_settings(profile, overrides)
+
+
+def _default_run(profile: str, overrides: dict[str, Any]) -> str:
+    from tasks.context import load_settings, run_name
+
+    return run_name(load_settings(profile, overrides), None)
+
+
+def _print_end(run: str) -> None:
+    from tasks.publication import print_end
+
+    print_end(run)
+
+
+def _print_rows(rows: list[dict[str, Any]]) -> None:
+    import pandas as pd
+
+    _print_frame(pd.DataFrame(rows), "table")
+
+
+def _print_frame(frame: Any, style: str) -> None:
+    from cyclealign.report.untrusted import for_terminal
+
+    if style == "json":
+        click.echo(frame.to_json(orient="records", indent=2, date_format="iso", force_ascii=False))
+    elif style == "csv":
+        click.echo(frame.to_csv(index=False), nl=False)
+    else:
+        from rich.console import Console
+        from rich.table import Table
+
+        table = Table(*[for_terminal(str(name)) for name in frame.columns])
+        for row in frame.itertuples(index=False):
+            table.add_row(*["" if value is None else for_terminal(str(value)) for value in row])
+        Console().print(table) if sys.stdout.isatty() else Console(width=200).print(table)
+        click.echo(f"{len(frame)} rows", err=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,46 @@
+-- Splits pairs into turns and finds what is wrong with each pair by itself.
+-- Parameters: $keep_paragraphs, $drop_empty, $drop_identical.
+-- One row per row of the source; tie_order tells pairs of one prompt apart by text, never by place.
+with split_into_turns as (
+    select
+        subset,
+        split,
+        chosen is null or rejected is null as broken,
+        turns_of(chosen, $keep_paragraphs::boolean) as chosen_turns,
+        turns_of(rejected, $keep_paragraphs::boolean) as rejected_turns
+    from source_rows
+),
+
+judged as (
+    select
+        subset,
+        split,
+        chosen_turns[:-2] as turns,
+        chosen_turns[-1].text as chosen,
+        rejected_turns[-1].text as rejected,
+        case
+            when broken then 'broken_row'
+            else fault_of(chosen_turns, rejected_turns, $drop_empty::boolean, $drop_identical::boolean)
+        end as reason
+    from split_into_turns
+),
+
+prompted as (
+    select
+        *,
+        -- a test pair that is dropped for its replies still keeps its prompt out of training
+        case when reason is null or reason in ('empty_reply', 'identical_replies') then turns end as prompt
+    from judged
+)
+
+select
+    subset,
+    split,
+    reason,
+    sha256(render(prompt))[:16] as prompt_id,
+    turns,
+    render(prompt) as instruction,
+    chosen,
+    rejected,
+    md5(concat_ws(chr(31), subset, render(prompt), chosen, rejected)) as tie_order
+from prompted

@@ -1,0 +1,5 @@
+-- How many tokens prompts have; stays empty when nobody counts.
+create table prompt_tokens (
+    prompt_id varchar,
+    tokens bigint
+)

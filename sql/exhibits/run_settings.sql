@@ -1,0 +1,34 @@
+-- What a run is: profile, seed, settings, code and machine, how far it got and what it left behind.
+-- Parameters: $run_name.
+-- One row per run (none for an unknown name); elapsed_seconds runs from the first start to the end.
+with progress as (
+    select
+        count(distinct rounds.step) as steps_done,
+        count(*) as rounds
+    from rounds
+    where rounds.run_name = $run_name
+)
+
+select
+    runs.run_name,
+    runs.profile,
+    runs.seed,
+    runs.settings,
+    runs.settings_digest,
+    runs.steps,
+    progress.steps_done,
+    progress.rounds,
+    runs.state,
+    runs.state_reason,
+    runs.git_commit,
+    runs.package_versions,
+    runs.machine,
+    runs.source_run,
+    runs.adapter_path,
+    runs.weights_sha256,
+    runs.created_at,
+    runs.finished_at,
+    epoch(runs.finished_at) - epoch(runs.created_at) as elapsed_seconds
+from runs
+cross join progress
+where runs.run_name = $run_name;

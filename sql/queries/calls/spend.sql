@@ -1,0 +1,6 @@
+-- What a run has spent, US dollars: settled costs, and the reserve of every attempt whose cost is not known.
+-- Parameters: $run_name.
+-- One row per call.
+select coalesce(sum(coalesce(cost_usd, reserved_usd)), 0)::decimal(18, 9) as spend_usd
+from api_attempts
+where run_name = $run_name

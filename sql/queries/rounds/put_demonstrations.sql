@@ -1,0 +1,20 @@
+-- Records demonstrations that a run's pool admitted; one that is known stays as it is.
+-- Parameters: $run_name, $kind, $rows.
+insert into demonstrations by name
+select
+    $run_name::varchar as run_name,
+    $kind::varchar as kind,
+    unnest(
+        cast(
+            $rows as struct(
+                demonstration integer,
+                step integer,
+                round integer,
+                instruction varchar,
+                responses varchar[],
+                ranking integer[]
+            )[]
+        ),
+        max_depth := 2
+    )
+on conflict do nothing

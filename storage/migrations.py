@@ -1,0 +1,95 @@
+"""Brings a ledger's schema up to date: numbered SQL files, each in one transaction with its record."""
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+
+import duckdb
+
+from cyclealign.errors import LedgerForeign
+from storage import queries
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """One step of the schema."""
+
+    version: int
+    name: str
+    sql: str
+
+    @property
+    def checksum(self) -> str:
+        """Of the statements alone: comments and white space may be corrected after a release."""
+        statements = " ".join(re.sub(r"--.*", "", self.sql).split())
+        return hashlib.sha256(statements.encode()).hexdigest()[:16]
+
+
+@cache
+def shipped() -> tuple[Migration, ...]:
+    """The migrations of this version, in order."""
+    found = sorted(files("sql").joinpath("migrations").iterdir(), key=lambda file: file.name)
+    texts = [(file.name.removesuffix(".sql"), file) for file in found if file.name.endswith(".sql")]
+    return tuple(Migration(int(name[:4]), name[5:], file.read_text(encoding="utf-8")) for name, file in texts)
+
+
+def migrate(
+    connection: duckdb.DuckDBPyConnection, path: Path, migrations: Sequence[Migration] | None = None
+) -> None:
+    """Apply the migrations that the ledger behind `connection` lacks; one that fails leaves no trace.
+
+    Raises:
+        LedgerForeign: the file holds tables but is no ledger, or was written by another version of the
+        schema.
+    """
+    migrations = shipped() if migrations is None else migrations
+    applied = _applied(connection, path)
+    _check_known(applied, migrations, path)
+    for migration in migrations:
+        if migration.version not in applied:
+            _apply(connection, migration)
+
+
+def _applied(connection: duckdb.DuckDBPyConnection, path: Path) -> dict[int, str]:
+    tables = {name for (name,) in connection.execute(queries.load("schema/tables")).fetchall()}
+    if not tables:
+        return {}
+    if "schema_migrations" not in tables:
+        raise LedgerForeign(
+            f"{path} holds the tables {', '.join(sorted(tables)[:5])}, expected a ledger of cyclealign. "
+            f"Move the file away, or choose another home with CYCLEALIGN_HOME."
+        )
+    return dict(connection.execute(queries.load("schema/applied")).fetchall())
+
+
+def _check_known(applied: dict[int, str], migrations: Sequence[Migration], path: Path) -> None:
+    known = {migration.version: migration.checksum for migration in migrations}
+    newest = max(known)
+    if max(applied, default=0) > newest:
+        raise LedgerForeign(
+            f"{path} has schema version {max(applied)}, expected at most {newest}: it was written by a newer "
+            f"cyclealign. Use that version, or choose another home with CYCLEALIGN_HOME."
+        )
+    changed = [version for version, checksum in applied.items() if known.get(version) != checksum]
+    if changed:
+        raise LedgerForeign(
+            f"{path} was made by a different migration {changed[0]} than this version's: it was written by "
+            f"an unreleased cyclealign. Move the file away, or choose another home with CYCLEALIGN_HOME."
+        )
+
+
+def _apply(connection: duckdb.DuckDBPyConnection, migration: Migration) -> None:
+    connection.begin()
+    try:
+        connection.execute(queries.load("schema/create"))
+        connection.execute(migration.sql)
+        values = {"version": migration.version, "name": migration.name, "checksum": migration.checksum}
+        connection.execute(queries.load("schema/record"), values)
+        connection.commit()
+    except BaseException:
+        connection.rollback()
+        raise

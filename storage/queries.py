@@ -1,0 +1,44 @@
+"""The named SQL files: loading them, and listing the ones that are meant for users.
+
+A query's name is its path below `sql/queries/` without the ending (`runs/insert`); files of `sql/exhibits/`
+and `sql/dialogues/` carry that folder's name (`exhibits/run_losses`). Leaves out: running them
+(`storage.ledger`).
+"""
+
+from functools import cache
+from importlib.resources import files
+
+from cyclealign.errors import UsageError
+
+FOLDERS_BESIDE_QUERIES = ("exhibits", "dialogues")
+FOR_USERS = "ask"
+
+
+@cache
+def load(name: str) -> str:
+    """The text of a named SQL file.
+
+    Raises:
+        UsageError: there is no such file.
+    """
+    beside = name.split("/", maxsplit=1)[0] in FOLDERS_BESIDE_QUERIES
+    file = files("sql").joinpath(*([] if beside else ["queries"]), *f"{name}.sql".split("/"))
+    if not file.is_file():
+        raise UsageError(f"No query {name!r}. Queries for users: {', '.join(for_users())}.")
+    return file.read_text(encoding="utf-8")
+
+
+def for_users() -> list[str]:
+    """Names of the shipped questions that a user can ask, without their folder."""
+    folder = files("sql").joinpath("queries", FOR_USERS)
+    return sorted(file.name.removesuffix(".sql") for file in folder.iterdir() if file.name.endswith(".sql"))
+
+
+def header(name: str) -> str:
+    """The comment at the top of a named SQL file, without its dashes."""
+    lines: list[str] = []
+    for line in load(name).splitlines():
+        if not line.startswith("--"):
+            break
+        lines.append(line.removeprefix("--").strip())
+    return "\n".join(lines)

@@ -1,0 +1,91 @@
+"""The read-only copy of the ledger that any SQL client can keep open, and questions to whichever file
+answers.
+
+A checkpoint and a copy of the file took 15 ms for 30 MB where `copy from database` took 600 ms. The copy is
+made by another process: reading the file in this one would drop DuckDB's lock on it (see
+`storage.connection`).
+"""
+
+import subprocess
+import time
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import duckdb
+
+from cyclealign.errors import LedgerError, StorageFull, UsageError
+from storage.faults import LOCKED, translate
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+PATIENCE_S = 0.3
+"""How long a question waits for the ledger before it turns to the snapshot."""
+
+
+def publish(connection: duckdb.DuckDBPyConnection, ledger: Path, snapshot: Path) -> None:
+    """Put a copy of the ledger, which `connection` has open, in the snapshot's place.
+
+    Raises:
+        StorageFull: the copy could not be written.
+    """
+    connection.execute("checkpoint")
+    new = snapshot.with_suffix(".new")
+    copied = subprocess.run(["cp", "-f", str(ledger), str(new)], capture_output=True, text=True, check=False)
+    if copied.returncode:
+        new.unlink(missing_ok=True)
+        raise StorageFull(
+            f"The snapshot {snapshot} could not be written: {copied.stderr.strip()}. Expected room for a "
+            f"copy of the ledger. Make room, then run the same command again; the ledger is complete."
+        )
+    new.chmod(0o444)
+    new.replace(snapshot)
+    Path(f"{snapshot}.wal").unlink(
+        missing_ok=True
+    )  # left by a client that opened the old snapshot for writing
+
+
+def ask(
+    ledger: Path | None, snapshot: Path, statement: str, parameters: Mapping[str, Any] | None = None
+) -> "tuple[pd.DataFrame, str]":
+    """The rows of a reading statement, from the ledger if it is free within a moment, else from the snapshot.
+
+    Raises:
+        UsageError: the statement is wrong or would write, or neither file is there.
+        LedgerError: the ledger is in use and there is no snapshot yet.
+    """
+    connection, source = _open(ledger, snapshot)
+    with connection:
+        try:
+            return connection.execute(statement, dict(parameters) if parameters else None).df(), source
+        except duckdb.Error as error:
+            text = str(error)
+    raise UsageError(
+        f"The statement could not be answered: {text}\nExpected one reading statement (select …)."
+    )
+
+
+def _open(ledger: Path | None, snapshot: Path) -> tuple[duckdb.DuckDBPyConnection, str]:
+    deadline = time.monotonic() + PATIENCE_S
+    while ledger is not None and ledger.exists():
+        try:
+            return duckdb.connect(str(ledger), read_only=True), "ledger"
+        except duckdb.Error as error:
+            if LOCKED not in str(error):
+                raise translate(error, ledger) or error from None
+        if time.monotonic() > deadline:
+            break
+        time.sleep(0.02)
+    if snapshot.exists():
+        written = datetime.fromtimestamp(snapshot.stat().st_mtime).astimezone()
+        return duckdb.connect(str(snapshot), read_only=True), f"snapshot of {written:%Y-%m-%d %H:%M:%S}"
+    if ledger is None or ledger.exists():
+        raise LedgerError(
+            f"{snapshot.parent} has a ledger in use and no snapshot yet. Expected one of the two to be "
+            f"free: a snapshot is written at the run's first checkpoint; ask again then."
+        )
+    raise UsageError(
+        f"No ledger in {snapshot.parent}. Start a run first, or set CYCLEALIGN_HOME to where one is."
+    )

@@ -1,0 +1,246 @@
+"""The protocol of a paid call: reserve and commit, send, commit what came back; only then may it be read.
+
+`Asker.ask` gives the recorded outcome of a call that was made before, under whatever run, and otherwise makes
+attempts until one brings an outcome. An attempt is committed as in flight with its worst-case cost before it
+is sent, so that spend is never understated and a cap holds under concurrency; whoever dies in between leaves
+an attempt that the next start charges in full. Leaves out: how to reach the endpoint
+(`cyclealign.models.black_box`), what an answer says (`tasks.ranking`), the rows (`storage.calls`).
+"""
+
+import asyncio
+import logging
+import weakref
+from decimal import Decimal
+from typing import Final
+
+from cyclealign.errors import (
+    BudgetReached,
+    CallRejected,
+    CallTransient,
+    CycleAlignError,
+    EndpointRefused,
+    RunPaused,
+)
+from cyclealign.models.api_failures import AGAIN
+from cyclealign.models.black_box import ChatEndpoint
+from cyclealign.models.prices import Prices
+from cyclealign.records import ChatReply, ChatRequest
+from cyclealign.seeds import derive_seed
+from cyclealign.settings import BlackBoxSettings
+from storage import calls
+from storage.calls import CallDescription, CallRow, SettledState
+from storage.ledger import Ledger
+from tasks.pace import PATIENT, Backoff, Pace, now
+
+logger = logging.getLogger(__name__)
+
+OUTAGES: Final = frozenset({"connection", "overloaded", "rate_limit"})
+"""Failures that say something about the endpoint; the others may be the fault of one request."""
+LONGEST_WAIT_S: Final = 600.0
+"""Who asks to wait longer than this pauses the run."""
+
+
+class Asker:
+    """Asks one endpoint on behalf of one run and keeps everything in the ledger. Belongs to one event loop.
+
+    Args:
+        ledger: Where calls and attempts are committed.
+        endpoint: Where they go.
+        settings: Attempts, concurrency, cap and prices.
+        run_name: The run that pays.
+        backoff: Waiting times between attempts.
+
+    Raises:
+        UsageError: there is a cap, and no price to keep it by.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        endpoint: ChatEndpoint,
+        settings: BlackBoxSettings,
+        run_name: str,
+        backoff: Backoff = PATIENT,
+    ) -> None:
+        self.endpoint = endpoint
+        self._ledger = ledger
+        self._settings = settings
+        self._run_name = run_name
+        self._backoff = backoff
+        self._prices = Prices(settings)
+        self._prices.require_price()
+        self._pace = Pace(settings.concurrency)
+        self._outstanding = 0
+        self._last_success = 0.0
+        self._locks: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
+        self._usage_missed = False
+
+    async def ask(
+        self, request: ChatRequest, step: int | None = None, round: int | None = None, ask: int = 0
+    ) -> ChatReply:
+        """The outcome of `request`: recorded, or brought by as many attempts as it takes.
+
+        A recorded refusal or truncation is returned as what it was; the slot is spent, and asking again takes
+        another slot.
+
+        Args:
+            request: The question in its slot.
+            step: The step that asks, for the record.
+            round: The round that asks, for the record.
+            ask: The number of the ask in that round, for the record.
+
+        Raises:
+            CallRejected: the endpoint will never accept this request (now or when it was recorded).
+            CallTransient: all attempts failed while other calls came through.
+            EndpointRefused: no call gets through; raised by every call from then on.
+            BudgetReached: the next attempt could exceed the cap.
+        """
+        key = self.key(request)
+        call = CallDescription(
+            key=key,
+            run_name=self._run_name,
+            request=request,
+            origin=self.endpoint.origin,
+            step=step,
+            round=round,
+            ask=ask,
+        )
+        async with self._locks.setdefault(key, asyncio.Lock()):
+            recorded = calls.find(self._ledger, key)
+            if recorded is not None and recorded.state != "open":
+                return _outcome(recorded)
+            return await self._attempts(call)
+
+    def key(self, request: ChatRequest) -> str:
+        """The call key of `request` at this endpoint."""
+        return request.key(self.endpoint.origin)
+
+    def record_verdict(self, request: ChatRequest, verdict: str) -> None:
+        """Store what reading the outcome of `request` said: `accepted`, or why not."""
+        calls.record_verdict(self._ledger, self.key(request), verdict)
+
+    def stop(self) -> None:
+        """Send nothing any more; calls under way still bring and record their outcome."""
+        self._pace.close(RunPaused(f"The run is closing; no more questions are sent. {AGAIN}"))
+
+    async def _attempts(self, call: CallDescription) -> ChatReply:
+        started, not_before, failure = now(), 0.0, CallTransient("No attempt was made.")
+        for attempt in range(1, self._settings.attempts + 1):
+            try:
+                async with self._pace.turn(not_before) as entered:
+                    return await self._attempt(call, entered)
+            except CallTransient as error:
+                failure = error
+            seed = derive_seed("backoff", call.key, attempt)
+            not_before = now() + self._backoff.seconds(attempt, seed)
+            logger.info("black box: attempt %d failed (%s)", attempt, failure.kind)
+        raise self._given_up(failure, started)
+
+    async def _attempt(self, call: CallDescription, entered: float) -> ChatReply:
+        self.endpoint.require_key()
+        reserved = self._prices.reserve_usd(call.request)
+        attempt = await self._begin(call, reserved)
+        self._outstanding += 1
+        try:
+            reply = await self._send(call.request, attempt, reserved)
+        except CallTransient as error:
+            self._heed(error, entered)
+            raise
+        except EndpointRefused as error:
+            self._pace.close(error)
+            raise
+        finally:
+            self._outstanding -= 1
+        self._pace.speed_up()
+        self._last_success = now()
+        return reply
+
+    async def _begin(self, call: CallDescription, reserved: Decimal) -> int:
+        """Commit the attempt as in flight; near the cap, wait for reserves of other calls to become costs."""
+        cap = None if self._settings.budget_usd is None else Decimal(str(self._settings.budget_usd))
+        while True:
+            try:
+                return calls.begin_attempt(self._ledger, call, reserved, cap)
+            except BudgetReached:
+                if not self._outstanding:
+                    raise
+            await self._pace.change()
+
+    async def _send(self, request: ChatRequest, attempt: int, reserved: Decimal) -> ChatReply:
+        """One attempt, and the commit of whatever comes of it before anything else happens."""
+        try:
+            reply = await self.endpoint.send(request)
+        except CallRejected as error:
+            rejection = ChatReply(str(error), None, None, error.kind, None, 0, 0)
+            calls.settle(self._ledger, attempt, rejection, Decimal(0), "rejected")
+            calls.fail_attempt(self._ledger, attempt, error.kind, error.http_status)
+            raise
+        except CallTransient as error:
+            if error.raw:
+                calls.keep_unreadable(self._ledger, attempt, error.raw)
+            cost = reserved if error.billed else Decimal(0)
+            calls.fail_attempt(self._ledger, attempt, error.kind, error.http_status, cost)
+            raise
+        except EndpointRefused as error:
+            calls.fail_attempt(self._ledger, attempt, error.kind, error.http_status)
+            raise
+        except asyncio.CancelledError:
+            calls.fail_attempt(self._ledger, attempt, "cancelled", None, reserved)
+            raise
+        calls.settle(self._ledger, attempt, reply, self._charge(request, reply, reserved), _state(reply))
+        return reply
+
+    def _charge(self, request: ChatRequest, reply: ChatReply, reserved: Decimal) -> Decimal:
+        """What the reply cost; without usage in it, the worst case."""
+        if not reply.prompt_tokens and not reply.completion_tokens:
+            self._tell_missing_usage()
+            return reserved
+        cost = self._prices.cost_usd(request.model, reply.prompt_tokens, reply.completion_tokens)
+        return Decimal(0) if cost is None else cost
+
+    def _tell_missing_usage(self) -> None:
+        if not self._usage_missed:
+            logger.warning("black box: replies without token usage are charged at their worst case")
+        self._usage_missed = True
+
+    def _heed(self, error: CallTransient, entered: float) -> None:
+        """Slow down and wait as the endpoint asks.
+
+        Raises:
+            EndpointRefused: it asks for longer than a run should wait.
+        """
+        if error.kind in ("rate_limit", "overloaded"):
+            self._pace.slow_down(entered)
+        if error.retry_after is None:
+            return
+        if error.retry_after > LONGEST_WAIT_S:
+            raise self._paused(f"It asks to wait {error.retry_after:.0f} seconds ({error}).", error) from None
+        self._pace.hold(error.retry_after)
+
+    def _given_up(self, failure: CallTransient, started: float) -> CycleAlignError:
+        """All attempts are used up: the endpoint's fault if nothing came through meanwhile, or the call's."""
+        words = f"{self._settings.attempts} attempts failed, the last one so: {failure}"
+        if failure.kind in OUTAGES and self._last_success < started:
+            return self._paused(f"No call came through: {words}", failure)
+        return CallTransient(words, kind=failure.kind, http_status=failure.http_status)
+
+    def _paused(self, words: str, failure: CallTransient) -> EndpointRefused:
+        message = f"The endpoint {self.endpoint.origin} does not answer. {words} {AGAIN}"
+        refusal = EndpointRefused(message, kind=failure.kind, http_status=failure.http_status)
+        self._pace.close(refusal)
+        return refusal
+
+
+def _state(reply: ChatReply) -> SettledState:
+    """What the call came to, by the reply's own account; what its content says is not asked here."""
+    if reply.finish_reason == "length":
+        return "truncated"
+    return "refused" if reply.refusal or reply.finish_reason == "content_filter" else "answered"
+
+
+def _outcome(recorded: CallRow) -> ChatReply:
+    """A recorded outcome as it was when it came."""
+    if recorded.reply is None or recorded.state == "rejected":
+        words, kind = (recorded.reply.raw, recorded.reply.finish_reason) if recorded.reply else ("", None)
+        raise CallRejected(f"Recorded as rejected. {words}", kind=kind or "bad_request")
+    return recorded.reply

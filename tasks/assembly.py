@@ -1,0 +1,127 @@
+"""The live parts of a run's cycle, put together where the last checkpoint left them, and taken apart again."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from uuid import UUID
+
+from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from prefect.context import FlowRunContext
+
+from cyclealign.method.demonstrations import STATIC_DEMONSTRATION, DemonstrationPool
+from cyclealign.models.offline.world_rewards import GroundTruth
+from cyclealign.models.prices import Prices
+from cyclealign.models.reward_model import RewardModel
+from cyclealign.models.white_box import WhiteBox
+from cyclealign.records import Prompt
+from storage import calls, checkpoints, rounds
+from storage.round_values import SampledRound
+from tasks.asking import Asker
+from tasks.context import RunContext
+from tasks.cycle import Cycle
+from tasks.estimating import announce
+from tasks.models import endpoint, reward_models, white_box_path
+from tasks.preparation import Prepared
+from tasks.progress import Progress, say
+from tasks.ranking import RankingDesk
+
+
+@dataclass(frozen=True)
+class Assembly:
+    """What `flows.train` works with: the cycle, the reward models of the evaluation, the step to start at."""
+
+    cycle: Cycle
+    scoring: Sequence[RewardModel]
+    start: int
+
+
+@contextmanager
+def assemble(context: RunContext, prepared: Prepared) -> Iterator[Assembly]:
+    """Load the models, go back to the last checkpoint, open the desk that asks the black box; close it at the end.
+
+    Raises:
+        ModelError: a model cannot be loaded.
+        RunPaused: the endpoint has no key.
+    """
+    settings = context.settings
+    Prices(settings.black_box).require_price()
+    white_box = WhiteBox.load(
+        settings.white_box,
+        settings.training,
+        settings.method,
+        seed=settings.seed,
+        model_path=white_box_path(settings, context.home, prepared.stand_ins),
+    )
+    start = go_back(context, white_box)
+    calls.close_orphans(context.ledger)
+    rounds.record_static(context.ledger, context.name, STATIC_DEMONSTRATION)
+    announce(context, prepared.training)
+    black_box = endpoint(settings, context.home, prepared.stand_ins)
+    black_box.require_key()
+    asker = Asker(context.ledger, black_box, settings.black_box, context.name)
+    with RankingDesk(asker, settings.method, settings.black_box) as desk:
+        cycle = Cycle(
+            ledger=context.ledger,
+            run_name=context.name,
+            settings=settings,
+            prompts=prepared.training,
+            white_box=white_box,
+            desk=desk,
+            pool=demonstration_pool(context, start),
+            progress=make_progress(context, prepared.training),
+        )
+        yield Assembly(cycle, reward_models(settings, context.home, prepared.stand_ins), start)
+
+
+def go_back(context: RunContext, white_box: WhiteBox) -> int:
+    """Load the run's last checkpoint, if it has one; returns the next step to run."""
+    found = checkpoints.latest(context.ledger, context.name)
+    if found is None:
+        return 0
+    white_box.load_checkpoint(found.folder)
+    say(f"Checkpoint before step {found.step + 1} loaded; recorded rounds after it are replayed, not asked again")
+    return found.step
+
+
+def demonstration_pool(context: RunContext, start: int) -> DemonstrationPool:
+    """The pool as it was before step `start`."""
+    method = context.settings.method
+    admitted = rounds.demonstrations(context.ledger, context.name, before_step=start)
+    return DemonstrationPool(
+        method.icl, method.demonstration_capacity, method.demonstration_scope, admitted
+    )
+
+
+def make_progress(context: RunContext, prompts: Sequence[Prompt]) -> Progress:
+    """The run's progress: on the terminal, in the log, and on the run page when a flow runs it."""
+    return Progress(
+        steps=len(prompts),
+        candidates=context.settings.method.candidates,
+        quality=grader(prompts) if context.settings.data.source == "world" else None,
+        spend=lambda: calls.spend(context.ledger, context.name),
+        publish=progress_artifact(context.name),
+    )
+
+
+def grader(prompts: Sequence[Prompt]) -> Callable[[SampledRound], float]:
+    """The world's ground truth of a round's candidates: for the eye alone, nothing in the run reads it."""
+    truth = GroundTruth("quality")
+
+    def quality(sampled: SampledRound) -> float:
+        grades = truth.score([(prompts[sampled.step], one.text) for one in sampled.responses])
+        return sum(grades) / len(grades)
+
+    return quality
+
+
+def progress_artifact(run_name: str) -> Callable[[str, float], None] | None:
+    """Keeps one progress artifact of the flow run up to date; None outside a flow run."""
+    if FlowRunContext.get() is None:
+        return None
+    artifact_id = create_progress_artifact(progress=0.0, key="cycles", description=f"{run_name}: starting")
+    assert isinstance(artifact_id, UUID)  # noqa: S101  a coroutine only where a loop is running
+
+    def publish(state: str, share: float) -> None:
+        update_progress_artifact(artifact_id, progress=100 * share, description=f"{run_name}: {state}")
+
+    return publish

@@ -1,0 +1,149 @@
+"""The run that a flow works on: its name, settings, home folder and ledger, and the states it passes through."""
+
+import importlib.resources
+import os
+import platform
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from cyclealign.errors import CycleAlignError, RunPaused
+from cyclealign.settings import Settings, merge, read_profile, resolve
+from storage import runs
+from storage.ledger import Ledger
+
+PACKAGES = ("cyclealign", "torch", "transformers", "peft", "accelerate", "deepspeed", "openai", "duckdb", "prefect")
+
+
+@dataclass(frozen=True)
+class RunContext:
+    """A registered run and where its things are."""
+
+    home: Path
+    name: str
+    settings: Settings
+    ledger: Ledger
+
+    @property
+    def folder(self) -> Path:
+        """The run's folder: checkpoints, adapter, report."""
+        return self.home / self.name
+
+
+def home_folder() -> Path:
+    """`CYCLEALIGN_HOME`, by default `./runs`."""
+    return Path(os.environ.get("CYCLEALIGN_HOME") or "runs").absolute()
+
+
+def load_settings(profile: str, overrides: Mapping[str, Any]) -> Settings:
+    """The settings of a shipped profile, or of a YAML file when `profile` is a path.
+
+    Raises:
+        ProfileInvalid: there is no such profile, or it does not validate.
+    """
+    if profile.endswith((".yaml", ".yml")):
+        path = Path(profile)
+        return resolve(path.stem, read_profile(path), overrides)
+    with importlib.resources.as_file(importlib.resources.files("profiles")) as folder:
+        return resolve(profile, read_profile(folder / f"{profile}.yaml"), overrides)
+
+
+def open_run(profile: str, overrides: Mapping[str, Any], name: str | None) -> tuple[RunContext, bool]:
+    """The run of these settings, registered in the ledger; the second value tells whether it is new.
+
+    Raises:
+        ProfileInvalid: the settings do not validate.
+        SettingsChanged: a run of this name exists with other settings.
+    """
+    settings = load_settings(profile, overrides)
+    home = home_folder()
+    ledger = Ledger(home)
+    name = run_name(settings, name)
+    row = runs.register(
+        ledger,
+        runs.NewRun(
+            run_name=name,
+            profile=settings.profile,
+            seed=settings.seed,
+            settings=settings.influential(),
+            settings_digest=settings.digest(),
+            operational_settings=settings.operational(),
+            steps=settings.data.prompts,
+            git_commit=git_commit(),
+            package_versions=package_versions(),
+            machine=machine(),
+        ),
+    )
+    return RunContext(home, name, settings, ledger), row.created
+
+
+def existing_run(name: str) -> RunContext:
+    """A run that the ledger knows, with the settings it was last started with.
+
+    Raises:
+        RunUnknown: there is no run of this name.
+    """
+    ledger = Ledger(home_folder())
+    row = runs.get(ledger, name)
+    settings = Settings.model_validate(merge(row.settings, row.operational_settings))
+    return RunContext(ledger.home, name, settings, ledger)
+
+
+def run_name(settings: Settings, name: str | None) -> str:
+    """The run's name: the given one, or profile and seed."""
+    return name or f"{settings.profile}-seed{settings.seed}"
+
+
+@contextmanager
+def running(context: RunContext) -> Iterator[None]:
+    """Claim the run for this process and record how the block ends: paused, failed, or left to the caller."""
+    runs.claim(context.ledger, context.name)
+    try:
+        yield
+    except RunPaused as pause:
+        runs.pause(context.ledger, context.name, str(pause))
+        raise
+    except CycleAlignError as error:
+        runs.fail(context.ledger, context.name, str(error))
+        raise
+    except KeyboardInterrupt:
+        runs.pause(context.ledger, context.name, "stopped from the keyboard")
+        raise
+    except Exception as error:
+        runs.fail(context.ledger, context.name, f"{type(error).__name__}: see the log")
+        raise
+
+
+def git_commit() -> str | None:
+    """The commit that the code is at, with `+` when files differ from it; None outside a checkout."""
+    folder = Path(__file__).parent
+    command = ["git", "-C", str(folder), "describe", "--always", "--abbrev=40", "--dirty=+", "--match="]
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    except OSError:
+        return None
+    return found.stdout.strip() or None
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of the packages that results depend on."""
+    return {name: metadata.version(name) for name in PACKAGES}
+
+
+def machine() -> dict[str, Any]:
+    """What the run computes on."""
+    import torch  # noqa: PLC0415  not needed to parse settings
+
+    gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
+    return {
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "gpu": gpu,
+        "gpus": torch.cuda.device_count(),
+    }

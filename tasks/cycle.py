@@ -1,0 +1,319 @@
+"""The one loop of the paper (Figure 2), a segment of steps at a time.
+
+A segment is the steps between two checkpoints and one Prefect task run. Its prompts go in waves through their rounds;
+one turn of a wave is: sample, rank by confidence, have the black box rank, agree, train. With `training.overlap`
+two waves alternate, so that one computes while the other waits for its answers. The order of optimizer steps depends
+on the profile alone, never on latencies.
+
+What the ledger already holds is read back instead of sampled or asked: the weights are a fold over the ledger.
+"""
+
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.runtime import task_run
+
+from cyclealign.method.agreement import agreement
+from cyclealign.method.demonstrations import AdmittedDemonstration, DemonstrationPool, dynamic_demonstration
+from cyclealign.method.objectives import preference_order
+from cyclealign.method.rankings import confidence_ranking, drop_repeated
+from cyclealign.models.loading import resolve_device
+from cyclealign.models.white_box import WhiteBox
+from cyclealign.records import OptimizerReport, Prompt, TrainingExample
+from cyclealign.seeds import derive_seed
+from cyclealign.settings import Settings
+from storage import checkpoints, rounds
+from storage.checkpoints import NewCheckpoint
+from storage.ledger import Ledger
+from storage.round_values import RankedRound, RecordedRound, SampledRound, TrainedRound
+from tasks.devices import device_slot
+from tasks.progress import Progress
+from tasks.ranking import RankingDesk, RankingOutcome, RankingQuestion
+
+
+@dataclass(frozen=True)
+class Segment:
+    """The steps `first … last - 1`, in waves of `wave` prompts."""
+
+    first: int
+    last: int
+    wave: int
+
+    def waves(self) -> Iterator[range]:
+        """The steps of each wave, in order."""
+        for start in range(self.first, self.last, self.wave):
+            yield range(start, min(start + self.wave, self.last))
+
+
+@dataclass(frozen=True)
+class Cycle:
+    """The live parts that the rounds of one run work with."""
+
+    ledger: Ledger
+    run_name: str
+    settings: Settings
+    prompts: Sequence[Prompt]
+    white_box: WhiteBox
+    desk: RankingDesk
+    pool: DemonstrationPool
+    progress: Progress
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One round of a wave whose responses are sampled and whose rankings are asked for."""
+
+    sampled: tuple[SampledRound, ...]
+    shown: tuple[tuple[int, ...], ...]
+    """Numbers of the demonstrations in each ranking prompt."""
+    answers: "Future[list[RankingOutcome]] | None"
+    recorded: tuple[RankedRound, ...] | None
+    """What the ledger already had, when this turn is a replay."""
+
+    @property
+    def wave(self) -> int:
+        """The wave's number in the run."""
+        return self.sampled[0].wave
+
+
+@dataclass(frozen=True)
+class SegmentSummary:
+    """What a segment came to, for its task run's name and the run page."""
+
+    segment: Segment
+    rounds: int
+    replayed: int
+    trained: int
+    agreement: float
+    """Mean length of the agreement divided by the number of candidates."""
+    seconds: float
+
+
+def segments(settings: Settings, steps: int, start: int = 0) -> list[Segment]:
+    """The segments from step `start` on; a segment is `training.checkpoint_every` steps rounded up to whole waves."""
+    wave = settings.training.wave
+    size = -(-settings.training.checkpoint_every // wave) * wave
+    return [Segment(max(first, start), min(first + size, steps), wave)
+            for first in range(start - start % size, steps, size)]
+
+
+def _segment_name() -> str:
+    segment: Segment = task_run.parameters["segment"]
+    return f"steps {segment.first + 1}–{segment.last}"
+
+
+@task(name="segment", task_run_name=_segment_name, tags=["gpu"], cache_policy=NO_CACHE)
+def run_segment(cycle: Cycle, segment: Segment) -> SegmentSummary:
+    """Run the steps of one segment on its device: every prompt through its rounds (Paper: Figure 2)."""
+    with device_slot(str(resolve_device(cycle.settings.white_box))):
+        return _run_segment(cycle, segment)
+
+
+def _run_segment(cycle: Cycle, segment: Segment) -> SegmentSummary:
+    started = time.monotonic()
+    recorded = rounds.recorded(cycle.ledger, cycle.run_name, segment.first, segment.last)
+    waves, turns, done = deque(segment.waves()), deque[Turn](), list[RankedRound]()
+    while waves or turns:
+        while waves and len(turns) <= cycle.settings.training.overlap:
+            turns.append(begin(cycle, waves.popleft(), 1, recorded))
+        turn = turns.popleft()
+        ranked = conclude(cycle, turn)
+        train(cycle, turn, ranked)
+        done += ranked
+        unfinished = [one.step for one in ranked if not one.stops_step]
+        if unfinished:
+            turns.append(begin(cycle, unfinished, ranked[0].round + 1, recorded, turn.wave))
+    return _summary(cycle, segment, done, len(recorded), time.monotonic() - started)
+
+
+def begin(
+    cycle: Cycle,
+    steps: Sequence[int],
+    round_: int,
+    recorded: dict[tuple[int, int], RecordedRound],
+    wave: int | None = None,
+) -> Turn:
+    """Sample the candidates, rank them by confidence, and ask the black box; what is recorded is read back."""
+    known = [recorded.get((step, round_)) for step in steps]
+    wave = steps[0] // cycle.settings.training.wave if wave is None else wave
+    if all(known):
+        sampled = tuple(one.sampled for one in known if one)
+    else:
+        sampled = sample(cycle, steps, round_, wave)
+        rounds.record_sampled(cycle.ledger, cycle.run_name, sampled)
+    ranked = tuple(one.ranked for one in known if one and one.ranked)
+    if len(ranked) == len(sampled):
+        return Turn(sampled, tuple(one.demonstrations_shown for one in ranked), None, ranked)
+    questions = [question(cycle, one) for one in sampled]
+    shown = tuple(tuple(number for number, _ in one.demonstrations) for one in questions)
+    return Turn(sampled, shown, cycle.desk.submit(questions), None)
+
+
+def sample(cycle: Cycle, steps: Sequence[int], round_: int, wave: int) -> tuple[SampledRound, ...]:
+    """Figure 2, 1): the white box samples l responses to each prompt and states its confidence in them."""
+    method, seed = cycle.settings.method, cycle.settings.seed
+    prompts = [cycle.prompts[step] for step in steps]
+    seeds = [derive_seed(seed, "sample", step, round_) for step in steps]
+    clock = time.monotonic()
+    drawn = cycle.white_box.sample(prompts, seeds, method.candidates, cycle.settings.white_box.sampling)
+    sampling_seconds = (time.monotonic() - clock) / len(steps)
+    clock = time.monotonic()
+    scored = cycle.white_box.log_probabilities(
+        [(prompt, [one.tokens for one in responses]) for prompt, responses in zip(prompts, drawn, strict=True)]
+    )
+    scoring_seconds = (time.monotonic() - clock) / len(steps)
+    return tuple(
+        SampledRound(
+            step=step,
+            round=round_,
+            wave=wave,
+            prompt_id=prompt.prompt_id,
+            responses=tuple(responses),
+            log_probabilities=tuple(log_probabilities),
+            white_box_ranking=confidence_ranking(
+                [one.mean if method.confidence == "mean" else one.total for one in log_probabilities]
+            ),
+            sampling_seconds=sampling_seconds,
+            scoring_seconds=scoring_seconds,
+        )
+        for step, prompt, responses, log_probabilities in zip(steps, prompts, drawn, scored, strict=True)
+    )
+
+
+def question(cycle: Cycle, sampled: SampledRound) -> RankingQuestion:
+    """Figure 2, 2): what the black box is asked to rank, with the demonstrations that the pool holds now."""
+    return RankingQuestion(
+        step=sampled.step,
+        round=sampled.round,
+        prompt=cycle.prompts[sampled.step],
+        candidates=tuple(response.text for response in sampled.responses),
+        demonstrations=tuple(cycle.pool.shown(sampled.step)),
+        slot_digest=cycle.settings.digest(),
+        run_seed=cycle.settings.seed,
+    )
+
+
+def conclude(cycle: Cycle, turn: Turn) -> tuple[RankedRound, ...]:
+    """Figure 2, 4): wait for the answers, extract the agreement rankings, admit them as demonstrations."""
+    if turn.recorded is not None:
+        for one in turn.recorded:
+            if one.admitted:
+                cycle.pool.admit(one.step, one.round, one.admitted.demonstration)
+        return turn.recorded
+    assert turn.answers is not None  # noqa: S101  a turn is either recorded or asked
+    ranked = tuple(
+        agree(cycle, sampled, outcome, shown)
+        for sampled, outcome, shown in zip(turn.sampled, turn.answers.result(), turn.shown, strict=True)
+    )
+    rounds.record_ranked(cycle.ledger, cycle.run_name, ranked)
+    return ranked
+
+
+def agree(cycle: Cycle, sampled: SampledRound, outcome: RankingOutcome, shown: tuple[int, ...]) -> RankedRound:
+    """The agreement of the two rankings of one round (Paper: Section 2.2); two or more agreed are a demonstration."""
+    black_box = outcome.answer.ranking if outcome.answer else ()
+    agreed = agreement(black_box, sampled.white_box_ranking) if black_box else ()
+    return RankedRound(
+        step=sampled.step,
+        round=sampled.round,
+        answer=outcome.answer,
+        unranked=outcome.unranked,
+        call_key=outcome.call_key,
+        asks=outcome.asks,
+        permutation=outcome.permutation,
+        demonstrations_shown=shown,
+        agreement=agreed,
+        stops_step=black_box == sampled.white_box_ranking or sampled.round == cycle.settings.method.rounds,
+        admitted=admit(cycle, sampled, agreed),
+        waiting_seconds=outcome.seconds,
+    )
+
+
+def admit(cycle: Cycle, sampled: SampledRound, agreed: tuple[int, ...]) -> AdmittedDemonstration | None:
+    """Two or more agreed responses that differ become a dynamic demonstration (Paper: Section 2.2)."""
+    texts = [response.text for response in sampled.responses]
+    distinct = drop_repeated(agreed, texts)  # equal texts have no order to show
+    if len(distinct) < 2:
+        return None
+    seed = derive_seed(cycle.settings.seed, "demonstration", sampled.step, sampled.round)
+    instruction = cycle.prompts[sampled.step].instruction
+    demonstration = dynamic_demonstration(instruction, texts, distinct, seed)
+    return cycle.pool.admit(sampled.step, sampled.round, demonstration)
+
+
+def train(cycle: Cycle, turn: Turn, ranked: Sequence[RankedRound]) -> None:
+    """Figure 2, 3): optimizer steps on L_rank + λ·L_sft in prompt order; an unranked round trains nothing."""
+    pairs = [(s, r) for s, r in zip(turn.sampled, ranked, strict=True) if r.answer is not None]
+    size = cycle.settings.training.prompts_per_optimizer_step
+    trained: list[TrainedRound] = []
+    for start in range(0, len(pairs), size):
+        group = pairs[start : start + size]
+        clock = time.monotonic()
+        report = cycle.white_box.optimize(
+            [example(cycle, sampled, one) for sampled, one in group],
+            progress=group[0][0].step / len(cycle.prompts),
+        )
+        seconds = (time.monotonic() - clock) / len(group)
+        trained += [_trained(cycle, one, report, index, seconds) for index, (_, one) in enumerate(group)]
+    rounds.record_trained(cycle.ledger, cycle.run_name, trained)
+    cycle.progress.turn_done(turn.sampled, ranked, trained, replayed=turn.recorded is not None)
+
+
+def example(cycle: Cycle, sampled: SampledRound, ranked: RankedRound) -> TrainingExample:
+    """What one ranked round teaches: the preference order of candidates and rewrite, and the SFT target."""
+    assert ranked.answer is not None  # noqa: S101  unranked rounds train nothing
+    method, limit = cycle.settings.method, cycle.settings.white_box.sampling.max_new_tokens
+    rewrite = cycle.white_box.encode_reply(ranked.answer.rewrite, limit)
+    order = preference_order(ranked.answer.ranking, method.rewrite, len(sampled.responses))
+    responses = (*sampled.responses, rewrite)
+    preference = order.preference
+    if method.drop_repeated:
+        preference = drop_repeated(preference, [response.text for response in responses])
+    tokens = tuple(response.tokens for response in responses)
+    return TrainingExample(cycle.prompts[sampled.step], tokens, preference, order.target)
+
+
+def _trained(
+    cycle: Cycle, ranked: RankedRound, report: OptimizerReport, index: int, seconds: float
+) -> TrainedRound:
+    rank_loss, sft_loss = report.rank_losses[index], report.sft_losses[index]
+    return TrainedRound(
+        step=ranked.step,
+        round=ranked.round,
+        optimizer_step=cycle.white_box.optimizer_steps - 1,
+        loss=rank_loss + cycle.settings.method.lambda_sft * sft_loss,
+        rank_loss=rank_loss,
+        sft_loss=sft_loss,
+        gradient_norm=report.gradient_norm,
+        learning_rate=report.learning_rate,
+        seconds=seconds,
+    )
+
+
+def _summary(
+    cycle: Cycle, segment: Segment, done: Sequence[RankedRound], replayed: int, seconds: float
+) -> SegmentSummary:
+    agreed = [len(one.agreement) / cycle.settings.method.candidates for one in done if one.answer]
+    return SegmentSummary(
+        segment=segment,
+        rounds=len(done),
+        replayed=replayed,
+        trained=len(agreed),
+        agreement=sum(agreed) / len(agreed) if agreed else 0.0,
+        seconds=seconds,
+    )
+
+
+@task(name="checkpoint", cache_policy=NO_CACHE)
+def save_checkpoint(cycle: Cycle, segment: Segment) -> str:
+    """Write everything the next step needs, then a snapshot of the ledger for readers; returns the weights' digest."""
+    digest = cycle.white_box.weights_sha256()
+    checkpoint = NewCheckpoint(cycle.run_name, segment.last, cycle.white_box.optimizer_steps, digest)
+    checkpoints.write(cycle.ledger, checkpoint, cycle.white_box.save_checkpoint)
+    cycle.ledger.publish_snapshot()
+    return digest

@@ -1,0 +1,87 @@
+"""What a run will cost, before anything is spent: printed by `cyclealign estimate` and before the first paid call."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from decimal import Decimal
+
+import torch
+
+from cyclealign.estimate import (
+    CallEstimate,
+    MachineEstimate,
+    estimate_calls,
+    estimate_machine,
+    parameter_count,
+)
+from cyclealign.models.prices import Prices
+from cyclealign.records import Prompt
+from cyclealign.settings import Settings
+from storage import runs
+from tasks.context import RunContext
+from tasks.progress import say
+
+TYPICAL_PROMPT_CHARACTERS = 631
+"""Mean length of a prompt of HH-RLHF, measured over 1,710 test pairs of the four subsets."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Money of the ranking calls, and time, memory and disk of one device."""
+
+    profile: str
+    calls: CallEstimate
+    price_source: str
+    cap_usd: float | None
+    machines: tuple[MachineEstimate, ...]
+
+    def as_json(self) -> str:
+        """The estimate as JSON; money as text, so that nothing is rounded."""
+        return json.dumps(asdict(self), indent=2, default=str)
+
+    def as_text(self) -> str:
+        """The estimate for people, one line per figure."""
+        calls = self.calls
+        cap = "no cap" if self.cap_usd is None else f"cap ${self.cap_usd:.2f}"
+        lines = [
+            f"Profile {self.profile}: estimated, not measured",
+            f"  calls     {calls.calls_low:,} to {calls.calls_high:,} ranking calls",
+            f"  tokens    {calls.prompt_tokens:,} in, {calls.completion_tokens:,} out (at most)",
+            f"  money     {_dollars(calls.usd)} at most, {cap} ({self.price_source})",
+        ]
+        for one in self.machines:
+            lines.append(
+                f"  {one.device}: {one.hours:.1f} h, {one.memory_gib:.1f} GiB of memory, {one.disk_gib:.1f} GiB of disk"
+            )
+        if not self.machines:
+            lines.append("  machine   unknown: the model's name does not tell its size")
+        return "\n".join(lines)
+
+
+def _dollars(usd: Decimal | None) -> str:
+    return "unknown price; set black_box.price" if usd is None else f"${usd:.2f}"
+
+
+def estimate(settings: Settings, mean_prompt_characters: float = TYPICAL_PROMPT_CHARACTERS) -> Estimate:
+    """The estimate of a profile on this machine's kind of device, and on an A100 beside it."""
+    parameters = parameter_count(settings.white_box.model)
+    devices = ("cpu",) if settings.black_box.endpoint != "api" else ("a100", "h200")
+    if settings.black_box.endpoint != "api" and torch.cuda.is_available():
+        devices = ("a100",)
+    return Estimate(
+        profile=settings.profile,
+        calls=estimate_calls(settings, mean_prompt_characters),
+        price_source=Prices(settings.black_box).source,
+        cap_usd=settings.black_box.budget_usd,
+        machines=tuple(estimate_machine(settings, parameters, device) for device in devices if parameters),
+    )
+
+
+def announce(context: RunContext, prompts: Sequence[Prompt]) -> None:
+    """Print and store the estimate for these prompts, where calls cost money."""
+    if context.settings.black_box.endpoint != "api":
+        return
+    mean = sum(len(prompt.instruction) for prompt in prompts) / len(prompts)
+    found = estimate(context.settings, mean)
+    runs.record_estimate(context.ledger, context.name, json.loads(found.as_json()))
+    say(found.as_text())

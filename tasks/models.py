@@ -1,0 +1,136 @@
+"""From settings to live models: white box, endpoint of the black box, reward models. The only place that chooses.
+
+Callers get objects behind the same few methods, whichever profile is run.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cyclealign.errors import DataError, ModelError
+from cyclealign.models.black_box import ChatEndpoint
+from cyclealign.models.offline.artifacts import WorldArtifacts
+from cyclealign.models.offline.preference import PreferenceArtifacts, PreferenceRewardModel
+from cyclealign.models.offline.world_rewards import GroundTruth, WorldRewardModel
+from cyclealign.models.reward_model import ClassifierRewardModel, RewardModel
+from cyclealign.settings import Settings
+
+if TYPE_CHECKING:
+    from starlette.applications import Starlette
+
+    from cyclealign.models.offline.judge import Judge
+
+
+class StandIns:
+    """What was built for a run that needs no hub and no endpoint; None where the profile does without."""
+
+    def __init__(
+        self, world: WorldArtifacts | None = None, preference: PreferenceArtifacts | None = None
+    ) -> None:
+        self._world, self._preference = world, preference
+
+    @property
+    def world(self) -> WorldArtifacts:
+        """The dialogue world.
+
+        Raises:
+            DataError: the profile uses none.
+        """
+        if self._world is None:
+            raise DataError("No dialogue world was built for this run. Expected data.source = world in its profile.")
+        return self._world
+
+    @property
+    def preference(self) -> PreferenceArtifacts:
+        """The preference models on real pairs.
+
+        Raises:
+            DataError: the profile uses none.
+        """
+        if self._preference is None:
+            raise DataError("No preference models were fitted for this run. Expected black_box.endpoint or "
+                            "evaluation.reward_model = preference in its profile.")
+        return self._preference
+
+
+def local_model(name: str, home: Path) -> Path | None:
+    """The folder or file that `name` means: a path, or a folder in the home's `models`; None for a hub name."""
+    for path in (Path(name), home / "models" / name):
+        if path.exists():
+            return path
+    return None
+
+
+def white_box_path(settings: Settings, home: Path, stand_ins: StandIns) -> str:
+    """Where the white box is loaded from: a local path, or a name for the hub."""
+    name = settings.white_box.model
+    if name == "world":
+        return str(stand_ins.world.white_box)
+    return str(local_model(name, home) or name)
+
+
+def frozen_model(settings: Settings, home: Path) -> Path:
+    """The pretrained model that the preference models read: the white box before alignment, from a local folder.
+
+    Raises:
+        ModelError: there is no such folder.
+    """
+    found = local_model(settings.white_box.model, home)
+    if found is None:
+        raise ModelError(
+            f"No model {settings.white_box.model!r} at {home / 'models'} or as a path. Expected a local folder: the "
+            f"offline judge reads the white box's own states. `make smollm2` installs smollm2-135m-instruct."
+        )
+    return found
+
+
+def load_judge(settings: Settings, home: Path, stand_ins: StandIns) -> "Judge":
+    """The offline judge of the profile.
+
+    Raises:
+        ModelError: the profile asks an endpoint and has no judge of its own.
+    """
+    black_box = settings.black_box
+    if black_box.endpoint == "world":
+        from cyclealign.models.offline.world_judge import load_world_judge  # noqa: PLC0415
+
+        world = stand_ins.world
+        return load_world_judge(world.judge, world.white_box, world.writer, black_box.judge)
+    if black_box.endpoint == "preference":
+        from cyclealign.models.offline.preference_judge import load_preference_judge  # noqa: PLC0415
+
+        heads, model = stand_ins.preference.judge, frozen_model(settings, home)
+        return load_preference_judge(heads, model, black_box.judge, settings.white_box.sampling.max_new_tokens)
+    raise ModelError(
+        f"Profile {settings.profile!r} asks {black_box.base_url}. Expected black_box.endpoint = world or preference "
+        f"for a judge of our own."
+    )
+
+
+def judge_app(settings: Settings, home: Path, stand_ins: StandIns) -> "Starlette":
+    """The offline judge as a chat-completions application."""
+    from cyclealign.models.offline.chat_server import create_app  # noqa: PLC0415
+
+    return create_app(load_judge(settings, home, stand_ins), settings.black_box.model)
+
+
+def endpoint(settings: Settings, home: Path, stand_ins: StandIns) -> ChatEndpoint:
+    """Where the black box answers: an API, or the offline judge in this process over the same client."""
+    if settings.black_box.endpoint == "api":
+        return ChatEndpoint(settings.black_box)
+    return ChatEndpoint(settings.black_box, judge_app(settings, home, stand_ins))
+
+
+def reward_models(settings: Settings, home: Path, stand_ins: StandIns) -> Sequence[RewardModel]:
+    """What scores the evaluation, the one that the claim rests on first. None of them is used by the cycle."""
+    evaluation = settings.evaluation
+    if evaluation.reward_model == "world":
+        truths = (GroundTruth("quality"), GroundTruth("well-formedness"))
+        return (WorldRewardModel(stand_ins.world.evaluation), *truths)
+    if evaluation.reward_model == "preference":
+        return (PreferenceRewardModel(stand_ins.preference.evaluation, frozen_model(settings, home)),)
+    if evaluation.reward_model == "oasst":
+        from cyclealign.models.oasst import OasstRewardModel  # noqa: PLC0415
+
+        return (OasstRewardModel(evaluation.reward_model_name),)
+    return (ClassifierRewardModel(evaluation.reward_model_name),)

@@ -1,0 +1,150 @@
+"""What a person sees while a run goes on: bars in a terminal, lines in a log, a progress artifact on the run page.
+
+Shows figures only, never prompts or responses (harmful text by design).
+"""
+
+import logging
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from decimal import Decimal
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.progress import Progress as Bars
+
+from storage.rounds import RankedRound, SampledRound, TrainedRound
+
+LOGGER = logging.getLogger("cyclealign")
+Report = Callable[[str, float], None]
+"""Takes a message and the share of the work that is done."""
+RECENT = 40
+"""Rounds over which agreement and quality are averaged."""
+
+
+@dataclass
+class Progress:
+    """Counts what the rounds bring and shows it.
+
+    Args:
+        steps: Steps of the run.
+        candidates: l, for the share of agreement.
+        quality: Grades the candidates of a round for display only; None where no truth is known.
+        spend: US dollars spent so far.
+        publish: Called with one line of text at most every few seconds, for the run page.
+    """
+
+    steps: int
+    candidates: int
+    quality: Callable[[SampledRound], float] | None = None
+    spend: Callable[[], Decimal] | None = None
+    publish: Callable[[str, float], None] | None = None
+    finished: int = 0
+    rounds: int = 0
+    replayed: int = 0
+    trained: int = 0
+    _agreement: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT))
+    _quality: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT))
+    _bars: Bars | None = None
+    _bar: TaskID | None = None
+    _published: float = 0.0
+    _round: int = 0
+
+    @contextmanager
+    def showing(self, start: int = 0) -> Iterator[None]:
+        """Show the bar of the cycles, which start at step `start`, for the duration of the block."""
+        self.finished = start
+        with bars() as shown:
+            self._bars = shown
+            self._bar = shown.add_task("cycles", total=self.steps, completed=start, what="")
+            try:
+                yield
+            finally:
+                self._bars = None
+
+    def turn_done(
+        self,
+        sampled: Sequence[SampledRound],
+        ranked: Sequence[RankedRound],
+        trained: Sequence[TrainedRound],
+        *,
+        replayed: bool,
+    ) -> None:
+        """Take in one turn of a wave and show the new state."""
+        self.rounds += len(ranked)
+        self.replayed += len(ranked) if replayed else 0
+        self.trained += len(trained)
+        self.finished += sum(one.stops_step for one in ranked)
+        self._round = ranked[0].round
+        self._agreement += [len(one.agreement) / self.candidates for one in ranked if one.answer]
+        if self.quality is not None:
+            self._quality += [self.quality(one) for one in sampled]
+        if self._bars is not None and self._bar is not None:
+            self._bars.update(self._bar, completed=self.finished, what=self.state())
+        LOGGER.info("round wave=%d %s replayed=%s", sampled[0].wave, self.state(), replayed)
+        self._tell()
+
+    def state(self) -> str:
+        """One line: step, round, agreement, quality, spend."""
+        parts = [f"step {self.finished}/{self.steps}", f"round {self._round}"]
+        if self._agreement:
+            parts.append(f"agreement {sum(self._agreement) / len(self._agreement):.2f}")
+        if self._quality:
+            parts.append(f"quality {sum(self._quality) / len(self._quality):.2f}")
+        if self.spend is not None:
+            parts.append(f"${self.spend():.2f}")
+        return " · ".join(parts)
+
+    def _tell(self) -> None:
+        now = time.monotonic()
+        if self.publish is not None and (now - self._published > 5 or self.finished == self.steps):
+            self._published = now
+            self.publish(self.state(), self.finished / self.steps)
+
+
+def bars() -> Bars:
+    """Progress bars in a terminal; a line of text per change of state where output is not a terminal."""
+    console = Console(file=sys.stderr)
+    return Bars(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[what]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
+    )
+
+
+@contextmanager
+def stage(title: str) -> Iterator[Report]:
+    """Show one stage of preparation; the block gets `report(message, share done)`."""
+    say(title)
+    with bars() as shown:
+        bar = shown.add_task(title, total=100, what="")
+
+        def report(message: str, done: float) -> None:
+            shown.update(bar, completed=round(100 * done), what=message)
+            LOGGER.info("%s: %s %.0f%%", title, message, 100 * done)
+
+        yield report
+        shown.update(bar, completed=100, what="done")
+
+
+def say(text: str) -> None:
+    """One line for the person at the terminal; in a deployment it goes to the log."""
+    print(text, file=sys.stderr, flush=True)  # noqa: T201
+    LOGGER.info("%s", text)

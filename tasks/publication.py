@@ -1,0 +1,78 @@
+"""The run's adapter and report: files for people, artifacts for the run page, a summary for the terminal."""
+
+from pathlib import Path
+from typing import Any
+
+from prefect import task
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.cache_policies import NO_CACHE
+from rich.console import Console
+
+from cyclealign.errors import UsageError
+from cyclealign.models.white_box import WhiteBox
+from cyclealign.report.artifacts import artifact_markdown, reward_table_rows
+from cyclealign.report.figures import RunFigures
+from cyclealign.report.files import ReportFiles, write_report
+from cyclealign.report.terminal import summary_lines
+from storage import runs
+from storage.figures import collect
+from storage.ledger import Ledger
+from tasks.context import RunContext, home_folder
+
+
+@task(name="save adapter", cache_policy=NO_CACHE)
+def save_adapter(context: RunContext, white_box: WhiteBox) -> str:
+    """Write the adapter in peft's format and note its digest; returns the digest."""
+    folder = context.folder / "adapter"
+    white_box.save_adapter(folder)
+    digest = white_box.weights_sha256()
+    runs.record_adapter(context.ledger, context.name, folder, digest)
+    return digest
+
+
+@task(name="publish report", cache_policy=NO_CACHE)
+def publish_report(context: RunContext) -> dict[str, Any]:
+    """Write the report, show its tables and plots on the run page; returns the run's state in plain values."""
+    figures, _ = write_run_report(context.ledger, context.name)
+    create_markdown_artifact(artifact_markdown(figures), key="report", description=f"Report of {context.name}")
+    create_table_artifact(reward_table_rows(figures), key="rewards", description="Rewards before and after")
+    context.ledger.publish_snapshot()
+    return runs.status(context.ledger, context.name)[0].as_dict()
+
+
+def write_run_report(ledger: Ledger, run_name: str) -> tuple[RunFigures, ReportFiles]:
+    """Collect the figures of a run and write its report into its folder.
+
+    Raises:
+        RunUnknown: the ledger has no run of this name.
+    """
+    figures = collect(ledger, run_name)
+    return figures, write_report(figures, ledger.home / run_name / "report")
+
+
+def render_report(run_name: str) -> tuple[RunFigures, ReportFiles]:
+    """The same for the ledger of the home folder, as `cyclealign report` does."""
+    return write_run_report(Ledger(home_folder()), run_name)
+
+
+def print_end(run_name: str) -> None:
+    """Write the report again and print the end of the run: tables, cases, cost, paths."""
+    figures, files = render_report(run_name)
+    console = Console()
+    for block in summary_lines(figures, files.html):
+        console.print(block)
+
+
+def adapter_of(context: RunContext) -> Path:
+    """The folder of a run's trained adapter.
+
+    Raises:
+        UsageError: the run has not come to its end yet.
+    """
+    found = runs.get(context.ledger, context.name).adapter_path
+    if found is None or not Path(found).is_dir():
+        raise UsageError(
+            f"Run {context.name!r} has no adapter{f' at {found}' if found else ' yet'}. Expected a finished run; "
+            f"continue it with `cyclealign train --profile {context.settings.profile} --run {context.name}`."
+        )
+    return Path(found)

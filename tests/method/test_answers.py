@@ -1,0 +1,215 @@
+"""Reading answers: what is accepted, and that everything else is rejected with its reason."""
+
+import json
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from cyclealign.method.answers import AnswerRejected, RankingAnswer, read_ranking_answer
+
+GOOD = '{"desired rank": [2, 0, 1], "response": "Take a walk."}'
+EXPECTED = RankingAnswer((2, 0, 1), "Take a walk.")
+
+
+def reason_for(content: str | None, finish_reason: str | None = "stop", refusal: str | None = None) -> str:
+    with pytest.raises(AnswerRejected) as rejected:
+        read_ranking_answer(content, finish_reason, refusal, candidates=3)
+    return rejected.value.reason
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        GOOD,
+        f"```json\n{GOOD}\n```",
+        f'I weighed {{harm}} against {{"use": 1}}, so:\n\n{GOOD}\n\nI hope this helps {{you}}.',
+        '{"desired_rank": [2, 0, 1], "response": "Take a walk."}',
+        '{"desired rank": ["2", "0", "1"], "response": "Take a walk."}',
+        '{"desired rank": [2, "0", 1], "response": "  Take a walk.\\n"}',
+        '{"reason": "…", "answer": {"response": "Take a walk.", "desired rank": [2, 0, 1]}}',
+        'The "desired rank": follows.\n' + GOOD,
+        "<think>{[}</think>" + GOOD,
+    ],
+    ids=["plain", "fence", "prose", "underscore", "strings", "mixed", "nested", "field named", "thoughts"],
+)
+def test_a_complete_answer_is_read(content: str) -> None:
+    assert read_ranking_answer(content, "stop", None, candidates=3) == EXPECTED
+
+
+def test_raw_control_characters_inside_a_string_are_read() -> None:
+    answer = read_ranking_answer('{"desired rank": [0, 1], "response": "one\ntwo\tthree"}', "stop", None, 2)
+    assert answer.rewrite == "one\ntwo\tthree"
+
+
+def test_a_rewrite_may_quote_an_answer_without_changing_the_ranking() -> None:
+    quoted = json.dumps({"desired rank": [2, 0, 1], "response": 'Say {"desired rank": [0, 1, 2]} aloud.'})
+    assert read_ranking_answer(quoted, "stop", None, 3).ranking == (2, 0, 1)
+
+
+def test_without_a_rewrite_asked_for_none_is_needed() -> None:
+    assert read_ranking_answer('{"desired rank": [1, 0]}', "stop", None, 2, rewrite=False) == ((1, 0), "")
+
+
+@pytest.mark.parametrize("finish_reason", [None, "stop", "eos", "tool_calls"])
+def test_finish_reasons_that_do_not_cut_an_answer_are_accepted(finish_reason: str | None) -> None:
+    assert read_ranking_answer(GOOD, finish_reason, None, 3) == EXPECTED
+
+
+def test_the_finish_reason_comes_before_everything_else() -> None:
+    assert reason_for(GOOD, finish_reason="length") == "truncated"
+    assert reason_for(GOOD, finish_reason="length", refusal="No.") == "truncated"
+    assert reason_for(GOOD, finish_reason="content_filter") == "content_filter"
+
+
+def test_a_refusal_comes_before_the_content() -> None:
+    assert reason_for(GOOD, refusal="I cannot rank these.") == "refusal"
+    assert reason_for(None, refusal="I cannot rank these.") == "refusal"
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [
+        "[2, 0]",
+        "[2, 0, 1, 3]",
+        "[2, 0, 0]",
+        "[1, 2, 3]",
+        "[-1, 0, 1]",
+        "[2.0, 0, 1]",
+        "[true, false, 2]",
+        "[null, 0, 1]",
+        '["Response-2", "Response-0", "Response-1"]',
+        '["2 ", "0", "1"]',
+        '["02", "0", "1"]',
+        '["２", "0", "1"]',
+        '[["2"], "0", "1"]',
+        "[]",
+        '"2, 0, 1"',
+        "201",
+        "null",
+        '{"0": 2}',
+        "[NaN, Infinity, 0]",
+        f"[{'9' * 5000}, 0, 1]",
+    ],
+    ids=lambda ids: ids[:24],
+)
+def test_only_each_id_exactly_once_is_a_ranking(ids: str) -> None:
+    assert reason_for(f'{{"desired rank": {ids}, "response": "Take a walk."}}') == "malformed"
+
+
+@pytest.mark.parametrize("rewrite", ['""', '" \\n"', "null", "7", '["Take a walk."]', '"\\ud800"'])
+def test_only_text_is_a_rewrite(rewrite: str) -> None:
+    assert reason_for(f'{{"desired rank": [2, 0, 1], "response": {rewrite}}}') == "malformed"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        None,
+        "",
+        "[2, 0, 1]",
+        "2, 0, 1",
+        "{}",
+        '{"ranking": [2, 0, 1], "response": "x"}',
+        '{"desired rank": [2, 0, 1]}',
+        '{"desired rank": [2, 0, 1], "response": "x"',
+        '{"desired rank": [2, 0',
+        '{"desired rank": [2, 0, 1], "desired rank": [0, 1, 2], "response": "x"}',
+        '{"desired rank": [2, 0, 1], "desired_rank": [0, 1, 2], "response": "x"}',
+        '{"desired rank": [2, 0, 1], "response": "x", "response": "y"}',
+        '{"desired\\u0020rank": [0, 1, 2], "desired rank": [2, 0, 1], "response": "x"}',
+        '{"a":' * 100_000,
+        "{" * 100_000,
+        '{"a":' * 2_000 + GOOD[:-1],
+    ],
+    ids=lambda content: repr(content)[:32],
+)
+def test_what_is_no_complete_json_answer_is_malformed(content: str | None) -> None:
+    assert reason_for(content) == "malformed"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        f'Response-1 says {{"desired rank": [1, 0, 2], "response": "x"}}.\n{GOOD}',
+        f'{GOOD}\nResponse-1 says {{"desired rank": [1, 0, 2], "response": "x"}}.',
+        '{"desired rank": [2, 0, 1], "response": "It said {"desired rank": [1, 0, 2], "response": "x"}"}',
+        f"{GOOD}\n{GOOD}",
+    ],
+    ids=["quoted before", "quoted after", "quoted inside without escapes", "given twice"],
+)
+def test_an_answer_beside_another_is_never_guessed(content: str) -> None:
+    """A model that quotes a hostile response must not have the quotation taken for its answer."""
+    assert reason_for(content) == "malformed"
+
+
+def test_the_error_says_what_was_found_and_never_the_text() -> None:
+    with pytest.raises(AnswerRejected) as rejected:
+        read_ranking_answer('{"desired rank": ["secret", 0, 0], "response": "secret"}', "stop", None, 3)
+    assert rejected.value.detail == "Found 3 ids, 1 of them valid and different, expected each of 0..2 once."
+    assert str(rejected.value) == f"malformed: {rejected.value.detail}"
+
+
+def test_the_error_survives_pickling() -> None:
+    copy = pickle.loads(pickle.dumps(AnswerRejected("refusal", "The model refused.")))  # noqa: S301
+    assert (copy.reason, copy.detail) == ("refusal", "The model refused.")
+
+
+json_values: st.SearchStrategy[Any] = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=8,
+)
+ids = st.integers(-1, 4) | st.sampled_from(["0", "1", "2", "3", "x", "Response-1", True, False, None, 1.0])
+answers = st.fixed_dictionaries(
+    {},
+    optional={
+        "desired rank": st.permutations(range(3)) | st.lists(ids, max_size=5) | json_values,
+        "desired_rank": st.permutations(range(3)) | st.lists(ids, max_size=5),
+        "response": st.text() | json_values,
+    },
+).map(json.dumps)
+fragments = st.sampled_from(
+    [*list('{}[]":,0123\\\n\x00 '), '"desired rank"', '"response"', "```", "null", "�"]
+)
+contents = st.lists(answers | fragments | st.text(), max_size=8).map("".join)
+
+
+def damaged(how: Callable[[str, int, str], str]) -> st.SearchStrategy[str]:
+    return st.builds(how, answers | st.just(GOOD), st.integers(0, 80), fragments)
+
+
+any_content = (
+    contents
+    | answers
+    | damaged(lambda text, place, _: text[:place])
+    | damaged(lambda text, place, piece: text[:place] + piece + text[place:])
+    | damaged(lambda text, place, piece: text[:place] + piece + text[place + 1 :])
+)
+
+
+@settings(max_examples=2000, deadline=None)
+@given(any_content, st.sampled_from(["stop", None]), st.integers(2, 4))
+@example('{"desired rank": [0, 1], "response": "\\ud83d\\ude00"}', "stop", 2)
+def test_nothing_is_accepted_that_is_not_the_permutation_given(
+    content: str, finish_reason: str | None, candidates: int
+) -> None:
+    try:
+        answer = read_ranking_answer(content, finish_reason, None, candidates)
+    except AnswerRejected as rejected:
+        assert rejected.reason == "malformed"
+    else:
+        assert sorted(answer.ranking) == list(range(candidates))
+        assert all(type(position) is int for position in answer.ranking)
+        assert answer.rewrite.strip() == answer.rewrite != ""
+        stated = "".join(str(position) for position in answer.ranking)
+        assert stated in "".join(letter for letter in content if letter in "0123456789")
+
+
+@given(st.integers(1, 9).flatmap(lambda n: st.permutations(range(n))), st.text().filter(str.strip))
+def test_every_well_formed_answer_is_read_back(ranking: list[int], rewrite: str) -> None:
+    content = json.dumps({"desired rank": ranking, "response": rewrite})
+    assert read_ranking_answer(content, "stop", None, len(ranking)) == (tuple(ranking), rewrite.strip())

@@ -1,0 +1,182 @@
+"""Models from folders and files, what is refused and with which words, and what a new adapter is made of."""
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaModel, T5Config, T5ForConditionalGeneration
+
+from cyclealign.errors import ModelError
+from cyclealign.models.loading import load_pretrained, quiet_transformers
+from cyclealign.models.weights import adapter_parameters
+from cyclealign.models.white_box import WhiteBox
+from cyclealign.settings import (
+    LoraSettings,
+    MethodSettings,
+    SamplingSettings,
+    TrainingSettings,
+    WhiteBoxSettings,
+)
+
+CPU = torch.device("cpu")
+SHORT = SamplingSettings(max_new_tokens=16)
+
+
+def settings_for(model: Path | str, **changes: Any) -> WhiteBoxSettings:
+    return WhiteBoxSettings(
+        **{"model": str(model), "max_length": 128, "sampling": SHORT, "device": "cpu", **changes}
+    )
+
+
+def load(settings: WhiteBoxSettings, seed: int = 0) -> WhiteBox:
+    return WhiteBox.load(
+        settings, TrainingSettings(), MethodSettings(), seed=seed, total_optimizer_steps=None
+    )
+
+
+def test_a_folder_loads_frozen_in_float32_on_a_cpu(tiny_llama: Path) -> None:
+    pretrained = load_pretrained(settings_for(tiny_llama), None, CPU)
+    assert {parameter.dtype for parameter in pretrained.model.parameters()} == {torch.float32}
+    assert not any(parameter.requires_grad for parameter in pretrained.model.parameters())
+    assert not pretrained.model.training
+
+
+def test_half_precision_keeps_the_adapter_in_float32(tiny_llama: Path) -> None:
+    white_box = load(settings_for(tiny_llama, dtype="bfloat16"))
+    model = white_box._model
+    assert {parameter.dtype for parameter in adapter_parameters(model).values()} == {torch.float32}
+    assert model.get_base_model().lm_head.weight.dtype == torch.bfloat16
+    assert white_box.description["dtype"] == "bfloat16"
+
+
+def test_the_adapter_depends_on_the_seed_alone(tiny_llama: Path) -> None:
+    digests = []
+    for state, seed in [(1, 5), (2, 5), (2, 6)]:
+        torch.manual_seed(state)
+        digests.append(load(settings_for(tiny_llama), seed=seed).weights_sha256())
+    assert digests[0] == digests[1] != digests[2]
+
+
+def test_a_new_adapter_sits_on_all_linear_layers_and_changes_no_output(tiny_llama: Path) -> None:
+    white_box = load(settings_for(tiny_llama))
+    adapted = {name.split(".")[-3] for name in adapter_parameters(white_box._model)}
+    assert adapted == {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
+    plain = AutoModelForCausalLM.from_pretrained(tiny_llama).eval()
+    tokens = torch.tensor([[5, 6, 7]])
+    with torch.no_grad():
+        assert torch.equal(white_box._model.eval()(tokens).logits, plain(tokens).logits)
+
+
+def test_a_saved_adapter_is_pefts_own_format(tiny_llama: Path, tmp_path: Path) -> None:
+    white_box = load(settings_for(tiny_llama), seed=3)
+    white_box.save_adapter(tmp_path / "adapter")
+    plain = AutoModelForCausalLM.from_pretrained(tiny_llama)
+    loaded = PeftModel.from_pretrained(plain, str(tmp_path / "adapter"))
+    ours = adapter_parameters(white_box._model)
+    assert all(torch.equal(tensor, ours[name]) for name, tensor in adapter_parameters(loaded).items())
+    again = WhiteBox.load_for_inference(settings_for(tiny_llama), adapter=tmp_path / "adapter")
+    assert again.weights_sha256() == white_box.weights_sha256()
+
+
+def test_identity_is_in_the_contents_and_not_in_the_place(make_tiny_llama: Callable[..., Path]) -> None:
+    def identity(folder: Path) -> dict[str, Any]:
+        description = WhiteBox.load_for_inference(settings_for(folder)).description
+        return {key: value for key, value in description.items() if key != "model"}
+
+    first, copy = identity(make_tiny_llama("a")), identity(make_tiny_llama("b"))
+    assert first == copy
+    assert identity(make_tiny_llama("c", seed=1))["files_sha256"] != first["files_sha256"]
+    assert identity(make_tiny_llama("d", chat=False))["tokenizer_sha256"] != first["tokenizer_sha256"]
+
+
+def test_model_path_stands_before_the_settings_model(tiny_llama: Path) -> None:
+    white_box = WhiteBox.load_for_inference(settings_for("world"), model_path=str(tiny_llama))
+    assert white_box.description["model"] == tiny_llama.name
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("./nowhere", "No folder"),
+        ("./nowhere.gguf", "No file"),
+        ("nobody/no-such-model", "Cannot load 'nobody/no-such-model'"),
+    ],
+    ids=["folder", "gguf", "hub"],
+)
+def test_a_model_that_is_not_there_is_named(name: str, words: str) -> None:
+    with pytest.raises(ModelError, match=words):
+        load_pretrained(settings_for(name), None, CPU)
+
+
+def test_a_broken_weight_file_is_refused(tiny_llama: Path) -> None:
+    (tiny_llama / "model.safetensors").write_bytes(b"\x10\x00\x00\x00")
+    with pytest.raises(ModelError, match="Cannot load"):
+        load_pretrained(settings_for(tiny_llama), None, CPU)
+
+
+def test_pickled_weights_are_refused(tiny_llama: Path) -> None:
+    (tiny_llama / "model.safetensors").unlink()
+    torch.save({}, tiny_llama / "pytorch_model.bin")
+    with pytest.raises(ModelError, match="safetensors"):
+        load_pretrained(settings_for(tiny_llama), None, CPU)
+
+
+def test_a_translation_model_is_no_causal_lm(tiny_llama: Path) -> None:
+    with quiet_transformers():
+        T5ForConditionalGeneration(
+            T5Config(vocab_size=300, d_model=8, d_ff=8, num_layers=1, num_heads=1)
+        ).save_pretrained(tiny_llama)
+    with pytest.raises(ModelError, match="causal language model"):
+        load_pretrained(settings_for(tiny_llama), None, CPU)
+
+
+def test_a_model_without_its_head_is_refused(tiny_llama: Path) -> None:
+    config = LlamaConfig.from_pretrained(tiny_llama)
+    with quiet_transformers():
+        LlamaModel(config).save_pretrained(tiny_llama)
+    with pytest.raises(ModelError, match=r"weights are missing, first lm_head\.weight"):
+        load_pretrained(settings_for(tiny_llama), None, CPU)
+
+
+def test_a_context_that_is_too_short_is_refused(tiny_llama: Path) -> None:
+    with pytest.raises(ModelError, match="at most 256"):
+        load_pretrained(settings_for(tiny_llama, max_length=512), None, CPU)
+    with pytest.raises(ModelError, match="leaves 4 tokens"):
+        load_pretrained(settings_for(tiny_llama, max_length=20), None, CPU)
+
+
+def test_unknown_target_modules_are_answered_with_the_known_ones(tiny_llama: Path) -> None:
+    with pytest.raises(
+        ModelError, match="down_proj, gate_proj, k_proj, lm_head, o_proj, q_proj, up_proj, v_proj"
+    ):
+        load(settings_for(tiny_llama, lora=LoraSettings(target_modules=("query",))))
+
+
+def test_an_adapter_of_another_model_or_none_is_refused(tiny_llama: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="No adapter in"):
+        WhiteBox.load_for_inference(settings_for(tiny_llama), adapter=tmp_path)
+    load(settings_for(tiny_llama)).save_adapter(tmp_path / "adapter")
+    config = tmp_path / "adapter" / "adapter_config.json"
+    config.write_text(config.read_text().replace("q_proj", "query"))
+    (tmp_path / "adapter" / "adapter_model.safetensors").write_bytes(b"")
+    with pytest.raises(ModelError, match="does not fit"):
+        WhiteBox.load_for_inference(settings_for(tiny_llama), adapter=tmp_path / "adapter")
+
+
+def test_cuda_without_a_gpu_is_refused(tiny_llama: Path) -> None:
+    if torch.cuda.is_available():
+        assert load(settings_for(tiny_llama, device="cuda")).weights_sha256()
+        return
+    with pytest.raises(ModelError, match="no CUDA device"):
+        load(settings_for(tiny_llama, device="cuda"))
+
+
+def test_loading_says_nothing(tiny_llama: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        load(settings_for(tiny_llama))
+    assert capfd.readouterr() == ("", "")

@@ -1,0 +1,116 @@
+"""The decoding loop: what is drawn, from what randomness, and that neighbours and stops do not matter."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from cyclealign.models.sampling import Ends, choose_tokens, decode, draw_uniforms
+from cyclealign.settings import SamplingSettings
+
+PROMPTS = [[5, 6, 7, 8, 9, 10, 11], [50, 51], [100, 101, 102, 103]]
+SEEDS = [11, 12, 13]
+STOP = 1
+WARM = SamplingSettings(temperature=1.0, max_new_tokens=20)
+GREEDY = SamplingSettings(temperature=0, max_new_tokens=20)
+
+
+@pytest.fixture
+def model(tiny_llama: Path) -> Any:
+    return AutoModelForCausalLM.from_pretrained(tiny_llama).eval()
+
+
+def run(
+    model: Any,
+    prompts: Sequence[Sequence[int]],
+    seeds: Sequence[int],
+    sampling: SamplingSettings,
+    *,
+    responses: int = 3,
+    stop_ids: tuple[int, ...] = (STOP,),
+) -> list[list[int]]:
+    uniforms = draw_uniforms(seeds, responses, sampling.max_new_tokens)
+    return decode(model, prompts, uniforms, sampling, Ends(stop_ids, lambda _: False))
+
+
+def test_greedy_tokens_are_those_of_generate(model: Any) -> None:
+    ours = run(model, PROMPTS, SEEDS, GREEDY, responses=1)
+    for prompt, tokens in zip(PROMPTS, ours, strict=True):
+        theirs = model.generate(
+            torch.tensor([prompt]), max_new_tokens=20, do_sample=False, eos_token_id=STOP, pad_token_id=0
+        )
+        assert tokens == theirs[0, len(prompt) :].tolist()
+
+
+def test_what_a_prompt_gets_does_not_depend_on_the_prompts_beside_it(model: Any) -> None:
+    together = run(model, PROMPTS, SEEDS, WARM)
+    alone = [
+        tokens
+        for prompt, seed in zip(PROMPTS, SEEDS, strict=True)
+        for tokens in run(model, [prompt], [seed], WARM)
+    ]
+    reverse = run(model, PROMPTS[::-1], SEEDS[::-1], WARM)
+    assert together == alone
+    assert together == [*reverse[6:], *reverse[3:6], *reverse[:3]]
+
+
+def test_the_global_random_state_neither_matters_nor_changes(model: Any) -> None:
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    first = run(model, PROMPTS, SEEDS, WARM)
+    assert torch.equal(before, torch.get_rng_state())
+    torch.manual_seed(2)
+    assert run(model, PROMPTS, SEEDS, WARM) == first
+
+
+def test_responses_of_one_prompt_differ_and_so_do_seeds(model: Any) -> None:
+    first, second = run(model, PROMPTS[:1], [1], WARM), run(model, PROMPTS[:1], [2], WARM)
+    assert len({tuple(tokens) for tokens in first + second}) == 6
+
+
+def test_a_response_ends_with_its_stop_token_and_the_others_go_on(model: Any) -> None:
+    free = run(model, PROMPTS, SEEDS, WARM, stop_ids=())
+    stops = (free[0][3], free[4][7])  # tokens that surely occur
+    stopped = run(model, PROMPTS, SEEDS, WARM, stop_ids=stops)
+    for tokens, complete in zip(stopped, free, strict=True):
+        end = next((index + 1 for index, token in enumerate(complete) if token in stops), len(complete))
+        assert tokens == complete[:end]
+    assert len({len(tokens) for tokens in stopped}) > 1
+
+
+def test_an_end_that_is_text_stops_the_row_soon(model: Any) -> None:
+    uniforms = draw_uniforms(SEEDS, 1, 20)
+    ends = Ends((STOP,), lambda tokens: len(tokens) >= 5)
+    assert all(5 <= len(tokens) < 20 for tokens in decode(model, PROMPTS, uniforms, WARM, ends))
+
+
+def test_tokens_come_with_their_probabilities() -> None:
+    logits = torch.tensor([0.0, 1.0, 2.0, -1.0, float("-inf")])
+    uniforms = (torch.arange(20_000, dtype=torch.float64) + 0.5) / 20_000
+    tokens = choose_tokens(logits.expand(20_000, -1), uniforms, SamplingSettings(temperature=0.7))
+    shares = torch.bincount(tokens, minlength=5) / 20_000
+    torch.testing.assert_close(shares, torch.softmax(logits / 0.7, -1), rtol=0, atol=1e-4)
+
+
+def test_the_nucleus_is_the_fewest_most_probable_tokens_that_reach_top_p() -> None:
+    logits = torch.tensor([0.15, 0.4, 0.05, 0.3, 0.1]).log()
+    uniforms = (torch.arange(1000, dtype=torch.float64) + 0.5) / 1000
+    tokens = choose_tokens(logits.expand(1000, -1), uniforms, SamplingSettings(top_p=0.8))
+    shares = torch.bincount(tokens, minlength=5) / 1000
+    torch.testing.assert_close(shares, torch.tensor([0.15, 0.4, 0, 0.3, 0]) / 0.85, rtol=0, atol=2e-3)
+
+
+@pytest.mark.parametrize("uniform", [0.0, 1 - 2**-53], ids=["lowest", "highest"])
+def test_no_uniform_falls_outside_the_vocabulary_or_on_an_impossible_token(uniform: float) -> None:
+    logits = torch.tensor([[float("-inf"), 3.0, 2.0, float("-inf")]])
+    token = choose_tokens(logits, torch.tensor([uniform], dtype=torch.float64), SamplingSettings())
+    assert token.item() in (1, 2)
+
+
+def test_uniforms_belong_to_the_prompts_seed() -> None:
+    together, alone = draw_uniforms([3, 4], 2, 5), draw_uniforms([4], 2, 5)
+    assert together.shape == (4, 5)
+    assert torch.equal(together[2:], alone)

@@ -1,0 +1,168 @@
+"""Packed rows against separate full passes: the same log-probabilities, losses and gradients."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from transformers import (
+    BloomConfig,
+    BloomForCausalLM,
+    GPT2Config,
+    GPT2LMHeadModel,
+    GraniteConfig,
+    GraniteForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MambaConfig,
+    MambaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+)
+
+from cyclealign.method.objectives import pro_loss, rrhf_loss
+from cyclealign.models.loading import add_adapter, quiet_transformers
+from cyclealign.models.packing import Row
+from cyclealign.models.sequence_scores import SequenceScores, accepts_packed_rows, plan_passes
+from cyclealign.settings import LoraSettings
+
+ROWS: list[Row] = [
+    ([5, 6, 7, 8, 9], [[10, 11, 12], [13], [14, 15, 16, 17, 18, 19], [20, 21]]),
+    ([30, 31], [[32, 33], [34, 35, 36, 37], [38], [39, 40, 41]]),
+    ([50, 51, 52, 53, 54, 55, 56, 57], [[58], [59, 60], [61, 62, 63], [64, 65]]),
+]
+ATTENTION = {"num_hidden_layers": 2, "num_attention_heads": 4, "hidden_size": 16, "intermediate_size": 32}
+
+
+def tiny_llama_under_lora() -> Any:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = LlamaForCausalLM(LlamaConfig(vocab_size=100, initializer_range=0.4, **ATTENTION)).eval()
+    model = add_adapter(model.requires_grad_(False), LoraSettings(rank=4), seed=1)
+    generator = torch.Generator().manual_seed(2)
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:  # zero at the start, which would hide half of the gradients
+            parameter.data.copy_(torch.randn(parameter.shape, generator=generator) * 0.2)
+    return model
+
+
+def loss_and_gradients(scores: SequenceScores, objective: Any) -> tuple[Tensor, dict[str, Tensor]]:
+    scores.zero_grad()
+    total, tokens = scores(ROWS)
+    loss = torch.stack([objective(p) - 9 * p[0] for p in (total / tokens).view(3, 4)]).mean()
+    loss.backward()
+    gradients = {
+        name: parameter.grad for name, parameter in scores.named_parameters() if parameter.requires_grad
+    }
+    return loss.detach(), {
+        name: gradient.clone() for name, gradient in gradients.items() if gradient is not None
+    }
+
+
+@pytest.mark.parametrize("objective", [rrhf_loss, pro_loss], ids=["rrhf", "pro"])
+@pytest.mark.parametrize("checkpointing", [False, True], ids=["plain", "gradient-checkpointing"])
+def test_packed_rows_give_the_loss_and_gradients_of_separate_passes(
+    objective: Any, checkpointing: bool
+) -> None:
+    model = tiny_llama_under_lora()
+    separate, expected = loss_and_gradients(SequenceScores(model, 0, packed=False), objective)
+    if checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        model.train()
+    packed, gradients = loss_and_gradients(SequenceScores(model, 0, packed=True), objective)
+    torch.testing.assert_close(packed, separate, rtol=1e-5, atol=0)
+    largest = max(gradient.abs().max() for gradient in expected.values())
+    assert gradients.keys() == expected.keys()
+    for name, gradient in gradients.items():
+        torch.testing.assert_close(gradient, expected[name], rtol=1e-4, atol=1e-5 * float(largest))
+
+
+def test_log_probabilities_are_those_of_one_response_computed_alone() -> None:
+    model = tiny_llama_under_lora()
+    with torch.no_grad():
+        total, tokens = SequenceScores(model, 0, packed=True)(ROWS)
+        flat = [(prompt, response) for prompt, responses in ROWS for response in responses]
+        for index, (prompt, response) in enumerate(flat):
+            sequence = torch.tensor([[*prompt, *response]])
+            steps = model(input_ids=sequence).logits[0, len(prompt) - 1 : -1].log_softmax(-1)
+            alone = sum(float(steps[position, token]) for position, token in enumerate(response))
+            assert float(total[index]) == pytest.approx(alone, rel=1e-5)
+            assert int(tokens[index]) == len(response)
+
+
+def test_a_pad_id_that_is_also_a_token_does_not_matter() -> None:
+    model = tiny_llama_under_lora()
+    with torch.no_grad():
+        first, second = (SequenceScores(model, pad_id, packed=True)(ROWS)[0] for pad_id in (0, 14))
+    assert torch.equal(first, second)
+
+
+def test_equal_inputs_give_equal_bits() -> None:
+    scores = SequenceScores(tiny_llama_under_lora(), 0, packed=True)
+    loss, gradients = loss_and_gradients(scores, pro_loss)
+    again, repeated = loss_and_gradients(scores, pro_loss)
+    assert torch.equal(loss, again)
+    assert all(torch.equal(gradient, repeated[name]) for name, gradient in gradients.items())
+
+
+MODELS: dict[str, tuple[Any, Any, bool]] = {
+    "llama": (LlamaForCausalLM, LlamaConfig(vocab_size=100, initializer_range=0.4, **ATTENTION), True),
+    "learnt-positions": (
+        GPT2LMHeadModel,
+        GPT2Config(
+            vocab_size=100,
+            n_embd=16,
+            n_layer=2,
+            n_head=4,
+            initializer_range=0.4,
+            bos_token_id=1,
+            eos_token_id=2,
+        ),
+        True,
+    ),
+    "window-beyond-the-context": (
+        MistralForCausalLM,
+        MistralConfig(
+            vocab_size=100, sliding_window=4096, num_key_value_heads=2, initializer_range=0.4, **ATTENTION
+        ),
+        True,
+    ),
+    "window-inside-the-context": (
+        MistralForCausalLM,
+        MistralConfig(
+            vocab_size=100, sliding_window=64, num_key_value_heads=2, initializer_range=0.4, **ATTENTION
+        ),
+        False,
+    ),
+    "alibi": (
+        BloomForCausalLM,
+        BloomConfig(vocab_size=100, hidden_size=16, n_layer=2, n_head=4, initializer_range=0.4),
+        False,
+    ),
+    "scaled-logits": (
+        GraniteForCausalLM,
+        GraniteConfig(vocab_size=100, logits_scaling=8.0, initializer_range=0.4, **ATTENTION),
+        False,
+    ),
+    "state-space": (
+        MambaForCausalLM,
+        MambaConfig(vocab_size=100, hidden_size=16, state_size=4, num_hidden_layers=2, initializer_range=0.4),
+        False,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_models_for_which_packed_rows_are_wrong_are_found_out(name: str) -> None:
+    kind, config, expected = MODELS[name]
+    with torch.random.fork_rng(devices=[]), quiet_transformers():
+        torch.manual_seed(0)
+        model: nn.Module = kind(config).eval()
+        assert accepts_packed_rows(model, pad_id=0, max_length=256) is expected
+
+
+def test_passes_hold_similar_lengths_within_the_budget_and_every_row_once() -> None:
+    rows: list[Row] = [([1] * length, [[2] * 10]) for length in (40, 5, 90, 6, 41, 300)]
+    passes = plan_passes(rows, tokens=110, packed=True)
+    assert sorted(index for indices in passes for index in indices) == list(range(6))
+    assert passes == [[5], [2], [4, 0], [3, 1]]

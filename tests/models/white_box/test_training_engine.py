@@ -1,0 +1,74 @@
+"""Engines and ranks: ZeRO-2, ZeRO-3 and several processes give the numbers of one plain process."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+SCRIPT = Path(__file__).with_name("training_run.py")
+Results = dict[str, dict[str, Any]]
+
+
+def run_program(tmp_path: Path, model: Path, name: str, *arguments: str, engines: tuple[str, ...]) -> Results:
+    output = tmp_path / f"{name}.json"
+    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads()), "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, *arguments, str(SCRIPT), str(model), str(output), *engines]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stderr[-4000:]
+    results: Results = json.loads(output.read_text())
+    return results
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory, module_tiny_llama: Path) -> dict[str, Results]:
+    """All runs: one process without a launcher, and two gloo ranks on loopback under torchrun."""
+    tmp_path = tmp_path_factory.mktemp("runs")
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
+    every = ("torch", "zero-2", "zero-3")
+    return {
+        "alone": run_program(tmp_path, module_tiny_llama, "alone", engines=every),
+        "again": run_program(tmp_path, module_tiny_llama, "again", engines=("torch",)),
+        "two": run_program(tmp_path, module_tiny_llama, "two", *launcher, engines=every),
+    }
+
+
+CASES = [("alone", "zero-2"), ("alone", "zero-3"), ("two", "torch"), ("two", "zero-2"), ("two", "zero-3")]
+IDS = [f"{engine}-{where}" for where, engine in CASES]
+
+
+@pytest.mark.parametrize(("where", "engine"), CASES, ids=IDS)
+def test_losses_and_gradients_are_those_of_one_plain_process(
+    runs: dict[str, Results], where: str, engine: str
+) -> None:
+    found, expected = runs[where][engine], runs["alone"]["torch"]
+    assert found["ranks"] == (2 if where == "two" else 1)
+    assert found["losses"] == pytest.approx(expected["losses"], rel=1e-5)
+    assert found["gradient_norms"] == pytest.approx(expected["gradient_norms"], rel=1e-4)
+    for rows, wanted in zip(found["rank_losses"], expected["rank_losses"], strict=True):
+        assert rows == pytest.approx(wanted, rel=1e-4, abs=1e-5)
+
+
+@pytest.mark.parametrize(("where", "engine"), CASES, ids=IDS)
+def test_ranks_share_sampling_and_scoring_and_agree_on_the_result(
+    runs: dict[str, Results], where: str, engine: str
+) -> None:
+    found, expected = runs[where][engine], runs["alone"]["torch"]
+    assert found["tokens"] == expected["tokens"]
+    for values, wanted in zip(found["log_probabilities"], expected["log_probabilities"], strict=True):
+        assert values == pytest.approx(wanted, rel=1e-5)
+
+
+@pytest.mark.parametrize(("where", "engine"), [("alone", "torch"), *CASES], ids=["torch-alone", *IDS])
+def test_every_engine_continues_from_its_checkpoint_bit_for_bit(
+    runs: dict[str, Results], where: str, engine: str
+) -> None:
+    assert runs[where][engine]["resumed_weights"] == runs[where][engine]["weights"]
+
+
+def test_two_fresh_processes_end_in_equal_bits(runs: dict[str, Results]) -> None:
+    assert runs["again"]["torch"]["weights"] == runs["alone"]["torch"]["weights"]

@@ -1,0 +1,257 @@
+"""The white box as a whole: sampling, scoring, one optimizer step, checkpoints, divergence."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from cyclealign.errors import ModelError, TrainingDiverged
+from cyclealign.method.objectives import pro_loss
+from cyclealign.models.training_step import learning_rate
+from cyclealign.models.weights import adapter_parameters
+from cyclealign.models.white_box import WhiteBox
+from cyclealign.records import Prompt, TrainingExample, Turn
+from cyclealign.settings import (
+    LoraSettings,
+    MethodSettings,
+    SamplingSettings,
+    TrainingSettings,
+    WhiteBoxSettings,
+)
+
+SAMPLING = SamplingSettings(max_new_tokens=16)
+QUESTIONS = ["How do I cook rice?", "Tell me about the weather, please, in as few words as you can.", "Why?"]
+PROMPTS = [Prompt.from_turns("helpful-base", "train", [Turn("human", text)]) for text in QUESTIONS]
+TRAINING = TrainingSettings(learning_rate=1e-2)
+
+
+def load(folder: Path, training: TrainingSettings = TRAINING, **changes: Any) -> WhiteBox:
+    method = changes.pop("method", MethodSettings())
+    settings = WhiteBoxSettings(
+        **{"model": str(folder), "max_length": 128, "sampling": SAMPLING, "device": "cpu", **changes}
+    )
+    return WhiteBox.load(settings, training, method, seed=7, total_optimizer_steps=10)
+
+
+def examples_of(white_box: WhiteBox, step: int = 0) -> list[TrainingExample]:
+    """Three sampled responses and a rewrite per prompt, the rewrite preferred and the target."""
+    sampled = white_box.sample(PROMPTS, [step * 10 + index for index in range(3)], 3, SAMPLING)
+    rewrite = white_box.encode_reply("Rinse it, add water.", 16).tokens
+    return [
+        TrainingExample(prompt, (*(response.tokens for response in responses), rewrite), (3, 1, 0, 2), 3)
+        for prompt, responses in zip(PROMPTS, sampled, strict=True)
+    ]
+
+
+def train(white_box: WhiteBox, steps: range) -> None:
+    for step in steps:
+        white_box.optimize(examples_of(white_box, step))
+
+
+def test_sampling_gives_every_prompt_its_responses_and_changes_no_bit_of_the_weights(
+    tiny_llama: Path,
+) -> None:
+    white_box = load(tiny_llama)
+    train(white_box, range(1))
+    before = {name: tensor.clone() for name, tensor in white_box._model.state_dict().items()}
+    sampled = white_box.sample(PROMPTS, [1, 2, 3], 4, SAMPLING)
+    assert [len(responses) for responses in sampled] == [4, 4, 4]
+    assert all(1 <= len(response.tokens) <= 16 for responses in sampled for response in responses)
+    after = white_box._model.state_dict()
+    assert after.keys() == before.keys()
+    assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())
+
+
+def test_sampling_uses_the_trained_adapter(tiny_llama: Path) -> None:
+    white_box = load(tiny_llama)
+    untrained = white_box.sample(PROMPTS, [1, 2, 3], 3, SAMPLING)
+    train(white_box, range(3))
+    greedy = SamplingSettings(temperature=0, max_new_tokens=16)
+    assert white_box.sample(PROMPTS, [1, 2, 3], 3, SAMPLING) != untrained
+    merged = white_box.sample(PROMPTS, [0, 0, 0], 1, greedy)
+    white_box._merge = False
+    assert white_box.sample(PROMPTS, [0, 0, 0], 1, greedy) == merged
+
+
+def test_log_probabilities_come_in_order_whatever_the_batches(tiny_llama: Path) -> None:
+    white_box = load(tiny_llama)
+    asked = [(example.prompt, example.responses) for example in examples_of(white_box)]
+    together = white_box.log_probabilities([*asked, (PROMPTS[0], [])])
+    assert together[3] == []
+    for (prompt, responses), found in zip(asked, together, strict=False):
+        alone = [white_box.log_probabilities([(prompt, [response])])[0][0] for response in responses]
+        assert [value.tokens for value in found] == [len(response) for response in responses]
+        assert [value.total for value in found] == pytest.approx([value.total for value in alone], rel=1e-5)
+
+
+def test_prompts_are_cut_to_leave_room_for_the_responses(tiny_llama: Path) -> None:
+    white_box = load(tiny_llama)
+    long = Prompt.from_turns("helpful-base", "train", [Turn("human", "rice " * 300)])
+    assert len(white_box.encode_prompt(long, 16)) == 112
+    assert white_box.log_probabilities([(long, [(5,) * 100])])[0][0].tokens == 100
+    with pytest.raises(ValueError, match="128 tokens beside the prompt"):
+        white_box.encode_prompt(long, 128)
+
+
+def test_the_loss_is_the_mean_over_prompts_of_rank_loss_and_weighted_sft_loss(tiny_llama: Path) -> None:
+    white_box = load(tiny_llama, method=MethodSettings(objective="pro", sft_weight=2.5))
+    examples = examples_of(white_box)
+    scored = white_box.log_probabilities([(example.prompt, example.responses) for example in examples])
+    report = white_box.optimize(examples)
+    ranks = [float(pro_loss(torch.tensor([row[index].mean for index in (3, 1, 0, 2)]))) for row in scored]
+    sfts = [-row[3].mean for row in scored]
+    assert report.rank_losses == pytest.approx(ranks, rel=1e-5)
+    assert report.sft_losses == pytest.approx(sfts, rel=1e-5)
+    assert report.loss == pytest.approx(sum(ranks) / 3 + 2.5 * sum(sfts) / 3, rel=1e-5)
+    assert white_box.optimizer_steps == 1
+
+
+def test_a_step_makes_the_preferred_response_more_probable(tiny_llama: Path) -> None:
+    white_box = load(tiny_llama)
+    examples = examples_of(white_box)
+    before = white_box.log_probabilities([(example.prompt, example.responses) for example in examples])
+    white_box.optimize(examples)
+    after = white_box.log_probabilities([(example.prompt, example.responses) for example in examples])
+    assert all(new[3].mean > old[3].mean for new, old in zip(after, before, strict=True))
+
+
+def test_what_has_nothing_to_prefer_and_no_target_adds_nothing(tiny_llama: Path) -> None:
+    white_box = load(tiny_llama)
+    example = examples_of(white_box)[0]
+    idle = TrainingExample(PROMPTS[2], example.responses, (1,), None)
+    report = white_box.optimize([example, idle])
+    assert (report.rank_losses[1], report.sft_losses[1]) == (0.0, 0.0)
+    assert report.loss == pytest.approx((report.rank_losses[0] + 4 * report.sft_losses[0]) / 2)
+
+
+def test_gradients_are_those_of_all_examples_at_once_however_they_are_batched(tiny_llama: Path) -> None:
+    white_box = load(tiny_llama)
+    examples = examples_of(white_box) * 8  # more than one pass
+    report = white_box.optimize(examples)
+    again = load(tiny_llama)
+    assert report.gradient_norm == pytest.approx(again.optimize(examples[:3]).gradient_norm, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    "wrong", [[], [TrainingExample(PROMPTS[0], (), (), None)]], ids=["none", "no-responses"]
+)
+def test_a_step_without_anything_to_compute_is_refused(
+    tiny_llama: Path, wrong: list[TrainingExample]
+) -> None:
+    with pytest.raises(ValueError, match="needs examples"):
+        load(tiny_llama).optimize(wrong)
+
+
+def test_equal_seeds_and_examples_end_in_equal_bits(tiny_llama: Path) -> None:
+    first, second = load(tiny_llama), load(tiny_llama)
+    train(first, range(4))
+    torch.manual_seed(99)
+    train(second, range(4))
+    assert first.weights_sha256() == second.weights_sha256()
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+@pytest.mark.parametrize("at", [0, 2])
+def test_a_checkpoint_continues_bit_for_bit(
+    tiny_llama: Path, tmp_path: Path, at: int, dropout: float
+) -> None:
+    training = TrainingSettings(learning_rate=1e-2, warmup_steps=2, decay="linear")
+    lora = LoraSettings(dropout=dropout)
+    straight, interrupted = load(tiny_llama, training, lora=lora), load(tiny_llama, training, lora=lora)
+    train(straight, range(4))
+    train(interrupted, range(at))
+    interrupted.save_checkpoint(tmp_path / "checkpoint")
+    resumed = load(tiny_llama, training, lora=lora)
+    train(resumed, range(1))  # whatever it did before is overwritten
+    resumed.load_checkpoint(tmp_path / "checkpoint")
+    assert resumed.optimizer_steps == at
+    train(resumed, range(at, 4))
+    assert resumed.weights_sha256() == straight.weights_sha256()
+
+
+def test_a_checkpoint_of_another_shape_or_a_broken_one_is_refused(tiny_llama: Path, tmp_path: Path) -> None:
+    white_box = load(tiny_llama)
+    white_box.save_checkpoint(tmp_path)
+    with pytest.raises(ModelError, match="does not fit this model"):
+        load(tiny_llama, lora=LoraSettings(rank=2)).load_checkpoint(tmp_path)
+    (tmp_path / "optimizer.safetensors").write_bytes(b"broken")
+    with pytest.raises(ModelError, match="optimizer's state"):
+        white_box.load_checkpoint(tmp_path)
+    with pytest.raises(ModelError, match="Cannot read the adapter"):
+        white_box.load_checkpoint(tmp_path / "nowhere")
+
+
+def test_a_loss_above_the_limit_stops_before_the_weights_change(tiny_llama: Path) -> None:
+    white_box = load(tiny_llama, TrainingSettings(learning_rate=1e-2, max_loss=0.5))
+    examples, before = examples_of(white_box), white_box.weights_sha256()
+    with pytest.raises(TrainingDiverged, match=PROMPTS[1].prompt_id):
+        white_box.optimize(examples)
+    assert white_box.weights_sha256() == before
+    assert white_box.optimizer_steps == 0
+    assert all(parameter.grad is None for parameter in adapter_parameters(white_box._model).values())
+
+
+def test_a_loss_that_is_not_a_number_stops_before_the_weights_change(tiny_llama: Path) -> None:
+    white_box = load(tiny_llama)
+    examples = examples_of(white_box)
+    next(iter(adapter_parameters(white_box._model).values())).data.fill_(torch.nan)
+    before = white_box.weights_sha256()
+    with pytest.raises(TrainingDiverged, match="not finite"):
+        white_box.optimize(examples)
+    assert white_box.weights_sha256() == before
+
+
+def test_a_gradient_that_is_not_finite_stops_before_the_weights_change(tiny_llama: Path) -> None:
+    white_box = load(tiny_llama)
+    examples, before = examples_of(white_box), white_box.weights_sha256()
+    first = next(iter(adapter_parameters(white_box._model).values()))
+    first.register_hook(lambda gradient: gradient * torch.inf)
+    with pytest.raises(TrainingDiverged, match="gradient is not finite"):
+        white_box.optimize(examples)
+    assert white_box.weights_sha256() == before
+
+
+def test_gradients_are_clipped_to_the_norm(tiny_llama: Path) -> None:
+    """AdamW's first step has the size of the learning rate whatever the gradient, so look at its moments."""
+    white_box = load(tiny_llama, TrainingSettings(learning_rate=1e-2, clip_norm=0.1))
+    report = white_box.optimize(examples_of(white_box))
+    assert report.gradient_norm > 0.1
+    moments = white_box._trained_engine().moments()
+    clipped = torch.cat([state["exp_avg"].flatten() / 0.1 for state in moments.values()])
+    assert float(clipped.norm()) == pytest.approx(0.1, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("decay", "expected"),
+    [("constant", [0.5, 1.0, 1.0, 1.0, 1.0, 1.0]), ("linear", [0.5, 1.0, 1.0, 0.775, 0.55, 0.325])],
+)
+def test_the_learning_rate_warms_up_and_decays_to_its_final_share(decay: Any, expected: list[float]) -> None:
+    training = TrainingSettings(learning_rate=1.0, warmup_steps=2, decay=decay, final_learning_rate_share=0.1)
+    assert [learning_rate(training, step, 6) for step in range(6)] == pytest.approx(expected)
+    assert learning_rate(training, 60, 6) == pytest.approx(1.0 if decay == "constant" else 0.1)
+
+
+def test_a_linear_decay_needs_its_end() -> None:
+    with pytest.raises(ValueError, match="total number"):
+        learning_rate(TrainingSettings(decay="linear"), 0, None)
+
+
+def test_a_model_for_inference_samples_and_scores_and_does_not_train(tiny_llama: Path) -> None:
+    trained = load(tiny_llama)
+    settings = WhiteBoxSettings(model=str(tiny_llama), max_length=128, sampling=SAMPLING, device="cpu")
+    before = WhiteBox.load_for_inference(settings)
+    assert before.sample(PROMPTS, [1, 2, 3], 2, SAMPLING) == trained.sample(PROMPTS, [1, 2, 3], 2, SAMPLING)
+    examples = examples_of(before)
+    assert before.log_probabilities([(examples[0].prompt, examples[0].responses)])[0][0].total < 0
+    with pytest.raises(ModelError, match="loaded for inference"):
+        before.optimize(examples)
+    with pytest.raises(ModelError, match="no adapter"):
+        before.save_adapter(tiny_llama / "adapter")
+
+
+def test_the_description_is_plain_values(tiny_llama: Path) -> None:
+    description = load(tiny_llama).description
+    assert json.loads(json.dumps(description)) == description
+    assert description["prompt_format"] == "chat"

@@ -1,0 +1,137 @@
+"""The protocol of paid calls: what is committed when, what is counted, what is never asked again."""
+
+import threading
+from decimal import Decimal
+
+import pytest
+
+from cyclealign.errors import BudgetReached
+from cyclealign.records import ChatReply, ChatRequest, Message
+from storage import calls
+from storage.calls import CallDescription
+from storage.ledger import Ledger
+from tests.storage.conftest import RunScript
+
+REPLY = ChatReply('{"choices": []}', "a ranking", None, "stop", "model-2026", 120, 30)
+
+
+def description(slot: int = 0, run_name: str = "a-run") -> CallDescription:
+    request = ChatRequest("ranking", "a-model", (Message("user", "Rank."),), {"temperature": 0.2}, (slot,))
+    return CallDescription(request.key("http://here"), run_name, request, "http://here", 3, 1, 1)
+
+
+def test_a_call_that_was_never_asked_is_not_found(ledger: Ledger) -> None:
+    assert calls.find(ledger, "nothing") is None
+
+
+def test_an_answer_is_found_as_it_came_with_its_cost_and_verdict(ledger: Ledger) -> None:
+    call = description()
+    attempt = calls.begin_attempt(ledger, call, Decimal("0.01"), cap=None)
+    opened = calls.find(ledger, call.key)
+    assert opened is not None
+    assert (opened.state, opened.reply) == ("open", None)
+    calls.settle(ledger, attempt, REPLY, Decimal("0.002"))
+    calls.record_verdict(ledger, call.key, "accepted")
+    found = calls.find(ledger, call.key)
+    assert found == calls.CallRow(call.key, "a-run", "answered", REPLY, Decimal("0.002"), "accepted")
+
+
+def test_an_answer_is_never_replaced_by_a_later_one(ledger: Ledger) -> None:
+    call = description()
+    first = calls.begin_attempt(ledger, call, Decimal("0.01"), cap=None)
+    second = calls.begin_attempt(ledger, call, Decimal("0.01"), cap=None)
+    calls.settle(ledger, first, REPLY, Decimal("0.002"))
+    other = ChatReply("{}", "another ranking", None, "stop", None, 120, 30)
+    calls.settle(ledger, second, other, Decimal("0.003"))
+    found = calls.find(ledger, call.key)
+    assert found is not None
+    assert found.reply == REPLY
+    assert calls.spend(ledger, "a-run") == Decimal("0.005")
+
+
+@pytest.mark.parametrize("state", ["refused", "truncated", "rejected"])
+def test_what_is_no_answer_is_kept_under_its_state(ledger: Ledger, state: calls.SettledState) -> None:
+    call = description()
+    attempt = calls.begin_attempt(ledger, call, Decimal("0.01"), cap=None)
+    calls.settle(ledger, attempt, REPLY, Decimal("0.002"), state)
+    found = calls.find(ledger, call.key)
+    assert found is not None
+    assert (found.state, found.reply) == (state, REPLY)
+
+
+def test_a_call_that_the_endpoint_will_never_accept_is_closed(ledger: Ledger) -> None:
+    call = description()
+    attempt = calls.begin_attempt(ledger, call, Decimal("0.01"), cap=None)
+    calls.fail_attempt(ledger, attempt, "bad_request", 400)
+    calls.reject(ledger, attempt)
+    found = calls.find(ledger, call.key)
+    assert found is not None
+    assert (found.state, found.reply) == ("rejected", None)
+
+
+def test_spend_counts_the_reserve_until_the_cost_is_known(ledger: Ledger) -> None:
+    attempt = calls.begin_attempt(ledger, description(), Decimal("0.01"), cap=None)
+    assert calls.spend(ledger, "a-run") == Decimal("0.01")
+    calls.settle(ledger, attempt, REPLY, Decimal("0.002"))
+    assert calls.spend(ledger, "a-run") == Decimal("0.002")
+    failed = calls.begin_attempt(ledger, description(1), Decimal("0.01"), cap=None)
+    calls.fail_attempt(ledger, failed, "rate_limit", 429)
+    assert calls.spend(ledger, "a-run") == Decimal("0.002")
+    assert calls.spend(ledger, "another-run") == 0
+
+
+def test_the_cap_counts_reserves_and_records_nothing_when_it_is_reached(ledger: Ledger) -> None:
+    calls.begin_attempt(ledger, description(0), Decimal("0.6"), cap=Decimal(1))
+    with pytest.raises(BudgetReached, match=r"\$0\.6000.*\$0\.6000.*\$1\.0000 in all.*budget_usd=2\.00"):
+        calls.begin_attempt(ledger, description(1), Decimal("0.6"), cap=Decimal(1))
+    assert calls.find(ledger, description(1).key) is None
+    calls.begin_attempt(ledger, description(2), Decimal("0.4"), cap=Decimal(1))
+
+
+def test_concurrent_attempts_never_exceed_the_cap_together(ledger: Ledger) -> None:
+    outcomes: list[bool] = []
+
+    def ask(slot: int) -> None:
+        try:
+            calls.begin_attempt(ledger, description(slot), Decimal("0.1"), cap=Decimal("0.55"))
+            outcomes.append(True)
+        except BudgetReached:
+            outcomes.append(False)
+
+    threads = [threading.Thread(target=ask, args=(slot,)) for slot in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sum(outcomes) == 5
+    assert calls.spend(ledger, "a-run") == Decimal("0.5")
+
+
+def test_attempts_of_a_dead_process_become_unknown_and_cost_their_reserve(
+    ledger: Ledger, script: RunScript
+) -> None:
+    mine = calls.begin_attempt(ledger, description(0), Decimal("0.01"), cap=None)
+    ledger.close()
+    process = script(
+        """
+        import os, signal, sys
+        from decimal import Decimal
+        from pathlib import Path
+        from storage import calls
+        from storage.ledger import Ledger
+        from tests.storage.test_calls import description
+        ledger = Ledger(Path(sys.argv[1]))
+        calls.begin_attempt(ledger, description(1), Decimal("0.25"), cap=None)
+        os.kill(os.getpid(), signal.SIGKILL)
+        """,
+        ledger.home,
+    )
+    process.wait()
+    assert calls.close_orphans(ledger) == 1
+    assert calls.close_orphans(ledger) == 0
+    assert calls.spend(ledger, "a-run") == Decimal("0.26")
+    calls.settle(ledger, mine, REPLY, Decimal(0))
+    assert calls.spend(ledger, "a-run") == Decimal("0.25")
+    again = calls.begin_attempt(ledger, description(1), Decimal("0.25"), cap=None)
+    calls.settle(ledger, again, REPLY, Decimal("0.1"))
+    assert calls.spend(ledger, "a-run") == Decimal("0.35")

@@ -1,0 +1,51 @@
+"""What an evaluation made is found again, and only what is missing is made."""
+
+from storage import evaluations
+from storage.evaluations import Generation, PreferenceAccuracy, RunSystem, System
+from storage.ledger import Ledger
+
+SYSTEM = System("after", {"weights": "sha", "model": "m"})
+
+
+def generation(prompt_id: str, text: str = "a response") -> Generation:
+    return Generation(SYSTEM.system_id, prompt_id, {"temperature": 0.8, "seed": 1}, text, 3, True, 0.0, 0.5)
+
+
+def test_a_system_is_its_identity_whatever_its_label_and_order_of_keys(ledger: Ledger) -> None:
+    assert System("other label", {"model": "m", "weights": "sha"}).system_id == SYSTEM.system_id
+    assert System("after", {"weights": "other", "model": "m"}).system_id != SYSTEM.system_id
+    assert evaluations.put_system(ledger, SYSTEM) == evaluations.put_system(ledger, SYSTEM)
+
+
+def test_the_roles_of_a_run_are_kept_and_can_be_changed(ledger: Ledger) -> None:
+    evaluations.put_run_system(ledger, "a-run", RunSystem("before", "s0", "g"))
+    evaluations.put_run_system(ledger, "a-run", RunSystem("after", "s1", "g"))
+    evaluations.put_run_system(ledger, "a-run", RunSystem("after", "s2", "g"))
+    assert evaluations.run_systems(ledger, "a-run") == {
+        "after": RunSystem("after", "s2", "g"),
+        "before": RunSystem("before", "s0", "g"),
+    }
+
+
+def test_generations_are_found_by_id_and_never_overwritten(ledger: Ledger) -> None:
+    one, two = generation("p1"), generation("p2")
+    evaluations.put_generations(ledger, [one])
+    evaluations.put_generations(ledger, [generation("p1", "another text"), two])
+    evaluations.put_generations(ledger, [])
+    wanted = [one.generation_id, two.generation_id, generation("p3").generation_id]
+    assert evaluations.generations(ledger, wanted) == {one.generation_id: one, two.generation_id: two}
+
+
+def test_rewards_are_found_per_model_and_never_overwritten(ledger: Ledger) -> None:
+    evaluations.put_reward_scores(ledger, "model", {"g1": 0.5})
+    evaluations.put_reward_scores(ledger, "model", {"g1": 9.0, "g2": -0.5})
+    evaluations.put_reward_scores(ledger, "other", {})
+    assert evaluations.reward_scores(ledger, "model", ["g1", "g2", "g3"]) == {"g1": 0.5, "g2": -0.5}
+    assert evaluations.reward_scores(ledger, "other", ["g1"]) == {}
+
+
+def test_preference_accuracies_are_kept_per_subset_and_replaced(ledger: Ledger) -> None:
+    evaluations.put_preference_accuracies(ledger, "head", [PreferenceAccuracy("helpful-base", 100, 0.6)])
+    mended = [PreferenceAccuracy("harmless-base", 50, 0.5), PreferenceAccuracy("helpful-base", 120, 0.7)]
+    evaluations.put_preference_accuracies(ledger, "head", mended)
+    assert evaluations.preference_accuracies(ledger, "head") == mended

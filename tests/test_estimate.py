@@ -1,0 +1,110 @@
+"""Estimates before anything is spent, against arithmetic by hand and against known sizes."""
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from cyclealign.estimate import estimate, estimate_calls, estimate_machine, parameter_count, shape
+from cyclealign.settings import Settings, resolve
+
+SEVEN_BILLION = 6_738_000_000
+PAPER: dict[str, Any] = {
+    "data": {"source": "hub", "prompts": 1000},
+    "white_box": {"model": "huggyllama/llama-7b"},
+    "black_box": {"model": "gpt-3.5-turbo"},
+}
+
+
+def settings(**changes: Any) -> Settings:
+    return resolve("paper", PAPER, changes)
+
+
+@pytest.mark.parametrize(
+    ("model", "parameters"),
+    [
+        ("huggyllama/llama-7b", 7_000_000_000),
+        ("HuggingFaceTB/SmolLM2-135M-Instruct", 135_000_000),
+        ("Qwen/Qwen2.5-1.5B-Instruct", 1_500_000_000),
+        ("world", 1_000_000),
+        ("models/my-model", None),
+        ("gpt2", None),
+    ],
+)
+def test_a_models_name_states_its_parameters(model: str, parameters: int | None) -> None:
+    assert parameter_count(model) == parameters
+
+
+def test_the_shape_of_a_7b_llama_is_guessed_right() -> None:
+    layers, width = shape(SEVEN_BILLION)
+    assert (layers, width) == (32, 4096)
+
+
+def test_calls_lie_between_one_and_all_rounds_of_every_prompt() -> None:
+    found = estimate_calls(settings(), 650)
+    assert (found.calls_low, found.calls_high) == (1000, 5000)
+    assert found.completion_tokens == 5000 * (128 + 8 * 3)
+
+
+def test_the_price_is_that_of_each_call_times_the_calls() -> None:
+    found = estimate_calls(settings(), 650)
+    expected = (found.prompt_tokens * Decimal("0.5") + found.completion_tokens * Decimal("1.5")) / 1_000_000
+    assert found.usd == pytest.approx(expected, abs=Decimal("0.001"))
+
+
+@pytest.mark.parametrize(
+    ("more", "less"),
+    [
+        ({"icl": "full"}, {"icl": "static"}),
+        ({"icl": "static"}, {"icl": "off"}),
+        ({"demonstration_capacity": 6}, {"demonstration_capacity": 5}),
+        ({"candidates": 4}, {"candidates": 3}),
+        ({"rewrite": "head"}, {"rewrite": "off"}),
+    ],
+    ids=str,
+)
+def test_what_the_prompt_shows_costs_tokens(more: dict[str, Any], less: dict[str, Any]) -> None:
+    dear, cheap = (estimate_calls(settings(method=method), 650) for method in (more, less))
+    assert dear.prompt_tokens > cheap.prompt_tokens
+
+
+def test_a_7b_model_needs_more_than_its_weights_and_fits_the_papers_gpu() -> None:
+    found = estimate_machine(settings(), SEVEN_BILLION, "a100")
+    assert SEVEN_BILLION * 2 / 2**30 < found.memory_gib < 40
+    assert found.disk_gib > SEVEN_BILLION * 2 / 2**30
+
+
+def test_checkpointing_of_gradients_saves_memory() -> None:
+    with_it = estimate_machine(settings(training={"gradient_checkpointing": True}), SEVEN_BILLION)
+    assert with_it.memory_gib < estimate_machine(settings(), SEVEN_BILLION).memory_gib
+
+
+def test_a_faster_device_and_larger_waves_save_hours() -> None:
+    hours = estimate_machine(settings(), SEVEN_BILLION, "a100").hours
+    assert estimate_machine(settings(), SEVEN_BILLION, "h200").hours < hours
+    assert estimate_machine(settings(training={"wave": 8}), SEVEN_BILLION, "a100").hours < hours
+
+
+def test_what_is_printed_says_that_it_is_estimated() -> None:
+    text = estimate(settings()).as_text()
+    assert text.startswith("Estimated, not measured")
+    assert "1,000 to 5,000" in text
+    assert "genai-prices" in text
+    assert "A100" in text
+
+
+def test_unknown_prices_and_sizes_are_said_to_be_unknown() -> None:
+    found = estimate(settings(white_box={"model": "mine"}, black_box={"model": "nobody-knows-it"}))
+    assert (found.calls.usd, found.machines) == (None, ())
+    assert "set black_box.price" in found.as_text()
+    assert "does not state its parameters" in found.as_text()
+
+
+def test_an_offline_judge_costs_nothing() -> None:
+    assert estimate(settings(black_box={"endpoint": "preference"})).calls.usd == 0
+
+
+def test_the_mapping_for_the_ledger_holds_plain_values() -> None:
+    mapping = estimate(settings()).as_mapping()
+    assert mapping["calls"]["calls_high"] == 5000
+    assert Decimal(mapping["calls"]["usd"]) == estimate(settings()).calls.usd

@@ -1,0 +1,65 @@
+"""Settings: one frozen object, unknown keys refused, the digest knows what influences results."""
+
+from typing import Any
+
+import pytest
+
+from cyclealign.errors import ProfileInvalid
+from cyclealign.settings import Settings, differences, merge, parse_overrides, resolve
+
+MINIMAL: dict[str, Any] = {"data": {"source": "folder", "path": "x"}, "white_box": {"model": "m"}}
+
+
+def test_unknown_keys_are_errors_that_name_every_one() -> None:
+    with pytest.raises(ProfileInvalid, match=r"method\.round: unknown key") as error:
+        resolve("p", MINIMAL, {"method": {"round": 3}, "colour": "red"})
+    assert "colour: unknown key" in str(error.value)
+
+
+def test_wrong_values_say_what_was_expected_and_found() -> None:
+    with pytest.raises(ProfileInvalid, match=r"method\.objective: .*'rrhf', 'pro' or 'none'.*found 'ppo'"):
+        resolve("p", MINIMAL, {"method": {"objective": "ppo"}})
+
+
+def test_overrides_are_nested_and_typed() -> None:
+    assert parse_overrides(["a.b=3", "a.c=[x, y]", "d=null", "e=2e-5"]) == {
+        "a": {"b": 3, "c": ["x", "y"]}, "d": None, "e": "2e-5",
+    }
+
+
+@pytest.mark.parametrize("text", ["method.rounds", "=3", "a..b=1"])
+def test_a_malformed_override_is_refused(text: str) -> None:
+    with pytest.raises(ProfileInvalid, match="expected key=value"):
+        parse_overrides([text])
+
+
+def test_numbers_in_overrides_may_use_exponents() -> None:
+    settings = resolve("p", MINIMAL, parse_overrides(["training.learning_rate=2e-5"]))
+    assert settings.training.learning_rate == 2e-5
+
+
+def test_digest_ignores_operational_settings_and_nothing_else() -> None:
+    base = resolve("p", MINIMAL, {})
+    same = resolve("p", MINIMAL, {"black_box": {"budget_usd": 5, "concurrency": 2}})
+    other = resolve("p", MINIMAL, {"method": {"rounds": 3}})
+    assert base.digest() == same.digest() != other.digest()
+
+
+def test_differences_name_key_and_both_values() -> None:
+    before, after = resolve("p", MINIMAL, {}), resolve("p", MINIMAL, {"method": {"rounds": 3}, "seed": 1})
+    assert differences(before.influential(), after.influential()) == ["method.rounds: 5 -> 3", "seed: 0 -> 1"]
+
+
+def test_world_parts_need_the_world() -> None:
+    with pytest.raises(ProfileInvalid, match=r"white_box\.model = world needs data\.source = world"):
+        resolve("p", MINIMAL, {"white_box": {"model": "world"}})
+
+
+def test_lambda_follows_the_number_of_candidates() -> None:
+    assert resolve("p", MINIMAL, {}).method.lambda_sft == 4.0
+    assert resolve("p", MINIMAL, {"method": {"candidates": 4}}).method.lambda_sft == 9.0
+
+
+def test_influential_and_operational_settings_together_are_the_settings() -> None:
+    settings = resolve("p", MINIMAL, {"black_box": {"budget_usd": 5, "price": {"input": 1, "output": 2}}})
+    assert Settings.model_validate(merge(settings.influential(), settings.operational())) == settings

@@ -1,0 +1,213 @@
+"""Statistics: hand-worked figures, intervals that reproduce, and the paper's own arithmetic."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cyclealign.statistics import (
+    Interval,
+    WinTieLose,
+    bootstrap_interval,
+    correlation,
+    differences_by_prompt,
+    distinct_n,
+    micro_average,
+    paired_difference,
+    repeated_ngram_share,
+    sigmoid_mean,
+    win_tie_lose,
+)
+
+TEST_SIZES = {"harmless-base": 2312, "helpful-base": 2354, "helpful-online": 1137, "helpful-rejection": 2749}
+
+
+def test_the_interval_holds_the_mean_and_counts_the_values() -> None:
+    interval = bootstrap_interval([1.0, 2.0, 3.0, 6.0])
+    assert interval.mean == 3.0
+    assert interval.n == 4
+    assert interval.low < 3.0 < interval.high
+
+
+def test_the_same_seed_gives_the_same_interval_and_another_gives_another() -> None:
+    values = list(np.random.default_rng(0).normal(size=50))
+    assert bootstrap_interval(values, seed=3) == bootstrap_interval(values, seed=3)
+    assert bootstrap_interval(values, seed=3) != bootstrap_interval(values, seed=4)
+
+
+def test_the_interval_of_many_values_is_that_of_the_normal_approximation() -> None:
+    """400 values of spread 1: 1.96 / √400 = 0.098 to each side."""
+    values = np.random.default_rng(1).normal(size=400)
+    values = (values - values.mean()) / values.std()
+    interval = bootstrap_interval(list(values))
+    assert interval.low == pytest.approx(-0.098, abs=0.01)
+    assert interval.high == pytest.approx(0.098, abs=0.01)
+
+
+def test_a_lower_level_gives_a_narrower_interval() -> None:
+    values = list(np.random.default_rng(0).normal(size=50))
+    half, nearly_all = bootstrap_interval(values, level=0.5), bootstrap_interval(values, level=0.99)
+    assert nearly_all.low < half.low < half.high < nearly_all.high
+
+
+def test_repeating_each_prompts_value_adds_no_certainty() -> None:
+    values = [0.1, 0.9, 0.4, 0.7, 0.2]
+    prompts = ["a", "b", "c", "d", "e"]
+    once = bootstrap_interval(values, prompts)
+    thrice = bootstrap_interval(values * 3, prompts * 3)
+    assert thrice.n == 15
+    assert [thrice.mean, thrice.low, thrice.high] == pytest.approx([once.mean, once.low, once.high])
+
+
+def test_prompts_with_more_values_weigh_more() -> None:
+    """Every resample holds both prompts or one twice: means 0, 2/3 (two thirds of the values are 1), 1."""
+    interval = bootstrap_interval([0.0, 1.0, 1.0], ["a", "b", "b"])
+    assert interval.mean == pytest.approx(2 / 3)
+    assert (interval.low, interval.high) == (0.0, 1.0)
+
+
+def test_clustered_intervals_do_not_depend_on_the_order_of_rows() -> None:
+    values, prompts = [0.5, 0.25, 1.0, 0.75], ["b", "a", "c", "a"]
+    assert bootstrap_interval(values, prompts) == bootstrap_interval(values[::-1], prompts[::-1])
+
+
+def test_one_prompt_alone_has_no_interval() -> None:
+    for interval in (bootstrap_interval([2.0]), bootstrap_interval([1.0, 3.0], ["a", "a"])):
+        assert interval.mean == 2.0
+        assert math.isnan(interval.low)
+        assert math.isnan(interval.high)
+
+
+def test_no_values_or_clusters_that_do_not_match_are_refused() -> None:
+    with pytest.raises(ValueError, match="no values"):
+        bootstrap_interval([])
+    with pytest.raises(ValueError, match="1 clusters for 2 values"):
+        bootstrap_interval([1.0, 2.0], ["a"])
+
+
+def test_intervals_over_prompts_cover_the_truth_where_intervals_over_rows_do_not() -> None:
+    """40 prompts of 5 rows that share most of their luck; the true mean is 0."""
+    over_prompts = over_rows = 0
+    for trial in range(120):
+        generator = np.random.default_rng(trial)
+        values = (generator.normal(size=(40, 1)) + 0.3 * generator.normal(size=(40, 5))).ravel()
+        prompts = [str(prompt) for prompt in range(40) for _ in range(5)]
+        clustered = bootstrap_interval(list(values), prompts, resamples=300)
+        plain = bootstrap_interval(list(values), resamples=300)
+        over_prompts += clustered.low < 0 < clustered.high
+        over_rows += plain.low < 0 < plain.high
+    assert over_prompts / 120 > 0.88
+    assert over_rows / 120 < 0.75
+
+
+def test_a_paired_difference_compares_the_same_prompts() -> None:
+    """Differences 1, 2 and 0, whatever the order of the mappings."""
+    before = {"a": 1.0, "b": 5.0, "c": -1.0}
+    after = {"c": -1.0, "b": 7.0, "a": 2.0}
+    difference = paired_difference(before, after)
+    assert difference == bootstrap_interval([1.0, 2.0, 0.0])
+    assert difference == Interval(1.0, difference.low, difference.high, 3)
+    assert differences_by_prompt(before, after) == {"a": 1.0, "b": 2.0, "c": 0.0}
+
+
+def test_a_constant_gain_is_certain_however_much_prompts_differ() -> None:
+    before = {str(prompt): float(prompt) for prompt in range(20)}
+    after = {prompt: reward + 0.5 for prompt, reward in before.items()}
+    assert paired_difference(before, after) == Interval(0.5, 0.5, 0.5, 20)
+
+
+def test_a_comparison_leaves_no_prompt_out() -> None:
+    with pytest.raises(ValueError, match="1 prompts only before and 2 only after"):
+        paired_difference({"a": 1.0, "b": 1.0}, {"a": 1.0, "c": 1.0, "d": 1.0})
+
+
+def test_differences_within_the_margin_are_ties() -> None:
+    counts = win_tie_lose([0.2, 0.1, 0.0, -0.1, -0.3, 0.5], tie_margin=0.1)
+    assert counts == WinTieLose(win=2, tie=3, lose=1)
+    assert counts.n == 6
+
+
+def test_without_a_margin_only_equal_is_a_tie() -> None:
+    assert win_tie_lose([1e-9, 0.0, -1e-9], tie_margin=0.0) == WinTieLose(1, 1, 1)
+
+
+def test_sigmoid_mean_averages_after_the_sigmoid() -> None:
+    """sigmoid(0) = 50%, sigmoid(log 3) = 75%, sigmoid(-log 3) = 25%; far out 100% and 0%."""
+    assert sigmoid_mean([0.0, math.log(3)]) == pytest.approx(62.5)
+    assert sigmoid_mean([-math.log(3)]) == pytest.approx(25)
+    assert sigmoid_mean([1e6, -1e6]) == pytest.approx(50)
+    with pytest.raises(ValueError, match="no scores"):
+        sigmoid_mean([])
+
+
+@pytest.mark.parametrize(
+    ("subsets", "total"),
+    [
+        ((53.59, 33.25, 40.48, 36.23), 40.67),
+        ((52.77, 53.85, 55.30, 55.43), 54.26),
+        ((67.26, 62.14, 60.44, 63.86), 63.85),
+        ((72.19, 68.28, 69.85, 71.02), 70.43),
+        ((61.97, 55.29, 59.78, 58.26), 58.65),
+        ((64.63, 61.38, 63.26, 63.28), 63.12),
+        ((71.66, 67.05, 65.89, 67.95), 68.43),
+        ((72.86, 64.05, 65.56, 66.44), 67.40),
+        ((70.62, 66.49, 67.67, 68.50), 68.41),
+        ((73.13, 64.56, 65.60, 66.51), 67.64),
+        ((71.32, 67.89, 66.53, 68.92), 68.97),
+    ],
+    ids=[
+        "LLaMA",
+        "Alpaca",
+        "ChatGLM",
+        "ChatGPT",
+        "PPO",
+        "RRHF",
+        "CA RRHF",
+        "PRO",
+        "CA PRO",
+        "PRO A",
+        "CA PRO A",
+    ],
+)
+def test_the_papers_totals_are_micro_averages(subsets: tuple[float, ...], total: float) -> None:
+    """Paper: Table 1, with the test sizes of Table 6."""
+    means = dict(zip(TEST_SIZES, subsets, strict=True))
+    assert micro_average(means, TEST_SIZES) == pytest.approx(total, abs=0.0101)
+
+
+def test_micro_average_needs_the_same_subsets() -> None:
+    with pytest.raises(ValueError, match="same subsets"):
+        micro_average({"a": 1.0}, {"b": 2})
+    with pytest.raises(ValueError, match="same subsets"):
+        micro_average({"a": 1.0}, {"a": 0})
+
+
+def test_correlation_of_a_line_is_one_and_of_a_constant_undefined() -> None:
+    assert correlation([1, 2, 3], [10, 20, 30]) == pytest.approx(1)
+    assert correlation([1, 2, 3], [3, 2, 1]) == pytest.approx(-1)
+    assert correlation([1, 2, 3, 4], [1, 3, 2, 4]) == pytest.approx(0.8)
+    assert math.isnan(correlation([1, 1, 1], [1, 2, 3]))
+    assert math.isnan(correlation([], []))
+    with pytest.raises(ValueError, match="2 and 3 values"):
+        correlation([1, 2], [1, 2, 3])
+
+
+def test_distinct_n_is_over_all_texts_together_and_in_lower_case() -> None:
+    """Bigrams: the cat, cat sat | the cat, cat ran: three different ones of four."""
+    assert distinct_n(["The cat sat", "the  CAT\nran"], 2) == 0.75
+    assert distinct_n(["a a a"], 1) == pytest.approx(1 / 3)
+    assert distinct_n(["short", ""], 2) == 0.0
+
+
+def test_repeated_ngrams_are_those_that_occurred_before() -> None:
+    """1 2 3 4 1 2 3 4 has five 4-grams; only the last is a repetition."""
+    assert repeated_ngram_share([1, 2, 3, 4, 1, 2, 3, 4]) == pytest.approx(1 / 5)
+    assert repeated_ngram_share([7] * 10) == pytest.approx(6 / 7)
+    assert repeated_ngram_share([1, 2, 3]) == 0.0
+
+
+@given(st.lists(st.integers(0, 3), max_size=30), st.integers(1, 5))
+def test_repetition_is_a_share(tokens: list[int], n: int) -> None:
+    assert 0 <= repeated_ngram_share(tokens, n) < 1
