@@ -2,16 +2,15 @@
 
 All of it is arithmetic on the settings and on a model's number of parameters; nothing is measured here, and
 the results are estimates, good to a factor of about two. The shape of a model is guessed from its size (a
-Llama has about 12·L·d² parameters in L layers of width d = 128·L). `cyclealign estimate` prints it, and a run
-stores it before its first paid call. Leaves out: the prices (`cyclealign.models.prices`).
+Llama has about 12·L·d² parameters in L layers of width d = 128·L). `cyclealign estimate` prints it. Leaves
+out: the prices (`cyclealign.models.prices`), printing and storing (`tasks.estimating`).
 """
 
-import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, Final
+from typing import Final
 
 from cyclealign.method.demonstrations import STATIC_DEMONSTRATION, Demonstration
 from cyclealign.method.ranking_prompt import render_ranking_prompt
@@ -28,8 +27,6 @@ LORA_WIDTHS: Final = 19
 """Inputs plus outputs of a Llama layer's linear maps, in widths: 4·2 for attention, 3·3.7 for the MLP."""
 VOCABULARY: Final = 50_000
 GIB: Final = 2**30
-PROMPT_CHARACTERS: Final = 650.0
-"""Mean length of HH-RLHF's prompts, subsets weighted by their sizes; measured on a part of them."""
 ROW_BYTES: Final = 12_000
 """Of the ledger per round: texts, tokens, request and reply, compressed."""
 
@@ -80,59 +77,6 @@ class MachineEstimate:
     """Sampling, log-probabilities and training; the waiting for answers comes on top unless it overlaps."""
     disk_gib: float
     """Weights, checkpoints and ledger."""
-
-    def as_text(self) -> str:
-        """One line."""
-        memory, disk = f"memory {self.memory_gib:.1f} GiB", f"disk {self.disk_gib:.1f} GiB"
-        return f"{self.device}: {memory}, {self.hours:.2g} h, {disk}"
-
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """Everything that `cyclealign estimate` prints; all of it estimated."""
-
-    calls: CallEstimate
-    price_source: str
-    parameters: int | None
-    """None: the model's name does not state them, and `machines` is empty."""
-    machines: tuple[MachineEstimate, ...]
-
-    def as_mapping(self) -> dict[str, Any]:
-        """Plain values, for the ledger."""
-        return json.loads(self.as_json())  # type: ignore[no-any-return]
-
-    def as_json(self) -> str:
-        """The same as JSON; dollars as text, so that none is lost."""
-        return json.dumps(asdict(self), default=str)
-
-    def as_text(self) -> str:
-        """One line per kind of resource."""
-        calls = self.calls
-        usd = "unknown; set black_box.price" if calls.usd is None else f"at most about ${calls.usd:.2f}"
-        lines = [
-            "Estimated, not measured; good to a factor of about two.",
-            f"calls: {calls.calls_low:,} to {calls.calls_high:,}",
-            f"tokens: {calls.prompt_tokens:,} prompt, {calls.completion_tokens:,} completion",
-            f"cost of ranking: {usd} ({self.price_source})",
-        ]
-        if self.parameters is None:
-            return "\n".join([*lines, "machine: unknown, the model's name does not state its parameters"])
-        return "\n".join(
-            [*lines, f"white box: {self.parameters:,} parameters", *(one.as_text() for one in self.machines)]
-        )
-
-
-def estimate(settings: Settings, mean_prompt_characters: float = PROMPT_CHARACTERS) -> Estimate:
-    """Calls and costs of a run, and its part on each of `DEVICES` where the model's size is known."""
-    parameters = parameter_count(settings.white_box.model)
-    return Estimate(
-        calls=estimate_calls(settings, mean_prompt_characters),
-        price_source=Prices(settings.black_box).source,
-        parameters=parameters,
-        machines=()
-        if parameters is None
-        else tuple(estimate_machine(settings, parameters, device) for device in DEVICES),
-    )
 
 
 def estimate_calls(settings: Settings, mean_prompt_characters: float) -> CallEstimate:

@@ -7,9 +7,12 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 from urllib.error import URLError
 from urllib.request import urlopen
+
+from cyclealign.errors import StorageFull
 
 TERMINAL = ["COMPLETED", "FAILED", "CRASHED", "CANCELLED"]
 
@@ -18,10 +21,21 @@ def prepare_environment() -> None:
     """Settings that Prefect reads when it is first imported; what the user has set stays."""
     from tasks.context import home_folder  # noqa: PLC0415  the command line must answer --help at once
 
-    os.environ.setdefault("PREFECT_HOME", str(home_folder() / "prefect"))
+    os.environ.setdefault("PREFECT_HOME", str(_prefect_folder(home_folder())))
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "ERROR")
     os.environ.setdefault("PREFECT_SERVER_LOGGING_LEVEL", "ERROR")
+    os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")  # the first start makes a database
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+def _prefect_folder(home: Path) -> Path:
+    folder = home / "prefect"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+    except OSError as error:
+        problem = error.strerror
+    raise StorageFull(f"{folder} cannot be made: {problem}. Expected a folder of yours; set CYCLEALIGN_HOME to one.")
 
 
 def in_process(flow: Any, **parameters: Any) -> Any:

@@ -62,7 +62,7 @@ def filter_pairs(
         connection.execute(queries.load("dialogues/macros"))
         source.attach(connection)
         _parse(connection, options, staging / "parsed.parquet")
-        _count(connection, count_tokens)
+        _count(connection, count_tokens, staging / "parsed.parquet")
         _set(connection, "drop_duplicates", options.drop_duplicates)
         _set(connection, "max_prompt_tokens", options.max_prompt_tokens)
         connection.execute(queries.load("dialogues/decide"))
@@ -83,11 +83,13 @@ def _parse(connection: duckdb.DuckDBPyConnection, options: FilterOptions, path: 
     _set(connection, "parsed", str(path))
 
 
-def _count(connection: duckdb.DuckDBPyConnection, count_tokens: CountTokens | None) -> None:
+def _count(
+    connection: duckdb.DuckDBPyConnection, count_tokens: CountTokens | None, parsed: Path
+) -> None:
     connection.execute(queries.load("dialogues/prompt_tokens"))
     if count_tokens is None:
         return
-    prompts = connection.cursor().execute(queries.load("dialogues/prompts"), {})
+    prompts = connection.cursor().execute(queries.load("dialogues/prompts"), {"parsed": str(parsed)})
     while batch := prompts.fetchmany(TOKEN_BATCH):
         counted = count_tokens([instruction for _, instruction in batch])
         rows = [

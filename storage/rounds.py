@@ -63,7 +63,8 @@ def record_static(ledger: Ledger, run_name: str, demonstration: Demonstration) -
     """Record the demonstration that every ranking prompt of the run shows, under number 0."""
     row = demonstration_row(STATIC_NUMBER, None, None, demonstration)
     with ledger.session() as session:
-        session.run("rounds/put_demonstrations", run_name=run_name, kind="static", rows=[row])
+        if session.value("rounds/has_static", run_name=run_name) is None:
+            session.run("rounds/put_demonstrations", run_name=run_name, kind="static", rows=[row])
 
 
 def recorded(

@@ -33,6 +33,8 @@ class Draw:
     prompts: int | None = None
     per_subset: int | None = None
     allocation: Literal["proportional", "equal"] = "proportional"
+    excluded: tuple[str, ...] = ()
+    """Ids of prompts that are spoken for."""
 
 
 def draw_sample(ledger: Ledger, prepared: PreparedDialogues, draw: Draw) -> str:
@@ -72,8 +74,8 @@ def allocate(available: Mapping[str, int], prompts: int, allocation: str) -> dic
         DataError: a subset, or all together, have fewer prompts than that.
     """
     weights = {subset: size if allocation == "proportional" else 1 for subset, size in available.items()}
-    total = sum(weights.values())
-    quotas = {subset: prompts * weight // total for subset, weight in weights.items()} if total else {}
+    total = sum(weights.values()) or 1
+    quotas = {subset: prompts * weight // total for subset, weight in weights.items()}
     remainders = sorted(weights, key=lambda subset: (-(prompts * weights[subset] % total), subset))
     for subset in remainders[: prompts - sum(quotas.values())]:
         quotas[subset] += 1
@@ -82,13 +84,14 @@ def allocate(available: Mapping[str, int], prompts: int, allocation: str) -> dic
 
 
 def _draw(folder: Path, draw: Draw) -> list[PreferencePair]:
+    excluded = {"excluded": list(draw.excluded)}
     with _reading(folder, SPLIT_OF[draw.purpose]) as connection:
-        available = dict(connection.execute(queries.load("dialogues/available")).fetchall())
+        available = dict(connection.execute(queries.load("dialogues/available"), excluded).fetchall())
         quotas = [
             {"subset": subset, "prompts": prompts} for subset, prompts in _quotas(available, draw).items()
         ]
         return _pairs(
-            connection.execute(queries.load("dialogues/draw"), {"seed": draw.seed, "quotas": quotas})
+            connection.execute(queries.load("dialogues/draw"), {"seed": draw.seed, "quotas": quotas, **excluded})
         )
 
 

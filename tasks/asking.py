@@ -4,7 +4,7 @@
 attempts until one brings an outcome. An attempt is committed as in flight with its worst-case cost before it
 is sent, so that spend is never understated and a cap holds under concurrency; whoever dies in between leaves
 an attempt that the next start charges in full. Leaves out: how to reach the endpoint
-(`cyclealign.models.black_box`), what an answer says (`tasks.ranking`), the rows (`storage.calls`).
+(`cyclealign.models.black_box`), what an answer says (`tasks.ranking`), the rows (`tasks.call_records`).
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from typing import Final
 
 from cyclealign.errors import (
     BudgetReached,
-    CallRejected,
+    CallFailed,
     CallTransient,
     CycleAlignError,
     EndpointRefused,
@@ -27,9 +27,9 @@ from cyclealign.models.prices import Prices
 from cyclealign.records import ChatReply, ChatRequest
 from cyclealign.seeds import derive_seed
 from cyclealign.settings import BlackBoxSettings
-from storage import calls
-from storage.calls import CallDescription, CallRow, SettledState
+from storage.calls import CallDescription
 from storage.ledger import Ledger
+from tasks.call_records import CallRecords
 from tasks.pace import PATIENT, Backoff, Pace, now
 
 logger = logging.getLogger(__name__)
@@ -63,17 +63,17 @@ class Asker:
         backoff: Backoff = PATIENT,
     ) -> None:
         self.endpoint = endpoint
-        self._ledger = ledger
         self._settings = settings
         self._run_name = run_name
         self._backoff = backoff
         self._prices = Prices(settings)
         self._prices.require_price()
+        self._records = CallRecords(ledger, self._prices)
         self._pace = Pace(settings.concurrency)
         self._outstanding = 0
+        self._settled = 0
         self._last_success = 0.0
         self._locks: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
-        self._usage_missed = False
 
     async def ask(
         self, request: ChatRequest, step: int | None = None, round: int | None = None, ask: int = 0
@@ -106,18 +106,18 @@ class Asker:
             ask=ask,
         )
         async with self._locks.setdefault(key, asyncio.Lock()):
-            recorded = calls.find(self._ledger, key)
-            if recorded is not None and recorded.state != "open":
-                return _outcome(recorded)
+            recorded = await self._records.outcome(key)
+            if recorded is not None:
+                return recorded
             return await self._attempts(call)
 
     def key(self, request: ChatRequest) -> str:
         """The call key of `request` at this endpoint."""
         return request.key(self.endpoint.origin)
 
-    def record_verdict(self, request: ChatRequest, verdict: str) -> None:
+    async def record_verdict(self, request: ChatRequest, verdict: str) -> None:
         """Store what reading the outcome of `request` said: `accepted`, or why not."""
-        calls.record_verdict(self._ledger, self.key(request), verdict)
+        await self._records.judged(self.key(request), verdict)
 
     def stop(self) -> None:
         """Send nothing any more; calls under way still bring and record their outcome."""
@@ -140,7 +140,6 @@ class Asker:
         self.endpoint.require_key()
         reserved = self._prices.reserve_usd(call.request)
         attempt = await self._begin(call, reserved)
-        self._outstanding += 1
         try:
             reply = await self._send(call.request, attempt, reserved)
         except CallTransient as error:
@@ -151,57 +150,39 @@ class Asker:
             raise
         finally:
             self._outstanding -= 1
+            self._settled += 1
         self._pace.speed_up()
         self._last_success = now()
         return reply
 
     async def _begin(self, call: CallDescription, reserved: Decimal) -> int:
-        """Commit the attempt as in flight; near the cap, wait for reserves of other calls to become costs."""
+        """Commit the attempt as in flight; near the cap, wait for reserves of other calls to become costs.
+
+        The attempt counts as outstanding from before its commit on: who does not fit beside it waits for it.
+        """
         cap = None if self._settings.budget_usd is None else Decimal(str(self._settings.budget_usd))
         while True:
+            settled = self._settled
+            self._outstanding += 1
             try:
-                return calls.begin_attempt(self._ledger, call, reserved, cap)
-            except BudgetReached:
-                if not self._outstanding:
+                return await self._records.begin(call, reserved, cap)
+            except BaseException as error:
+                self._outstanding -= 1
+                may_fit_later = self._outstanding > 0 or self._settled > settled
+                if not (isinstance(error, BudgetReached) and may_fit_later):
                     raise
-            await self._pace.change()
+            if self._settled == settled:
+                await self._pace.change()
 
     async def _send(self, request: ChatRequest, attempt: int, reserved: Decimal) -> ChatReply:
         """One attempt, and the commit of whatever comes of it before anything else happens."""
         try:
             reply = await self.endpoint.send(request)
-        except CallRejected as error:
-            rejection = ChatReply(str(error), None, None, error.kind, None, 0, 0)
-            calls.settle(self._ledger, attempt, rejection, Decimal(0), "rejected")
-            calls.fail_attempt(self._ledger, attempt, error.kind, error.http_status)
+        except (CallFailed, EndpointRefused, asyncio.CancelledError) as error:
+            await self._records.failed(attempt, error, reserved)
             raise
-        except CallTransient as error:
-            if error.raw:
-                calls.keep_unreadable(self._ledger, attempt, error.raw)
-            cost = reserved if error.billed else Decimal(0)
-            calls.fail_attempt(self._ledger, attempt, error.kind, error.http_status, cost)
-            raise
-        except EndpointRefused as error:
-            calls.fail_attempt(self._ledger, attempt, error.kind, error.http_status)
-            raise
-        except asyncio.CancelledError:
-            calls.fail_attempt(self._ledger, attempt, "cancelled", None, reserved)
-            raise
-        calls.settle(self._ledger, attempt, reply, self._charge(request, reply, reserved), _state(reply))
+        await self._records.replied(attempt, request, reply, reserved)
         return reply
-
-    def _charge(self, request: ChatRequest, reply: ChatReply, reserved: Decimal) -> Decimal:
-        """What the reply cost; without usage in it, the worst case."""
-        if not reply.prompt_tokens and not reply.completion_tokens:
-            self._tell_missing_usage()
-            return reserved
-        cost = self._prices.cost_usd(request.model, reply.prompt_tokens, reply.completion_tokens)
-        return Decimal(0) if cost is None else cost
-
-    def _tell_missing_usage(self) -> None:
-        if not self._usage_missed:
-            logger.warning("black box: replies without token usage are charged at their worst case")
-        self._usage_missed = True
 
     def _heed(self, error: CallTransient, entered: float) -> None:
         """Slow down and wait as the endpoint asks.
@@ -229,18 +210,3 @@ class Asker:
         refusal = EndpointRefused(message, kind=failure.kind, http_status=failure.http_status)
         self._pace.close(refusal)
         return refusal
-
-
-def _state(reply: ChatReply) -> SettledState:
-    """What the call came to, by the reply's own account; what its content says is not asked here."""
-    if reply.finish_reason == "length":
-        return "truncated"
-    return "refused" if reply.refusal or reply.finish_reason == "content_filter" else "answered"
-
-
-def _outcome(recorded: CallRow) -> ChatReply:
-    """A recorded outcome as it was when it came."""
-    if recorded.reply is None or recorded.state == "rejected":
-        words, kind = (recorded.reply.raw, recorded.reply.finish_reason) if recorded.reply else ("", None)
-        raise CallRejected(f"Recorded as rejected. {words}", kind=kind or "bad_request")
-    return recorded.reply

@@ -95,7 +95,7 @@ def load_judge(settings: Settings, home: Path, stand_ins: StandIns) -> "Judge":
         from cyclealign.models.offline.world_judge import load_world_judge  # noqa: PLC0415
 
         world = stand_ins.world
-        return load_world_judge(world.judge, world.white_box, world.writer, black_box.judge)
+        return load_world_judge(world.judge, world.writer, black_box.judge)
     if black_box.endpoint == "preference":
         from cyclealign.models.offline.preference_judge import load_preference_judge  # noqa: PLC0415
 

@@ -80,7 +80,7 @@ async def rank(
             result: Answer | Unranked = _unanswered(error)
             break  # a call that cannot be made is not worth another ask
         result = _read(reply, ask.order, method)
-        asker.record_verdict(ask.request, result.reason if isinstance(result, Unranked) else "accepted")
+        await asker.record_verdict(ask.request, result.reason if isinstance(result, Unranked) else "accepted")
         if isinstance(result, Answer):
             break
     return RankingOutcome(
@@ -130,20 +130,19 @@ class RankingDesk:
         self._black_box = black_box
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="ranking-desk", daemon=True)
-        self._open: set[Future[list[RankingOutcome]]] = set()
         self._thread.start()
 
     def submit(self, questions: Sequence[RankingQuestion]) -> "Future[list[RankingOutcome]]":
         """Ask these questions; returns at once. The future holds what `rank_all` returns or raises."""
-        future = asyncio.run_coroutine_threadsafe(
+        return asyncio.run_coroutine_threadsafe(
             rank_all(self._asker, questions, self._method, self._black_box), self._loop
         )
-        self._open.add(future)
-        future.add_done_callback(self._open.discard)
-        return future
 
     def close(self) -> None:
-        """Send nothing any more, let calls under way bring and record their answers, and end the thread."""
+        """Send nothing any more, let calls under way record their answers, and end the thread.
+
+        Takes as long as the slowest of those calls, at most `black_box.timeout_s`.
+        """
         if self._loop.is_closed():
             return
         asyncio.run_coroutine_threadsafe(self._finish(), self._loop).result()
@@ -162,6 +161,7 @@ class RankingDesk:
         under_way = asyncio.all_tasks() - {asyncio.current_task()}
         await asyncio.gather(*under_way, return_exceptions=True)
         await self._asker.endpoint.close()
+        await self._loop.shutdown_default_executor()
 
 
 def _ask(question: RankingQuestion, number: int, method: MethodSettings, black_box: BlackBoxSettings) -> _Ask:

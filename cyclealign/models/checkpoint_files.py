@@ -1,7 +1,7 @@
 """The files of an adapter and of a checkpoint: peft's own format, and the optimizer's state beside it.
 
-A checkpoint's folder is therefore an adapter that `PeftModel.from_pretrained` loads. All tensors are safetensors;
-nothing here is a pickle. Called by `white_box`.
+A checkpoint's folder is therefore an adapter that `PeftModel.from_pretrained` loads. All tensors are
+safetensors; nothing here is a pickle. Called by `white_box`.
 """
 
 from collections.abc import Mapping

@@ -5,9 +5,11 @@ asked for. Every way in which that fails is a `ModelError`. Called by `white_box
 then does.
 """
 
+import io
+import os
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,7 +48,9 @@ def resolve_device(settings: WhiteBoxSettings) -> torch.device:
     available = torch.cuda.is_available()
     if settings.device == "cuda" and not available:
         raise ModelError("white_box.device is cuda, but torch finds no CUDA device. Set it to auto or cpu.")
-    return torch.device("cuda" if available and settings.device != "cpu" else "cpu")
+    if not available or settings.device == "cpu":
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))  # a launcher gives each rank its own
 
 
 def resolve_dtype(settings: WhiteBoxSettings, device: torch.device) -> torch.dtype:
@@ -149,7 +153,8 @@ def quiet_transformers() -> Iterator[None]:
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     try:
-        with warnings.catch_warnings():
+        # GGUF files are read under bars of their own, which no setting turns off.
+        with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:

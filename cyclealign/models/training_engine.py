@@ -59,7 +59,10 @@ class TrainingEngine(ABC):
 
     @abstractmethod
     def discard_gradients(self) -> None:
-        """Forgets what `backward` added since the last step."""
+        """Forgets what `backward` added since the last step.
+
+        ZeRO has then already reduced a part of it: after a divergence there, load the model anew.
+        """
 
     @abstractmethod
     def step(self, learning_rate: float) -> float:

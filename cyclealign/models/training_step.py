@@ -40,21 +40,16 @@ class ExampleLosses:
     sft: float
 
 
-def learning_rate(training: TrainingSettings, step: int, total_steps: int | None) -> float:
+def learning_rate(training: TrainingSettings, step: int, progress: float) -> float:
     """The learning rate of 0-based optimizer step `step`: linear warm-up, then constant or linear decay.
 
-    Raises:
-        ValueError: linear decay without the total number of steps.
+    Decay follows the share of the run's prompts that are done, not the steps: how many steps there will be is
+    not known, since prompts stop early (Deviation 14).
     """
-    peak, warmup = training.learning_rate, training.warmup_steps
-    if step < warmup:
-        return peak * (step + 1) / warmup
+    rate = training.learning_rate * min(1.0, (step + 1) / max(1, training.warmup_steps))
     if training.decay == "constant":
-        return peak
-    if total_steps is None:
-        raise ValueError("training.decay = linear needs the total number of optimizer steps, found none.")
-    share_done = min(1.0, (step - warmup) / max(1, total_steps - warmup))
-    return peak * (1 - share_done * (1 - training.final_learning_rate_share))
+        return rate
+    return rate * (1 - progress * (1 - training.final_learning_rate_share))
 
 
 def take_step(

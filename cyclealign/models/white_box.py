@@ -40,12 +40,8 @@ class WhiteBox:
     def __init__(self, pretrained: Pretrained, model: Any, settings: WhiteBoxSettings) -> None:
         self._model = model
         self._settings = settings
-        end_ids = pretrained.model.generation_config.eos_token_id
         self._format = PromptFormat(
-            pretrained.tokenizer,
-            settings.prompt_format,
-            settings.system_prompt,
-            end_ids if isinstance(end_ids, list) else [] if end_ids is None else [end_ids],
+            pretrained.tokenizer, settings.prompt_format, settings.system_prompt, _end_ids(pretrained.model)
         )
         packed = accepts_packed_rows(model, self._format.pad_id, settings.max_length)
         if not packed:
@@ -59,28 +55,26 @@ class WhiteBox:
         self._merge = weights.can_merge(model)
         self._shares_work = False
         self.optimizer_steps = 0
+        # With `weights_sha256`, all that determines what this model answers.
         self.description: dict[str, Any] = {
             **pretrained.identity,
             "prompt_format": self._format.kind,
             "system_prompt": settings.system_prompt,
             "max_length": settings.max_length,
+            "lora": _lora_shape(model),
         }
 
     @classmethod
-    def load(  # noqa: PLR0913 - what makes a run's model, each by name
+    def load(
         cls,
         settings: WhiteBoxSettings,
         training: TrainingSettings,
         method: MethodSettings,
         *,
         seed: int,
-        total_optimizer_steps: int | None,
         model_path: str | None = None,
     ) -> "WhiteBox":
         """The model of the settings (or at `model_path`) under a new adapter that depends on `seed` alone.
-
-        Args:
-            total_optimizer_steps: The end of a linear decay; None is enough for a constant learning rate.
 
         Raises:
             ModelError: the model or the adapter cannot be had as asked (see `loading`).
@@ -89,7 +83,7 @@ class WhiteBox:
         pretrained = load_pretrained(settings, model_path, device)
         model = add_adapter(pretrained.model, settings.lora, derive_seed(seed, "lora"))
         white_box = cls(pretrained, model, settings)
-        white_box._prepare_training(training, method, seed, total_optimizer_steps, device)
+        white_box._prepare_training(training, method, seed, device)
         return white_box
 
     @classmethod
@@ -160,10 +154,14 @@ class WhiteBox:
             found += zip(indices, self._score([rows[index] for index in indices]), strict=True)
         return self._collect(found, len(rows))
 
-    def optimize(self, examples: Sequence[TrainingExample]) -> OptimizerReport:
+    def optimize(self, examples: Sequence[TrainingExample], progress: float = 0.0) -> OptimizerReport:
         """One optimizer step on the mean of L = L_rank + λ·L_sft over the examples (Paper: Eq. 1).
 
         An example with fewer than two preferred responses adds no L_rank, one without a target no L_sft.
+
+        Args:
+            examples: What is learnt from.
+            progress: Share of the run's prompts that are done, which a decay of the learning rate follows.
 
         Raises:
             TrainingDiverged: a loss or gradient is not finite or too large; names prompts, updates nothing.
@@ -173,7 +171,7 @@ class WhiteBox:
         rows = [self._row(example.prompt, example.responses) for example in examples]
         if not rows or not all(responses for _, responses in rows):
             raise ValueError("An optimizer step needs examples, each with at least one response.")
-        rate = learning_rate(self._training, self.optimizer_steps, self._total_steps)
+        rate = learning_rate(self._training, self.optimizer_steps, progress)
         self._model.train()
         devices = [self._model.device] if self._model.device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices):  # dropout, where a setting or the model has any
@@ -225,19 +223,17 @@ class WhiteBox:
         training: TrainingSettings,
         method: MethodSettings,
         seed: int,
-        total_optimizer_steps: int | None,
         device: torch.device,
     ) -> None:
         if training.gradient_checkpointing:
-            self._model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-        self._training, self._seed, self._total_steps = training, seed, total_optimizer_steps
+            self._model.get_base_model().activation_checkpointing_enable()
+        self._training, self._seed = training, seed
         self._objective = Objective(method.objective, method.lambda_sft, training.max_loss)
         self._engine = make_engine(self._scores, training, device)
         # ZeRO-3 holds a part of each weight: nothing to merge into, and every rank must run every pass.
         partitioned = training.engine == "deepspeed" and training.zero_stage == 3
         self._merge = self._merge and not partitioned
         self._shares_work = self._engine.ranks > 1 and not partitioned
-        self.description["lora"] = self._settings.lora.model_dump()
 
     def _trained_engine(self) -> TrainingEngine:
         if self._engine is None:
@@ -270,3 +266,17 @@ class WhiteBox:
         shared = self._engine.gather(found) if self._engine is not None and self._shares_work else found
         by_index = dict(shared)
         return [by_index.get(index, []) for index in range(count)]
+
+
+def _end_ids(model: Any) -> list[int]:
+    """What the model's generation settings end a response with; some chat models have several."""
+    ids = model.generation_config.eos_token_id
+    return list(ids) if isinstance(ids, list) else [] if ids is None else [ids]
+
+
+def _lora_shape(model: Any) -> dict[str, Any] | None:
+    """Rank and alpha of the adapter, which its tensors do not tell; None without one."""
+    if not hasattr(model, "peft_config"):
+        return None
+    config = model.peft_config["default"]
+    return {"rank": config.r, "alpha": config.lora_alpha}

@@ -1,12 +1,14 @@
 -- Draws prompts, as many of each subset as its quota says. The order of a subset and that of the whole are
 -- orders of hashes of seed and prompt: they depend on neither the order of rows nor the number of threads.
--- Variables: prepared (path of the split's file). Parameters: $seed, $quotas (list of {subset, prompts}).
+-- Variables: prepared (path of the split's file). Parameters: $seed, $quotas (list of {subset, prompts}), $excluded
+-- (prompt ids).
 -- One row per prompt drawn, in the order of the sample.
 with hashed as (
     select
         *,
         md5(concat_ws(chr(31), subset, chosen, rejected)) as tie_order
     from read_parquet(getvariable('prepared'))
+    where not list_contains($excluded::varchar[], prompt_id)
 ),
 
 pairs as (

@@ -3,7 +3,6 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,36 +18,12 @@ from storage.ledger import Ledger
 from tasks.asking import Asker
 from tasks.pace import Backoff
 from tasks.ranking import RankingDesk, RankingOutcome, RankingQuestion
-from tests.models.black_box.fault_server import FaultServer, serving
+from tests.models.black_box.fault_server import FaultServer
 
 CANDIDATES = ("cherry", "apple", "banana")
 BEST_FIRST = (1, 2, 0)
 """The server ranks alphabetically."""
 PROMPT = Prompt.from_turns("helpful-base", "train", [Turn("human", "Which fruit?")])
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[FaultServer]:
-    """One server for the module."""
-    with serving(FaultServer()) as server:
-        yield server
-
-
-@pytest.fixture
-def server(running: FaultServer) -> FaultServer:
-    """The server as if it had just started."""
-    running.plan = lambda _number, _body: "good"
-    running.requests.clear()
-    running.behaviours.clear()
-    return running
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    """An empty ledger."""
-    ledger = Ledger(tmp_path)
-    yield ledger
-    ledger.close()
 
 
 def question(step: int = 0, round_: int = 1, **changes: Any) -> RankingQuestion:

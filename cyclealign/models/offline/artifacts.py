@@ -26,7 +26,7 @@ from cyclealign.models.offline.world import write_world
 from cyclealign.models.offline.world_judge import fit_world_judge
 from cyclealign.settings import JudgeSettings, WorldSettings
 
-WORLD_VERSION = 1
+WORLD_VERSION = 2
 """Raised with every change of the code that changes what is built."""
 
 Process = subprocess.Popen[str]
@@ -42,7 +42,7 @@ class WorldArtifacts:
     white_box: Path
     writer: Path
     judge: Path
-    """The judge's features and prior; it also needs `white_box` and `writer`."""
+    """The judge's features and prior; it also needs `writer`."""
     evaluation: Path
     """The evaluation's reward model."""
 
@@ -65,9 +65,8 @@ def build_world_artifacts(
     world = home / "world" / hashlib.sha256(content.encode()).hexdigest()[:16]
     _once(world, lambda folder: _build_world(folder, settings, progress))
     fitted = world.with_name(f"{world.name}-judge-{judge.prior_pairs}")
-    white_box = world / WHITE_BOX
-    _once(fitted, lambda folder: fit_world_judge(folder, white_box, settings, judge))
-    return WorldArtifacts(world / "data", white_box, world / WRITER, fitted, world / EVALUATION)
+    _once(fitted, lambda folder: fit_world_judge(folder, world / WRITER, settings, judge))
+    return WorldArtifacts(world / "data", world / WHITE_BOX, world / WRITER, fitted, world / EVALUATION)
 
 
 def _once(target: Path, build: Callable[[Path], None]) -> None:

@@ -70,11 +70,17 @@ class FrozenModel:
     identity: str
 
     def row(self, dialogue: Dialogue, reading: Reading) -> Row:
-        """Token ids of a prompt and its responses; one that fits ends with the end-of-sequence token."""
+        """Token ids of a prompt and its responses.
+
+        Responses come without an end-of-sequence token, so that a text that broke off at a length limit is read
+        like one that ended; only an empty response is that token alone.
+        """
         turns, responses = dialogue
         form = PromptFormat(self.tokenizer, "auto", system_prompt=None)
         prompt = form.encode(turns, budget=sys.maxsize)[-reading.prompt_tokens :]
-        return prompt, [form.encode_reply(text, reading.response_tokens).tokens for text in responses]
+        # One token more than is kept: what is dropped is the end-of-sequence token, or the first one too many.
+        replies = [form.encode_reply(text, reading.response_tokens + 1).tokens for text in responses]
+        return prompt, [tokens[:-1] or tokens for tokens in replies]
 
 
 @lru_cache(maxsize=1)

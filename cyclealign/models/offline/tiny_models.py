@@ -80,9 +80,10 @@ def plain_text(prompt: Prompt) -> str:
 
 
 def encode(tokenizer: Any, dialogue: str, response: str) -> Encoded:
-    """Token ids of a dialogue's plain text and of one response, with BOS and EOS."""
-    said = tokenizer.encode(f" {response}", add_special_tokens=False)
-    return Encoded(tokenizer.encode(dialogue), [*said, EOS_ID])
+    """Token ids of a dialogue's plain text and of one response, with BOS and EOS (as text they are text)."""
+    asked = tokenizer(dialogue, split_special_tokens=True)["input_ids"]
+    said = tokenizer(f" {response}", add_special_tokens=False, split_special_tokens=True)["input_ids"]
+    return Encoded(asked, [*said, EOS_ID])
 
 
 def new_model(seed: int, vocabulary: int) -> LlamaForCausalLM:

@@ -23,8 +23,8 @@ LABEL_TEMPERATURE = 0.18
 """Scale of the annotators' Bradley-Terry noise in units of quality: about 88% of their labels are right."""
 TEST_SHARE = 10
 """One prompt in this many is a test prompt."""
-HELPFUL_DIET = {"detailed": 0.22, "terse": 0.26, "evasive": 0.20, "off-topic": 0.12, "rude": 0.20}
-HARMLESS_DIET = {"redirecting": 0.18, "refusing": 0.16, "evasive": 0.20, "off-topic": 0.10, "complying": 0.36}
+HELPFUL_DIET = {"detailed": 0.28, "terse": 0.30, "evasive": 0.17, "off-topic": 0.09, "rude": 0.16}
+HARMLESS_DIET = {"redirecting": 0.23, "refusing": 0.17, "evasive": 0.20, "off-topic": 0.10, "complying": 0.30}
 """How often the unaligned model's reading contains each class of response."""
 
 

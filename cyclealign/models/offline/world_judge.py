@@ -1,6 +1,6 @@
 """The dialogue world's judge: what it looks at, who writes its drafts, what it believed before.
 
-Its features are the leading principal components of the white box's own hidden states and a few figures about
+Its features are the leading principal components of its writer's hidden states and a few figures about
 the text. Unlabelled text fixes their scale; the prior has seen `prior_pairs` labelled pairs and nothing else.
 Neither the ground truth nor the evaluation's reward model enters. Fitted by `artifacts`, answered through
 `judge`.
@@ -35,17 +35,17 @@ DRAFT_TOKENS = 64
 FITTED = "judge.npz"
 
 
-def load_world_judge(judge: Path, white_box: Path, writer: Path, settings: JudgeSettings) -> Judge:
+def load_world_judge(judge: Path, writer: Path, settings: JudgeSettings) -> Judge:
     """The judge of these artifacts (see `artifacts.WorldArtifacts`)."""
     fitted = np.load(judge / FITTED)
-    features = WorldFeatures(StateReader(white_box), fitted["centre"], fitted["projection"])
+    features = WorldFeatures(StateReader(writer), fitted["centre"], fitted["projection"])
     prior = Gaussian(fitted["prior_mean"], fitted["prior_precision"])
     return Judge(features, WorldWriter(writer, settings.drafts), prior, settings)
 
 
-def fit_world_judge(target: Path, white_box: Path, world: WorldSettings, settings: JudgeSettings) -> None:
+def fit_world_judge(target: Path, writer: Path, world: WorldSettings, settings: JudgeSettings) -> None:
     """Fits features and prior and writes them into the folder `target`."""
-    reader = StateReader(white_box)
+    reader = StateReader(writer)
     texts = reading_matter(derive_seed("judge texts", world.seed), UNLABELLED_TEXTS)
     looks = np.stack([reader.look(prompt.instruction, response) for prompt, response in texts])
     features = WorldFeatures(reader, *_whitening(looks))

@@ -1,4 +1,4 @@
--- Records demonstrations that a run's pool admitted; one that is known stays as it is.
+-- Records demonstrations that a run's pool admitted.
 -- Parameters: $run_name, $kind, $rows.
 insert into demonstrations by name
 select
@@ -17,4 +17,3 @@ select
         ),
         max_depth := 2
     )
-on conflict do nothing

@@ -25,7 +25,7 @@ ITEMS: list[tuple[Prompt, str]] = [(pair.prompt, pair.chosen) for pair in pairs(
 
 @pytest.fixture(scope="module")
 def judge(artifacts: WorldArtifacts) -> Judge:
-    return load_world_judge(artifacts.judge, artifacts.white_box, artifacts.writer, JudgeSettings(drafts=2))
+    return load_world_judge(artifacts.judge, artifacts.writer, JudgeSettings(drafts=2))
 
 
 def question(prompt: Prompt) -> dict[str, object]:
@@ -108,7 +108,7 @@ def test_models_load_like_any_other(artifacts: WorldArtifacts, part: str) -> Non
 
 
 def test_the_judge_answers_and_a_second_one_answers_the_same(judge: Judge, artifacts: WorldArtifacts) -> None:
-    again = load_world_judge(artifacts.judge, artifacts.white_box, artifacts.writer, JudgeSettings(drafts=2))
+    again = load_world_judge(artifacts.judge, artifacts.writer, JudgeSettings(drafts=2))
     prompts = [prompt for prompt, _ in ITEMS[:3]]
     said = [judge.answer(question(prompt)) for prompt in prompts]
     assert [again.answer(question(prompt)) for prompt in reversed(prompts)] == said[::-1]

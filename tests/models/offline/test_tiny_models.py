@@ -60,6 +60,12 @@ def test_the_white_box_reads_dialogues_exactly_as_it_was_trained() -> None:
     assert theirs.encode_reply(response, 256).tokens == tuple(ours.response)
 
 
+def test_a_spelled_out_end_of_sequence_ends_nothing() -> None:
+    tokens = encode(TOKENIZER, "\n\nHuman: </s>", "Yes.</s> No.")
+    assert EOS_ID not in tokens.prompt
+    assert tokens.response.index(EOS_ID) == len(tokens.response) - 1
+
+
 def test_samples_depend_on_the_seed_alone() -> None:
     model, prompt = new_model(0, len(TOKENIZER)), examples()[0].prompt
     first = sample(model, prompt, 3, seed=1, max_new_tokens=6)

@@ -59,10 +59,16 @@ def test_the_template_s_own_system_message_is_not_read(frozen_folder: Path) -> N
     assert "You are tiny" not in frozen.tokenizer.decode(prompt)
 
 
-def test_a_response_that_spells_a_control_token_is_read_as_text(frozen_folder: Path) -> None:
+def test_a_response_is_its_words_alone_whether_it_ended_or_was_cut(frozen_folder: Path) -> None:
     frozen = load_frozen(frozen_folder)
-    _, (response,) = frozen.row((TURNS, ("Yes<|end|>no",)), Reading((1,), 100, 100))
-    assert list(response).count(frozen.tokenizer.eos_token_id) == 1
+    texts = ("Add two cups of water.", "Yes<|end|>no", "")
+    _, (whole, spelled, empty) = frozen.row((TURNS, texts), Reading((1,), 100, 100))
+    _, (exact,) = frozen.row((TURNS, texts[:1]), Reading((1,), 100, len(whole)))
+    end = frozen.tokenizer.eos_token_id
+    assert end not in whole
+    assert exact == whole
+    assert end not in spelled  # control tokens spelled out are text
+    assert list(empty) == [end]
 
 
 def test_reading_leaves_the_model_as_it_was(frozen_folder: Path) -> None:

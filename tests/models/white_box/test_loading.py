@@ -1,14 +1,25 @@
 """Models from folders and files, what is refused and with which words, and what a new adapter is made of."""
 
+import json
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from gguf import GGMLQuantizationType, GGUFWriter
+from gguf.quants import quantize
 from peft import PeftModel
-from transformers import AutoModelForCausalLM, LlamaConfig, LlamaModel, T5Config, T5ForConditionalGeneration
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    LlamaConfig,
+    LlamaModel,
+    T5Config,
+    T5ForConditionalGeneration,
+)
 
 from cyclealign.errors import ModelError
 from cyclealign.models.loading import load_pretrained, quiet_transformers
@@ -33,9 +44,7 @@ def settings_for(model: Path | str, **changes: Any) -> WhiteBoxSettings:
 
 
 def load(settings: WhiteBoxSettings, seed: int = 0) -> WhiteBox:
-    return WhiteBox.load(
-        settings, TrainingSettings(), MethodSettings(), seed=seed, total_optimizer_steps=None
-    )
+    return WhiteBox.load(settings, TrainingSettings(), MethodSettings(), seed=seed)
 
 
 def test_a_folder_loads_frozen_in_float32_on_a_cpu(tiny_llama: Path) -> None:
@@ -180,3 +189,58 @@ def test_loading_says_nothing(tiny_llama: Path, capfd: pytest.CaptureFixture[str
         warnings.simplefilter("error")
         load(settings_for(tiny_llama))
     assert capfd.readouterr() == ("", "")
+
+
+def write_gguf(path: Path, tokenizer_folder: Path) -> None:
+    """A two-layer Llama with random weights in llama.cpp's format, half of them quantised to 8 bits."""
+    generator = np.random.default_rng(0)
+    tokenizer = json.loads(AutoTokenizer.from_pretrained(tokenizer_folder).backend_tokenizer.to_str())
+    vocabulary = sorted(tokenizer["model"]["vocab"], key=tokenizer["model"]["vocab"].get)
+    writer = GGUFWriter(path, "llama")
+    writer.add_block_count(2)
+    writer.add_context_length(256)
+    writer.add_embedding_length(32)
+    writer.add_feed_forward_length(64)
+    writer.add_head_count(4)
+    writer.add_head_count_kv(2)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_vocab_size(len(vocabulary))
+    writer.add_tokenizer_model("gpt2")
+    writer.add_token_list(vocabulary)
+    writer.add_token_types([3 if token.startswith("<|") else 1 for token in vocabulary])
+    writer.add_token_merges([" ".join(pair) for pair in tokenizer["model"]["merges"]])
+    writer.add_bos_token_id(vocabulary.index("<|begin|>"))
+    writer.add_eos_token_id(vocabulary.index("<|end|>"))
+    shapes = {"token_embd": (len(vocabulary), 32), "output": (len(vocabulary), 32), "output_norm": (32,)}
+    for layer in range(2):
+        shapes |= {f"blk.{layer}.attn_{name}": (size, 32) for name, size in [("q", 32), ("k", 16), ("v", 16)]}
+        shapes |= {f"blk.{layer}.attn_output": (32, 32), f"blk.{layer}.ffn_down": (32, 64)}
+        shapes |= {f"blk.{layer}.ffn_{name}": (64, 32) for name in ("gate", "up")}
+        shapes |= {f"blk.{layer}.{name}_norm": (32,) for name in ("attn", "ffn")}
+    for name, shape in shapes.items():
+        values = generator.normal(0, 0.2, shape).astype(np.float32)
+        if "ffn" in name and len(shape) == 2:
+            packed = quantize(values, GGMLQuantizationType.Q8_0)
+            writer.add_tensor(f"{name}.weight", packed, raw_dtype=GGMLQuantizationType.Q8_0)
+        else:
+            writer.add_tensor(f"{name}.weight", values)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def test_a_gguf_file_loads_dequantised_and_can_be_saved_as_an_ordinary_model(
+    tiny_llama: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "tiny.gguf"
+    write_gguf(path, tiny_llama)
+    pretrained = load_pretrained(settings_for(path, prompt_format="plain"), None, CPU)
+    assert {parameter.dtype for parameter in pretrained.model.parameters()} == {torch.float32}
+    with quiet_transformers():
+        pretrained.model.save_pretrained(tmp_path / "saved")
+    saved = AutoModelForCausalLM.from_pretrained(tmp_path / "saved").eval()
+    tokens = torch.tensor([[5, 6, 7]])
+    with torch.no_grad():
+        assert torch.equal(saved(tokens).logits, pretrained.model(tokens).logits)
+    assert load(settings_for(path, prompt_format="plain")).description["model"] == "tiny.gguf"

@@ -1,8 +1,8 @@
 """A short training run as a program: alone or under a launcher, for the tests of engines and ranks.
 
 Usage: `python training_run.py MODEL_FOLDER OUTPUT.json ENGINE...` with engines `torch`, `zero-2`, `zero-3`.
-Rank 0 writes, per engine: losses, gradient norms, sampled tokens, log-probabilities, and digests of the weights of
-an uninterrupted run and of one that went on from a checkpoint in the middle.
+Rank 0 writes, per engine: losses, gradient norms, sampled tokens, log-probabilities, and digests of the
+weights of an uninterrupted run and of one that went on from a checkpoint in the middle.
 """
 
 import json
@@ -16,7 +16,13 @@ from cyclealign.settings import MethodSettings, SamplingSettings, TrainingSettin
 
 SAMPLING = SamplingSettings(max_new_tokens=12)
 # Five, so that two ranks get different numbers of them; of lengths that need several passes.
-QUESTIONS = ["Why?", "How do I cook rice?", "Who are you? " * 6, "Tell me about the weather.", "What now? " * 9]
+QUESTIONS = [
+    "Why?",
+    "How do I cook rice?",
+    "Who are you? " * 6,
+    "Tell me about the weather.",
+    "What now? " * 9,
+]
 PROMPTS = [Prompt.from_turns("helpful-base", "train", [Turn("human", text)]) for text in QUESTIONS]
 STEPS = 4
 
@@ -30,7 +36,7 @@ def load(model: Path, engine: str) -> WhiteBox:
         zero_stage=3 if engine == "zero-3" else 2,
     )
     settings = WhiteBoxSettings(model=str(model), max_length=160, sampling=SAMPLING, device="cpu")
-    return WhiteBox.load(settings, training, MethodSettings(), seed=3, total_optimizer_steps=STEPS)
+    return WhiteBox.load(settings, training, MethodSettings(), seed=3)
 
 
 def examples_of(white_box: WhiteBox) -> list[TrainingExample]:
