@@ -26,7 +26,7 @@ def settings(server: FaultServer, **changes: Any) -> BlackBoxSettings:
     defaults = {
         "base_url": server.url,
         "model": "some-model",
-        "timeout_s": 0.6,
+        "timeout_s": 10,
         "attempts": 4,
         "price": PRICE,
     }

@@ -69,7 +69,8 @@ HEALS = {
 @pytest.mark.parametrize("behaviour", HEALS, ids=str)
 def test_a_passing_failure_heals(ledger: Ledger, server: FaultServer, behaviour: str) -> None:
     server.plan = script(behaviour, "good")
-    assert ask(ledger, settings(server)).finish_reason == "stop"
+    limits = settings(server, timeout_s=1 if behaviour == "hang" else 10)
+    assert ask(ledger, limits).finish_reason == "stop"
     failed, answered = attempts(ledger)
     kind, charged = HEALS[behaviour]
     reserve = Prices(settings(server)).worst_case_usd(request())
@@ -128,10 +129,9 @@ def test_a_refusing_endpoint_pauses_once(ledger: Ledger, server: FaultServer, be
 
 def test_calls_under_way_finish_when_another_is_refused(ledger: Ledger, server: FaultServer) -> None:
     server.plan = script("slow first byte", "quota")
-    slow, refused = ask_many(ledger, settings(server, concurrency=2), [0, 1])
-    assert isinstance(slow, ChatReply)
-    assert isinstance(refused, EndpointRefused)
-    assert call_state(ledger, server) == "answered"
+    outcomes = ask_many(ledger, settings(server, concurrency=2), [0, 1])
+    assert Counter(type(one) for one in outcomes) == {ChatReply: 1, EndpointRefused: 1}
+    assert sorted(call_state(ledger, server, slot) or "" for slot in (0, 1)) == ["answered", "open"]
 
 
 def test_a_run_goes_on_after_the_cause_is_gone(ledger: Ledger, server: FaultServer) -> None:

@@ -72,13 +72,13 @@ class FrozenModel:
     def row(self, dialogue: Dialogue, reading: Reading) -> Row:
         """Token ids of a prompt and its responses.
 
-        Responses come without an end-of-sequence token, so that a text that broke off at a length limit is read
+        Responses come without an end-of-sequence token, so that a text that broke off at a limit is read
         like one that ended; only an empty response is that token alone.
         """
         turns, responses = dialogue
         form = PromptFormat(self.tokenizer, "auto", system_prompt=None)
         prompt = form.encode(turns, budget=sys.maxsize)[-reading.prompt_tokens :]
-        # One token more than is kept: what is dropped is the end-of-sequence token, or the first one too many.
+        # One token more than is kept: the one dropped is the end-of-sequence token or the first too many.
         replies = [form.encode_reply(text, reading.response_tokens + 1).tokens for text in responses]
         return prompt, [tokens[:-1] or tokens for tokens in replies]
 

@@ -43,14 +43,15 @@ def key(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def settings(server: FaultServer, **changes: Any) -> BlackBoxSettings:
     return BlackBoxSettings(
-        base_url=server.url, model="some-model", timeout_s=changes.pop("timeout_s", 0.6), **changes
+        base_url=server.url, model="some-model", timeout_s=changes.pop("timeout_s", 10), **changes
     )
 
 
 def send(server: FaultServer, behaviour: str, **changes: Any) -> ChatReply:
     """One attempt at `REQUEST` while the server behaves so."""
     server.plan = lambda _number, _body: behaviour
-    return asyncio.run(_send(ChatEndpoint(settings(server, **changes)), REQUEST))
+    limits = settings(server, **{"timeout_s": 0.4 if behaviour == "hang" else 10, **changes})
+    return asyncio.run(_send(ChatEndpoint(limits), REQUEST))
 
 
 async def _send(endpoint: ChatEndpoint, request: ChatRequest) -> ChatReply:
