@@ -40,7 +40,9 @@ def load_from_hub(name: str, subsets: Sequence[str]) -> HubTable:
             rows = _split(loaded, name, subset, split)
             fingerprints.append(str(rows._fingerprint))
             table = rows.select_columns(["chosen", "rejected"]).with_format("arrow")[:]
-            constant = {key: pa.array([value] * len(rows)) for key, value in (("subset", subset), ("split", split))}
+            constant = {
+                key: pa.array([value] * len(rows)) for key, value in (("subset", subset), ("split", split))
+            }
             parts.append(pa.table({**constant, "chosen": table["chosen"], "rejected": table["rejected"]}))
     return HubTable(name, pa.concat_tables(parts), _revision(name) or "-".join(fingerprints))
 
@@ -48,7 +50,7 @@ def load_from_hub(name: str, subsets: Sequence[str]) -> HubTable:
 def _load(datasets: Any, name: str, subset: str) -> Any:
     try:
         return datasets.load_dataset(name, data_dir=subset)
-    except Exception as error:  # noqa: BLE001  the hub client raises its own, requests' and the file system's errors
+    except Exception as error:
         problem = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
     raise DataError(
         f"{name} ({subset}) cannot be loaded from the hub: {problem}. Expected the data set Anthropic/hh-rlhf. "

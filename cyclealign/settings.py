@@ -236,7 +236,9 @@ class Settings(Section):
         }
         astray = [key for key, value in uses.items() if value == "world"]
         if astray and self.data.source != "world":
-            raise ValueError(f"{', '.join(astray)} = world needs data.source = world, found {self.data.source}")
+            raise ValueError(
+                f"{', '.join(astray)} = world needs data.source = world, found {self.data.source}"
+            )
         return self
 
     def digest(self) -> str:
@@ -276,9 +278,7 @@ def read_profile(path: Path) -> dict[str, Any]:
         loaded = yaml.safe_load(path.read_text())
     except FileNotFoundError:
         known = ", ".join(sorted(file.stem for file in path.parent.glob("*.yaml"))) or "none"
-        raise ProfileInvalid(
-            f"No profile {path.stem!r} in {path.parent}. Profiles there: {known}."
-        ) from None
+        raise ProfileInvalid(f"No profile {path.stem!r} in {path.parent}. Profiles there: {known}.") from None
     except yaml.YAMLError as error:
         raise ProfileInvalid(f"{path} is not YAML: {error}. Mend the line it names.") from None
     if not isinstance(loaded, dict):
@@ -315,7 +315,9 @@ def merge(base: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, An
     merged = dict(base)
     for key, value in overrides.items():
         below = merged.get(key)
-        merged[key] = merge(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
+        merged[key] = (
+            merge(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
+        )
     return merged
 
 

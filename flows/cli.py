@@ -13,9 +13,13 @@ import click
 
 from cyclealign.errors import CycleAlignError
 
-PROFILE = click.option("--profile", default="laptop", show_default=True, help="Name in profiles/, or a YAML file.")
+PROFILE = click.option(
+    "--profile", default="laptop", show_default=True, help="Name in profiles/, or a YAML file."
+)
 RUN = click.option("--run", "run", help="Name of the run; by default the profile and its seed.")
-SET = click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Override a setting; repeatable.")
+SET = click.option(
+    "--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Override a setting; repeatable."
+)
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
@@ -101,7 +105,9 @@ def status(run: str | None, as_json: bool) -> None:
 
 @main.command()
 @click.argument("query")
-@click.option("--format", "style", type=click.Choice(["table", "csv", "json"]), default="table", show_default=True)
+@click.option(
+    "--format", "style", type=click.Choice(["table", "csv", "json"]), default="table", show_default=True
+)
 def sql(query: str, style: str) -> None:
     """Ask the ledger, or its snapshot while a run holds it; reading statements only.
 
@@ -150,8 +156,8 @@ def estimate(profile: str, assignments: tuple[str, ...], as_json: bool) -> None:
 def doctor(profile: str, assignments: tuple[str, ...]) -> None:
     """Is everything that a profile needs in order; what to do where it is not."""
     from cyclealign.settings import parse_overrides
-    from tasks.doctor import examine
     from tasks.context import load_settings
+    from tasks.doctor import examine
 
     findings = examine(load_settings(profile, parse_overrides(assignments)))
     for finding in findings:
@@ -168,10 +174,10 @@ def judge(profile: str, assignments: tuple[str, ...], port: int) -> None:
     """Serve the profile's offline judge over HTTP on loopback, for any chat-completions client."""
     from cyclealign.models.offline.chat_server import serve
     from cyclealign.settings import parse_overrides
-    from tasks.context import load_settings
+    from tasks.context import home_folder, load_settings
     from tasks.preparation import standalone_judge
 
-    app = standalone_judge(load_settings(profile, parse_overrides(assignments)))
+    app = standalone_judge(load_settings(profile, parse_overrides(assignments)), home_folder())
     click.echo(f"http://127.0.0.1:{port}/v1 (model {app.state.model}); stop with Ctrl-C", err=True)
     serve(app, port)
 

@@ -24,7 +24,9 @@ def prepare_environment() -> None:
     os.environ.setdefault("PREFECT_HOME", str(_prefect_folder(home_folder())))
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "ERROR")
     os.environ.setdefault("PREFECT_SERVER_LOGGING_LEVEL", "ERROR")
-    os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")  # the first start makes a database
+    os.environ.setdefault(
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120"
+    )  # the first start makes a database
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
@@ -35,7 +37,9 @@ def _prefect_folder(home: Path) -> Path:
         return folder
     except OSError as error:
         problem = error.strerror
-    raise StorageFull(f"{folder} cannot be made: {problem}. Expected a folder of yours; set CYCLEALIGN_HOME to one.")
+    raise StorageFull(
+        f"{folder} cannot be made: {problem}. Expected a folder of yours; set CYCLEALIGN_HOME to one."
+    )
 
 
 def in_process(flow: Any, **parameters: Any) -> Any:
@@ -86,7 +90,9 @@ def drain(flow_run_id: str, timeout_s: float = 30.0, quiet_s: float = 1.0) -> No
     deadline, seen, since = time.monotonic() + timeout_s, (-1, -2), time.monotonic()
     with get_client(sync_client=True) as client:
         while time.monotonic() < deadline:
-            counts = tuple(client.request("POST", "/task_runs/count", json=one).json() for one in (runs, ended))
+            counts = tuple(
+                client.request("POST", "/task_runs/count", json=one).json() for one in (runs, ended)
+            )
             if counts != seen:
                 seen, since = counts, time.monotonic()
             if counts[0] == counts[1] and time.monotonic() - since > quiet_s:

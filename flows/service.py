@@ -66,7 +66,12 @@ def _start(name: str, *arguments: str) -> None:
     with (_folder() / f"{name}.log").open("ab") as log:
         # its output goes to a file: a server whose pipe nobody reads dies
         child = subprocess.Popen(
-            [PREFECT, *arguments], cwd=ROOT, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
+            [PREFECT, *arguments],
+            cwd=ROOT,
+            stdout=log,
+            stderr=log,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
         )
     noted = {"pid": child.pid, "started": psutil.Process(child.pid).create_time()}
     (_folder() / f"{name}.json").write_text(json.dumps(noted))
@@ -113,7 +118,9 @@ def _wait_for_pool(timeout_s: float = 60.0) -> None:
         if f'"{POOL}"' in _prefect("work-pool", "ls", "--output", "json"):
             return
         time.sleep(0.5)
-    raise CycleAlignError(f"The worker did not start within {timeout_s:.0f} s; see {_folder() / 'worker.log'}.")
+    raise CycleAlignError(
+        f"The worker did not start within {timeout_s:.0f} s; see {_folder() / 'worker.log'}."
+    )
 
 
 def _limit_devices() -> None:

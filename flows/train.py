@@ -18,7 +18,9 @@ from tasks.publication import publish_report, save_adapter
 
 
 @flow(name="cyclealign", flow_run_name="train {profile} {run}", validate_parameters=True)
-def train(profile: str = "laptop", overrides: dict[str, Any] | None = None, run: str | None = None) -> dict[str, Any]:
+def train(
+    profile: str = "laptop", overrides: dict[str, Any] | None = None, run: str | None = None
+) -> dict[str, Any]:
     """Align the profile's white-box model with the help of its black-box model.
 
     The same parameters again continue an unfinished run where it stopped, from the ledger and the last checkpoint.

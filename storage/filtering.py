@@ -83,9 +83,7 @@ def _parse(connection: duckdb.DuckDBPyConnection, options: FilterOptions, path: 
     _set(connection, "parsed", str(path))
 
 
-def _count(
-    connection: duckdb.DuckDBPyConnection, count_tokens: CountTokens | None, parsed: Path
-) -> None:
+def _count(connection: duckdb.DuckDBPyConnection, count_tokens: CountTokens | None, parsed: Path) -> None:
     connection.execute(queries.load("dialogues/prompt_tokens"))
     if count_tokens is None:
         return

@@ -91,7 +91,9 @@ def _draw(folder: Path, draw: Draw) -> list[PreferencePair]:
             {"subset": subset, "prompts": prompts} for subset, prompts in _quotas(available, draw).items()
         ]
         return _pairs(
-            connection.execute(queries.load("dialogues/draw"), {"seed": draw.seed, "quotas": quotas, **excluded})
+            connection.execute(
+                queries.load("dialogues/draw"), {"seed": draw.seed, "quotas": quotas, **excluded}
+            )
         )
 
 

@@ -79,7 +79,9 @@ def go_back(context: RunContext, white_box: WhiteBox) -> int:
     if found is None:
         return 0
     white_box.load_checkpoint(found.folder)
-    say(f"Checkpoint before step {found.step + 1} loaded; recorded rounds after it are replayed, not asked again")
+    say(
+        f"Checkpoint before step {found.step + 1} loaded; recorded rounds after it are replayed, not asked again"
+    )
     return found.step
 
 
@@ -87,9 +89,7 @@ def demonstration_pool(context: RunContext, start: int) -> DemonstrationPool:
     """The pool as it was before step `start`."""
     method = context.settings.method
     admitted = rounds.demonstrations(context.ledger, context.name, before_step=start)
-    return DemonstrationPool(
-        method.icl, method.demonstration_capacity, method.demonstration_scope, admitted
-    )
+    return DemonstrationPool(method.icl, method.demonstration_capacity, method.demonstration_scope, admitted)
 
 
 def make_progress(context: RunContext, prompts: Sequence[Prompt]) -> Progress:

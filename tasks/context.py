@@ -16,7 +16,17 @@ from cyclealign.settings import Settings, merge, read_profile, resolve
 from storage import runs
 from storage.ledger import Ledger
 
-PACKAGES = ("cyclealign", "torch", "transformers", "peft", "accelerate", "deepspeed", "openai", "duckdb", "prefect")
+PACKAGES = (
+    "cyclealign",
+    "torch",
+    "transformers",
+    "peft",
+    "accelerate",
+    "deepspeed",
+    "openai",
+    "duckdb",
+    "prefect",
+)
 
 
 @dataclass(frozen=True)

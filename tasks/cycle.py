@@ -98,8 +98,10 @@ def segments(settings: Settings, steps: int, start: int = 0) -> list[Segment]:
     """The segments from step `start` on; a segment is `training.checkpoint_every` steps rounded up to whole waves."""
     wave = settings.training.wave
     size = -(-settings.training.checkpoint_every // wave) * wave
-    return [Segment(max(first, start), min(first + size, steps), wave)
-            for first in range(start - start % size, steps, size)]
+    return [
+        Segment(max(first, start), min(first + size, steps), wave)
+        for first in range(start - start % size, steps, size)
+    ]
 
 
 def _segment_name() -> str:
@@ -164,7 +166,10 @@ def sample(cycle: Cycle, steps: Sequence[int], round_: int, wave: int) -> tuple[
     sampling_seconds = (time.monotonic() - clock) / len(steps)
     clock = time.monotonic()
     scored = cycle.white_box.log_probabilities(
-        [(prompt, [one.tokens for one in responses]) for prompt, responses in zip(prompts, drawn, strict=True)]
+        [
+            (prompt, [one.tokens for one in responses])
+            for prompt, responses in zip(prompts, drawn, strict=True)
+        ]
     )
     scoring_seconds = (time.monotonic() - clock) / len(steps)
     return tuple(
@@ -214,7 +219,9 @@ def conclude(cycle: Cycle, turn: Turn) -> tuple[RankedRound, ...]:
     return ranked
 
 
-def agree(cycle: Cycle, sampled: SampledRound, outcome: RankingOutcome, shown: tuple[int, ...]) -> RankedRound:
+def agree(
+    cycle: Cycle, sampled: SampledRound, outcome: RankingOutcome, shown: tuple[int, ...]
+) -> RankedRound:
     """The agreement of the two rankings of one round (Paper: Section 2.2); two or more agreed are a demonstration."""
     black_box = outcome.answer.ranking if outcome.answer else ()
     agreed = agreement(black_box, sampled.white_box_ranking) if black_box else ()

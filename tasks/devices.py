@@ -66,7 +66,9 @@ def create_heartbeat_automation() -> None:
         threshold=1,
         within=timedelta(seconds=90),
     )
-    action = ChangeFlowRunState(name=None, force=False, state=StateType.CRASHED, message="No heartbeat for 90 seconds.")
+    action = ChangeFlowRunState(
+        name=None, force=False, state=StateType.CRASHED, message="No heartbeat for 90 seconds."
+    )
     Automation(name=AUTOMATION, trigger=trigger, actions=[action]).create()
 
 

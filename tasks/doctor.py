@@ -36,7 +36,13 @@ class Finding:
 def examine(settings: Settings) -> list[Finding]:
     """What the profile needs, looked at in order: environment, device, data, model, endpoint, home, ledger."""
     checks: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
-        _environment, _device, _data, _white_box, _endpoint, _home, _ledger,
+        _environment,
+        _device,
+        _data,
+        _white_box,
+        _endpoint,
+        _home,
+        _ledger,
     )
     return [finding for check in checks for finding in check(settings)]
 
@@ -59,11 +65,19 @@ def _device(settings: Settings) -> Iterator[Finding]:
         yield Finding("GPU", f"{torch.cuda.get_device_name(0)}, {memory:.0f} GiB")
         return
     small = settings.white_box.model in ("world", "smollm2-135m-instruct")
-    yield Finding("GPU", f"none; {torch.get_num_threads()} CPU threads", not small,
-                  "" if small else "This profile's model is far too slow on a CPU; try --profile laptop.")
+    yield Finding(
+        "GPU",
+        f"none; {torch.get_num_threads()} CPU threads",
+        not small,
+        "" if small else "This profile's model is far too slow on a CPU; try --profile laptop.",
+    )
     if settings.white_box.dtype in ("bfloat16", "float16"):
-        yield Finding("dtype", settings.white_box.dtype, True,
-                      "Half precision is hundreds of times slower on most CPUs; set white_box.dtype=float32.")
+        yield Finding(
+            "dtype",
+            settings.white_box.dtype,
+            True,
+            "Half precision is hundreds of times slower on most CPUs; set white_box.dtype=float32.",
+        )
 
 
 def _data(settings: Settings) -> Iterator[Finding]:
@@ -71,13 +85,27 @@ def _data(settings: Settings) -> Iterator[Finding]:
     if data.source == "world":
         yield Finding("data", "generated dialogue world")
     elif data.source == "hub":
-        yield _reachable("data hub", "huggingface.co", 443,
-                         "Give a folder in the hub's layout: --set data.source=folder --set data.path=FOLDER.")
+        yield _reachable(
+            "data hub",
+            "huggingface.co",
+            443,
+            "Give a folder in the hub's layout: --set data.source=folder --set data.path=FOLDER.",
+        )
     else:
-        wanted = [Path(data.path) / subset / f"{split}.jsonl.gz" for subset in data.subsets for split in ("train", "test")]
+        wanted = [
+            Path(data.path) / subset / f"{split}.jsonl.gz"
+            for subset in data.subsets
+            for split in ("train", "test")
+        ]
         missing = [str(path) for path in wanted if not path.is_file()]
-        yield Finding("data", f"{len(wanted) - len(missing)} of {len(wanted)} files in {data.path}", bool(missing),
-                      f"Missing: {', '.join(missing[:3])}. Give the folder with --set data.path=FOLDER." if missing else "")
+        yield Finding(
+            "data",
+            f"{len(wanted) - len(missing)} of {len(wanted)} files in {data.path}",
+            bool(missing),
+            f"Missing: {', '.join(missing[:3])}. Give the folder with --set data.path=FOLDER."
+            if missing
+            else "",
+        )
 
 
 def _white_box(settings: Settings) -> Iterator[Finding]:
@@ -91,8 +119,9 @@ def _white_box(settings: Settings) -> Iterator[Finding]:
     elif name == "smollm2-135m-instruct":
         yield Finding("white box", f"{name} is not installed", True, "Run `make smollm2`.")
     else:
-        yield _reachable(f"white box {name}", "huggingface.co", 443,
-                         "Give a local folder: --set white_box.model=FOLDER.")
+        yield _reachable(
+            f"white box {name}", "huggingface.co", 443, "Give a local folder: --set white_box.model=FOLDER."
+        )
 
 
 def _endpoint(settings: Settings) -> Iterator[Finding]:
@@ -106,8 +135,12 @@ def _endpoint(settings: Settings) -> Iterator[Finding]:
     needed = host not in ("127.0.0.1", "localhost", "::1")
     if needed:
         missing = not os.environ.get(black_box.api_key_env)
-        yield Finding("key", f"{black_box.api_key_env} is {'not set' if missing else 'set'}", missing,
-                      f"export {black_box.api_key_env}=…" if missing else "")
+        yield Finding(
+            "key",
+            f"{black_box.api_key_env} is {'not set' if missing else 'set'}",
+            missing,
+            f"export {black_box.api_key_env}=…" if missing else "",
+        )
     yield from _price(settings)
 
 
@@ -120,8 +153,12 @@ def _price(settings: Settings) -> Iterator[Finding]:
         yield Finding("price", settings.black_box.model, True, str(error))
         return
     cap = settings.black_box.budget_usd
-    yield Finding("cap", "none" if cap is None else f"${cap:.2f}", False,
-                  "Set a cap: --set black_box.budget_usd=10." if cap is None else "")
+    yield Finding(
+        "cap",
+        "none" if cap is None else f"${cap:.2f}",
+        False,
+        "Set a cap: --set black_box.budget_usd=10." if cap is None else "",
+    )
 
 
 def _reachable(what: str, host: str, port: int, todo: str) -> Finding:
@@ -136,9 +173,13 @@ def _home(_: Settings) -> Iterator[Finding]:
     home = home_folder()
     place = next(path for path in (home, *home.parents) if path.exists())
     free = shutil.disk_usage(place).free / 2**30
-    yield Finding("home", f"{home}, {free:.1f} GiB free", free < 2, "At least 2 GiB are needed." if free < 2 else "")
+    yield Finding(
+        "home", f"{home}, {free:.1f} GiB free", free < 2, "At least 2 GiB are needed." if free < 2 else ""
+    )
     if not os.access(place, os.W_OK):
-        yield Finding("home", f"{place} cannot be written to", True, "Set CYCLEALIGN_HOME to a folder of yours.")
+        yield Finding(
+            "home", f"{place} cannot be written to", True, "Set CYCLEALIGN_HOME to a folder of yours."
+        )
 
 
 def _ledger(_: Settings) -> Iterator[Finding]:
@@ -150,4 +191,6 @@ def _ledger(_: Settings) -> Iterator[Finding]:
     except CycleAlignError as error:
         yield Finding("ledger", "cannot be read", True, str(error))
         return
-    yield Finding("ledger", f"{len(found)} runs: " + ", ".join(f"{one.name} {one.state}" for one in found[-5:]))
+    yield Finding(
+        "ledger", f"{len(found)} runs: " + ", ".join(f"{one.name} {one.state}" for one in found[-5:])
+    )

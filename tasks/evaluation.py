@@ -7,6 +7,7 @@ with the same luck.
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from prefect import task
@@ -27,8 +28,36 @@ from tasks.progress import Report, say, stage
 EVALUATION_SEED = 0
 
 
+@dataclass(frozen=True)
+class Part:
+    """One system on the prompts of one subset, in a run."""
+
+    context: RunContext
+    system: System
+    subset: str
+    prompts: tuple[Prompt, ...]
+
+    def generation_ids(self) -> dict[str, str]:
+        """The generation id of each prompt id."""
+        digest = evaluations.generation_digest(generation_settings(self.context.settings.evaluation))
+        return {
+            one.prompt_id: evaluations.generation_id(self.system.system_id, one.prompt_id, digest)
+            for one in self.prompts
+        }
+
+    def missing(self) -> list[Prompt]:
+        """The prompts that have no generation of this system under the run's generation settings yet."""
+        ids = self.generation_ids()
+        known = evaluations.generations(self.context.ledger, list(ids.values()))
+        return [prompt for prompt in self.prompts if ids[prompt.prompt_id] not in known]
+
+
 def evaluate_system(
-    context: RunContext, white_box: WhiteBox, scoring: Sequence[RewardModel], prompts: Sequence[Prompt], role: str
+    context: RunContext,
+    white_box: WhiteBox,
+    scoring: Sequence[RewardModel],
+    prompts: Sequence[Prompt],
+    role: str,
 ) -> None:
     """Generate and score the responses of the white box as it is now, in its role `before` or `after`."""
     adapter = None if role == "before" else white_box.weights_sha256()
@@ -36,16 +65,17 @@ def evaluate_system(
     settings = generation_settings(context.settings.evaluation)
     evaluations.put_system(context.ledger, system)
     evaluations.put_run_system(
-        context.ledger, context.name, RunSystem(role, system.system_id, evaluations.generation_digest(settings))
+        context.ledger,
+        context.name,
+        RunSystem(role, system.system_id, evaluations.generation_digest(settings)),
     )
-    by_subset = {subset: [one for one in prompts if one.subset == subset] for subset in context.settings.data.subsets}
+    parts = [
+        Part(context, system, subset, tuple(one for one in prompts if one.subset == subset))
+        for subset in context.settings.data.subsets
+    ]
     with stage(f"Evaluation {role}: {len(prompts)} held-out prompts") as report:
-        made = sum(
-            generate_subset(context, white_box, system, part, subset, report)
-            for subset, part in by_subset.items()
-            if part
-        )
-        scored = sum(score_subset(context, scoring, system, part, subset) for subset, part in by_subset.items() if part)
+        made = sum(generate_part(part, white_box, report) for part in parts if part.prompts)
+        scored = sum(score_part(part, scoring) for part in parts if part.prompts)
     say(f"  {made} responses generated, {len(prompts) - made} reused; {scored} rewards computed")
 
 
@@ -55,51 +85,34 @@ def generation_settings(evaluation: EvaluationSettings) -> dict[str, Any]:
 
 
 def _generation_name() -> str:
-    parameters: Mapping[str, Any] = task_run.parameters
-    return f"generate {parameters['system'].label} {parameters['subset']}"
+    part: Part = task_run.parameters["part"]
+    return f"generate {part.system.label} {part.subset}"
 
 
 @task(task_run_name=_generation_name, cache_policy=NO_CACHE)
-def generate_subset(
-    context: RunContext,
-    white_box: WhiteBox,
-    system: System,
-    prompts: Sequence[Prompt],
-    subset: str,
-    report: Report,
-) -> int:
-    """Generate what is missing of one subset, in length-sorted batches, each committed; returns how many."""
-    evaluation = context.settings.evaluation
-    missing = sorted(missing_prompts(context, system, prompts), key=lambda prompt: len(prompt.instruction))
-    settings = generation_settings(evaluation)
+def generate_part(part: Part, white_box: WhiteBox, report: Report) -> int:
+    """Generate what is missing, in length-sorted batches, each committed; returns how many were generated."""
+    evaluation = part.context.settings.evaluation
+    missing = sorted(part.missing(), key=lambda prompt: len(prompt.instruction))
     for start in range(0, len(missing), evaluation.batch):
         batch = missing[start : start + evaluation.batch]
-        clock = time.monotonic()
-        seeds = [derive_seed(EVALUATION_SEED, "evaluate", prompt.prompt_id) for prompt in batch]
-        drawn = white_box.sample(batch, seeds, 1, evaluation.sampling)
-        seconds = (time.monotonic() - clock) / len(batch)
-        evaluations.put_generations(
-            context.ledger,
-            [
-                generation(system, prompt, settings, responses[0], seconds)
-                for prompt, responses in zip(batch, drawn, strict=True)
-            ],
-        )
-        report(subset, (start + len(batch)) / len(missing))
+        evaluations.put_generations(part.context.ledger, generate_batch(part, white_box, batch))
+        report(part.subset, (start + len(batch)) / len(missing))
     return len(missing)
 
 
-def missing_prompts(context: RunContext, system: System, prompts: Sequence[Prompt]) -> list[Prompt]:
-    """The prompts that have no generation of this system under the run's generation settings yet."""
-    ids = generation_ids(context, system, prompts)
-    known = evaluations.generations(context.ledger, list(ids.values()))
-    return [prompt for prompt in prompts if ids[prompt.prompt_id] not in known]
-
-
-def generation_ids(context: RunContext, system: System, prompts: Sequence[Prompt]) -> dict[str, str]:
-    """The generation id of each prompt id."""
-    digest = evaluations.generation_digest(generation_settings(context.settings.evaluation))
-    return {one.prompt_id: evaluations.generation_id(system.system_id, one.prompt_id, digest) for one in prompts}
+def generate_batch(part: Part, white_box: WhiteBox, batch: Sequence[Prompt]) -> list[Generation]:
+    """One response to each prompt, drawn with a seed of the prompt's own."""
+    evaluation = part.context.settings.evaluation
+    clock = time.monotonic()
+    seeds = [derive_seed(EVALUATION_SEED, "evaluate", prompt.prompt_id) for prompt in batch]
+    drawn = white_box.sample(batch, seeds, 1, evaluation.sampling)
+    seconds = (time.monotonic() - clock) / len(batch)
+    settings = generation_settings(evaluation)
+    return [
+        generation(part.system, prompt, settings, responses[0], seconds)
+        for prompt, responses in zip(batch, drawn, strict=True)
+    ]
 
 
 def generation(
@@ -119,26 +132,21 @@ def generation(
 
 
 def _scoring_name() -> str:
-    parameters: Mapping[str, Any] = task_run.parameters
-    return f"score {parameters['system'].label} {parameters['subset']}"
+    part: Part = task_run.parameters["part"]
+    return f"score {part.system.label} {part.subset}"
 
 
 @task(task_run_name=_scoring_name, cache_policy=NO_CACHE)
-def score_subset(
-    context: RunContext, scoring: Sequence[RewardModel], system: System, prompts: Sequence[Prompt], subset: str
-) -> int:
-    """Score what is missing of one subset with every reward model; returns how many rewards were computed."""
-    by_id = {prompt.prompt_id: prompt for prompt in prompts}
-    ids = generation_ids(context, system, prompts)
-    texts = evaluations.generations(context.ledger, list(ids.values()))
+def score_part(part: Part, scoring: Sequence[RewardModel]) -> int:
+    """Score what is missing with every reward model; returns how many rewards were computed."""
+    ledger, by_id = part.context.ledger, {prompt.prompt_id: prompt for prompt in part.prompts}
+    texts = evaluations.generations(ledger, list(part.generation_ids().values()))
     computed = 0
     for reward_model in scoring:
-        known = evaluations.reward_scores(context.ledger, reward_model.identity, list(texts))
+        known = evaluations.reward_scores(ledger, reward_model.identity, list(texts))
         missing = {key: one for key, one in texts.items() if key not in known}
         rewards = reward_model.score([(by_id[one.prompt_id], one.text) for one in missing.values()])
-        evaluations.put_reward_scores(
-            context.ledger, reward_model.identity, dict(zip(missing, rewards, strict=True))
-        )
+        evaluations.put_reward_scores(ledger, reward_model.identity, dict(zip(missing, rewards, strict=True)))
         computed += len(missing)
     return computed
 

@@ -37,7 +37,9 @@ class StandIns:
             DataError: the profile uses none.
         """
         if self._world is None:
-            raise DataError("No dialogue world was built for this run. Expected data.source = world in its profile.")
+            raise DataError(
+                "No dialogue world was built for this run. Expected data.source = world in its profile."
+            )
         return self._world
 
     @property
@@ -48,8 +50,10 @@ class StandIns:
             DataError: the profile uses none.
         """
         if self._preference is None:
-            raise DataError("No preference models were fitted for this run. Expected black_box.endpoint or "
-                            "evaluation.reward_model = preference in its profile.")
+            raise DataError(
+                "No preference models were fitted for this run. Expected black_box.endpoint or "
+                "evaluation.reward_model = preference in its profile."
+            )
         return self._preference
 
 
@@ -100,7 +104,9 @@ def load_judge(settings: Settings, home: Path, stand_ins: StandIns) -> "Judge":
         from cyclealign.models.offline.preference_judge import load_preference_judge  # noqa: PLC0415
 
         heads, model = stand_ins.preference.judge, frozen_model(settings, home)
-        return load_preference_judge(heads, model, black_box.judge, settings.white_box.sampling.max_new_tokens)
+        return load_preference_judge(
+            heads, model, black_box.judge, settings.white_box.sampling.max_new_tokens
+        )
     raise ModelError(
         f"Profile {settings.profile!r} asks {black_box.base_url}. Expected black_box.endpoint = world or preference "
         f"for a judge of our own."

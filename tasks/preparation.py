@@ -20,7 +20,7 @@ from storage import dialogues, evaluations, samples
 from storage.dialogue_sources import DialogueSource
 from storage.dialogues import FilterOptions, FolderSource, PreparedDialogues, TableSource
 from storage.sampling import Draw, draw_sample, load_pairs
-from tasks.context import RunContext, home_folder
+from tasks.context import RunContext
 from tasks.evaluation import EVALUATION_SEED
 from tasks.models import StandIns, frozen_model, judge_app, white_box_path
 from tasks.progress import say, stage
@@ -123,7 +123,9 @@ def preference_prompts(context: RunContext, pairs: PreferenceData) -> tuple[str,
     return tuple(sorted(pair.prompt.prompt_id for pair in (*chosen.judge, *chosen.evaluation)))
 
 
-def draw_training(context: RunContext, prepared: PreparedDialogues, excluded: tuple[str, ...]) -> tuple[Prompt, ...]:
+def draw_training(
+    context: RunContext, prepared: PreparedDialogues, excluded: tuple[str, ...]
+) -> tuple[Prompt, ...]:
     """The run's training prompts, one step each: seeded and stratified (Paper: Section 3.1)."""
     data = context.settings.data
     wanted = Draw(
@@ -178,13 +180,12 @@ def filter_counts(context: RunContext, prepared: Prepared) -> list[dict[str, Any
     return dialogues.compare_with_table_6(context.ledger, prepared.dataset_digest)
 
 
-def standalone_judge(settings: Settings) -> "Starlette":
+def standalone_judge(settings: Settings, home: Path) -> "Starlette":
     """The profile's offline judge as an application, on what earlier runs built (the world is built if need be).
 
     Raises:
         ModelError: the profile has no judge of its own, or its preference models were not fitted yet.
     """
-    home = home_folder()
     if settings.black_box.endpoint == "world":
         with stage("Dialogue world and tiny models") as report:
             world = build_world_artifacts(home, settings.world, settings.black_box.judge, report)

@@ -34,7 +34,9 @@ def save_adapter(context: RunContext, white_box: WhiteBox) -> str:
 def publish_report(context: RunContext) -> dict[str, Any]:
     """Write the report, show its tables and plots on the run page; returns the run's state in plain values."""
     figures, _ = write_run_report(context.ledger, context.name)
-    create_markdown_artifact(artifact_markdown(figures), key="report", description=f"Report of {context.name}")
+    create_markdown_artifact(
+        artifact_markdown(figures), key="report", description=f"Report of {context.name}"
+    )
     create_table_artifact(reward_table_rows(figures), key="rewards", description="Rewards before and after")
     context.ledger.publish_snapshot()
     return runs.status(context.ledger, context.name)[0].as_dict()

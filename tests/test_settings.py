@@ -23,7 +23,9 @@ def test_wrong_values_say_what_was_expected_and_found() -> None:
 
 def test_overrides_are_nested_and_typed() -> None:
     assert parse_overrides(["a.b=3", "a.c=[x, y]", "d=null", "e=2e-5"]) == {
-        "a": {"b": 3, "c": ["x", "y"]}, "d": None, "e": "2e-5",
+        "a": {"b": 3, "c": ["x", "y"]},
+        "d": None,
+        "e": "2e-5",
     }
 
 

@@ -1,7 +1,7 @@
 -- Draws prompts, as many of each subset as its quota says. The order of a subset and that of the whole are
 -- orders of hashes of seed and prompt: they depend on neither the order of rows nor the number of threads.
--- Variables: prepared (path of the split's file). Parameters: $seed, $quotas (list of {subset, prompts}), $excluded
--- (prompt ids).
+-- Variables: prepared (path of the split's file).
+-- Parameters: $seed, $quotas (list of {subset, prompts}), $excluded (prompt ids).
 -- One row per prompt drawn, in the order of the sample.
 with hashed as (
     select

@@ -72,7 +72,7 @@ class Story:
         for table, rows in self.tables.items():
             columns = list(rows[0])
             places = ", ".join("?" for _ in columns)
-            statement = f"insert into {table} ({', '.join(columns)}) values ({places})"  # noqa: S608
+            statement = f"insert into {table} ({', '.join(columns)}) values ({places})"
             connection.executemany(statement, [[row[column] for column in columns] for row in rows])
         connection.commit()
 

@@ -104,7 +104,7 @@ def unfinished(tmp_path: Path) -> RunFigures:
         columns = "run_name, profile, seed, settings, settings_digest, operational_settings, steps, state"
         others = "package_versions, machine, created_at, updated_at"
         values = "'new', 'laptop', 0, '{}', 'd', '{}', 10, 'running', '{}', '{}', now(), now()"
-        connection.execute(f"insert into runs ({columns}, {others}) values ({values})")  # noqa: S608
+        connection.execute(f"insert into runs ({columns}, {others}) values ({values})")
     return collect(ledger, "new")
 
 

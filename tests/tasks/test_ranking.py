@@ -41,7 +41,7 @@ def question(step: int = 0, round_: int = 1, **changes: Any) -> RankingQuestion:
 
 
 def black_box(server: FaultServer, **changes: Any) -> BlackBoxSettings:
-    defaults = {"base_url": server.url, "model": "some-model", "timeout_s": 2.0, "attempts": 2}
+    defaults = {"base_url": server.url, "model": "some-model", "timeout_s": 10, "attempts": 2}
     return BlackBoxSettings.model_validate({**defaults, **changes})
 
 

@@ -36,7 +36,7 @@ Dialogue = tuple[Sequence[Turn], Sequence[str]]
 CONTEXT_TOKENS = 512
 """The longest text that a frozen model must take."""
 BATCH_TOKENS = 4096
-"""Tokens in one pass, padding included: larger passes are not faster on two cores."""
+"""Tokens in one pass, padding included; bounds the memory."""
 
 
 @dataclass(frozen=True, slots=True)

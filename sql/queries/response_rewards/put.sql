@@ -1,12 +1,10 @@
--- Keep the rewards of candidates; those that are there stay as they are.
--- Parameters: $run_name, $reward_model, $rows (structs of step, round, slot, reward).
-insert into response_rewards (run_name, step, round, slot, reward_model, reward)
+-- Keeps the rewards of candidates; one that is there stays as it is.
+-- Parameters: $run_name, $reward_model, $rows.
+insert into response_rewards by name
 select
-    $run_name,
-    row.step,
-    row.round,
-    row.slot,
-    $reward_model,
-    row.reward
-from (select unnest($rows::struct(step integer, round integer, slot integer, reward double)[]) as row)
+    $run_name::varchar as run_name,
+    $reward_model::varchar as reward_model,
+    unnest(
+        cast($rows as struct(step integer, round integer, slot integer, reward double)[]), max_depth := 2
+    )
 on conflict do nothing

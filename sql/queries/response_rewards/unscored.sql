@@ -1,6 +1,6 @@
 -- The candidates of a run that a reward model has not scored yet, in the order of their rounds.
 -- Parameters: $run_name, $reward_model.
--- one row per step, round and slot
+-- One row per step, round and slot
 select
     responses.step,
     responses.round,

@@ -4,7 +4,6 @@ import asyncio
 import pickle
 import traceback
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 from starlette.responses import JSONResponse
@@ -41,17 +40,12 @@ def key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", CANARY)
 
 
-def settings(server: FaultServer, **changes: Any) -> BlackBoxSettings:
-    return BlackBoxSettings(
-        base_url=server.url, model="some-model", timeout_s=changes.pop("timeout_s", 10), **changes
-    )
-
-
-def send(server: FaultServer, behaviour: str, **changes: Any) -> ChatReply:
+def send(server: FaultServer, behaviour: str) -> ChatReply:
     """One attempt at `REQUEST` while the server behaves so."""
     server.plan = lambda _number, _body: behaviour
-    limits = settings(server, **{"timeout_s": 0.4 if behaviour == "hang" else 10, **changes})
-    return asyncio.run(_send(ChatEndpoint(limits), REQUEST))
+    timeout_s = 0.4 if behaviour == "hang" else 10
+    settings = BlackBoxSettings(base_url=server.url, model="some-model", timeout_s=timeout_s)
+    return asyncio.run(_send(ChatEndpoint(settings), REQUEST))
 
 
 async def _send(endpoint: ChatEndpoint, request: ChatRequest) -> ChatReply:
@@ -246,7 +240,7 @@ async def hanging_app(scope: Scope, receive: Receive, send: Send) -> None:
     await asyncio.sleep(30)
 
 
-OFFLINE = BlackBoxSettings(endpoint="world", timeout_s=0.2)
+OFFLINE = BlackBoxSettings(endpoint="world", timeout_s=10)
 
 
 def test_an_offline_endpoint_is_the_same_client_in_process_without_the_key() -> None:
@@ -264,7 +258,8 @@ def test_an_offline_application_that_breaks_is_a_server_error() -> None:
 
 def test_an_offline_application_that_hangs_times_out() -> None:
     with pytest.raises(CallTransient) as caught:
-        asyncio.run(_send(ChatEndpoint(OFFLINE, hanging_app), REQUEST))
+        impatient = OFFLINE.model_copy(update={"timeout_s": 0.2})
+        asyncio.run(_send(ChatEndpoint(impatient, hanging_app), REQUEST))
     assert caught.value.kind == "timeout"
 
 

@@ -1,0 +1,164 @@
+"""The whole job through the real flow: from settings to adapter, ledger and report; interrupted, it ends the same."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from peft import PeftConfig
+
+from cyclealign.errors import EndpointRefused, SettingsChanged
+from cyclealign.settings import merge
+from flows.evaluation import evaluate
+from flows.prepare import prepare
+from flows.train import train
+from storage import runs
+from storage.asking import answer
+from storage.ledger import Ledger
+from tests.flows.conftest import SMALL
+from tests.flows.judge_server import JudgeServer
+
+KEY = "sk-canary-5d1c0d9e7b"
+
+
+@pytest.fixture(scope="module")
+def judge(world_home: Path) -> Any:
+    """The offline judge over HTTP, which can be told to refuse keys after a number of answers."""
+    with JudgeServer(world_home, SMALL) as server:
+        yield server
+
+
+def over_http(judge: JudgeServer, **black_box: Any) -> dict[str, Any]:
+    price = {"input": 1.0, "output": 2.0}
+    settings = {"endpoint": "api", "base_url": judge.url, "price": price, "attempts": 2, **black_box}
+    return merge(SMALL, {"black_box": settings})
+
+
+def count(home: Path, question: str) -> Any:
+    return answer(home, question)[0].iloc[0, 0]
+
+
+def test_a_run_ends_with_adapter_ledger_and_report(home: Path) -> None:
+    result = train(profile="laptop", overrides=SMALL, run="whole")
+    assert result["state"] == "complete"
+    assert PeftConfig.from_pretrained(str(home / "whole" / "adapter")).r == 8
+    figures = json.loads((home / "whole" / "report" / "figures.json").read_text())
+    assert figures["run"]["run_name"] == "whole"
+    assert "<script" not in (home / "whole" / "report" / "report.html").read_text()
+    assert count(home, "select count(*) from rounds where run_name = 'whole' and state = 'trained'") > 12
+    assert count(home, "select count(distinct prompt_id) from generations") == 8
+
+
+def test_a_complete_run_is_left_alone(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first = train(profile="laptop", overrides=SMALL, run="whole")
+    calls = count(home, "select count(*) from api_attempts")
+    second = train(profile="laptop", overrides=SMALL, run="whole")
+    assert second["weights_sha256"] == first["weights_sha256"]
+    assert count(home, "select count(*) from api_attempts") == calls
+    assert "Run whole is complete" in capsys.readouterr().err
+
+
+def test_another_name_with_the_same_settings_buys_nothing_and_ends_the_same(home: Path) -> None:
+    first = train(profile="laptop", overrides=SMALL, run="whole")
+    calls = count(home, "select count(*) from api_attempts")
+    again = train(profile="laptop", overrides=SMALL, run="twin")
+    assert again["weights_sha256"] == first["weights_sha256"]
+    assert count(home, "select count(*) from api_attempts") == calls
+
+
+def test_another_seed_ends_differently(home: Path) -> None:
+    first = train(profile="laptop", overrides=SMALL, run="whole")
+    other = train(profile="laptop", overrides=merge(SMALL, {"seed": 1}), run="other-seed")
+    assert other["weights_sha256"] != first["weights_sha256"]
+
+
+def test_the_same_name_with_other_settings_is_refused_with_the_differences(home: Path) -> None:
+    train(profile="laptop", overrides=SMALL, run="whole")
+    with pytest.raises(SettingsChanged, match=r"method\.rounds: 2 -> 3"):
+        train(profile="laptop", overrides=merge(SMALL, {"method": {"rounds": 3}}), run="whole")
+
+
+@pytest.mark.parametrize("answers", [0, 3, 7, 13], ids=lambda n: f"refused after {n} answers")
+def test_a_run_that_was_refused_pauses_and_continues_to_the_same_weights(
+    home: Path, judge: JudgeServer, monkeypatch: pytest.MonkeyPatch, answers: int
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    settings = over_http(judge)
+    whole = train(profile="laptop", overrides=settings, run="http-whole")
+    # another seed of the judge's model name makes another slot, so that nothing of the whole run is reused
+    name = f"http-{answers}"
+    forget_calls(home)
+    judge.refuse_after(answers)
+    with pytest.raises(EndpointRefused, match="OPENAI_API_KEY"):
+        train(profile="laptop", overrides=settings, run=name)
+    assert runs.status(Ledger(home), name)[0].state == "paused"
+    judge.accept()
+    asked = judge.answered
+    resumed = train(profile="laptop", overrides=settings, run=name)
+    assert resumed["weights_sha256"] == whole["weights_sha256"]
+    assert judge.answered - asked + answers == count(
+        home, f"select sum(asks) from rounds where run_name = '{name}'"
+    )
+    assert same_rounds(home, "http-whole", name)
+
+
+def forget_calls(home: Path) -> None:
+    """Empty the ledger of calls, as if nothing had been bought yet."""
+    import duckdb
+
+    Ledger(home).close()
+    with duckdb.connect(str(home / "ledger.duckdb")) as connection:
+        connection.execute("delete from api_attempts")
+        connection.execute("delete from api_calls")
+
+
+def same_rounds(home: Path, one: str, other: str) -> bool:
+    columns = (
+        "step, round, permutation, agreement_length, optimizer_step, loss, rank_loss, sft_loss, learning_rate"
+    )
+    tables = {
+        "rounds": columns,
+        "rankings": "step, round, ranker, ranking",
+        "pseudo_labels": "step, round, ranking",
+        "demonstrations": "demonstration, step, round, responses, ranking",
+        "responses": "step, round, slot, text, tokens, log_probability",
+    }
+    for table, selected in tables.items():
+        frames = [
+            answer(home, f"select {selected} from {table} where run_name = '{name}' order by all")[0]
+            for name in (one, other)
+        ]
+        if frames[0].to_json() != frames[1].to_json():
+            return False
+    return True
+
+
+def test_the_key_is_nowhere_on_disk(home: Path, judge: JudgeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    train(profile="laptop", overrides=over_http(judge), run="http-whole")
+    Ledger(home).close()
+    assert [path for path in home.rglob("*") if path.is_file() and KEY.encode() in path.read_bytes()] == []
+
+
+def test_the_evaluation_alone_repeats_nothing(home: Path) -> None:
+    train(profile="laptop", overrides=SMALL, run="whole")
+    before = (
+        count(home, "select count(*) from generations"),
+        count(home, "select max(created_at) from generations"),
+    )
+    evaluate(run="whole")
+    assert before == (
+        count(home, "select count(*) from generations"),
+        count(home, "select max(created_at) from generations"),
+    )
+
+
+def test_prepare_counts_what_it_read_and_kept(home: Path) -> None:
+    rows = prepare(profile="laptop", overrides=SMALL, run="only-prepared")
+    assert {row["subset"] for row in rows} == {
+        "harmless-base",
+        "helpful-base",
+        "helpful-online",
+        "helpful-rejection-sampled",
+    }
+    assert all(row["pairs_kept"] <= row["rows_read"] for row in rows)
