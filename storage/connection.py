@@ -12,6 +12,7 @@ this process may open the ledger file besides DuckDB while a connection is open.
 import atexit
 import contextlib
 import fcntl
+import logging
 import re
 import threading
 import time
@@ -22,11 +23,12 @@ from pathlib import Path
 
 import duckdb
 
-from cyclealign.errors import LedgerLocked
+from cyclealign.errors import LedgerError, LedgerLocked
 from storage import migrations
 from storage.faults import LOCKED, translating
 from storage.processes import describe
 
+LOGGER = logging.getLogger("cyclealign.ledger")
 LINGER_S = 0.5
 """How long an unused connection is kept for the next session."""
 POLL_S = 0.02
@@ -173,13 +175,19 @@ class SharedConnection:
         while not self._ending.wait(POLL_S):
             with self._turn:
                 if self._connection is not None and self._users == 0:
-                    if self._waiting.fresh():
-                        self._give_way()
-                    elif time.monotonic() >= self._keep_until:
-                        self.close()
+                    self._close_if_due()
                 if self._connection is None:
                     self._closer = None
                     return
+
+    def _close_if_due(self) -> None:
+        try:
+            if self._waiting.fresh():
+                self._give_way()
+            elif time.monotonic() >= self._keep_until:
+                self.close()
+        except LedgerError as error:  # what was committed stays in the write-ahead log
+            LOGGER.warning("%s", error)
 
     def _drop_broken(self) -> None:
         """DuckDB answers nothing more after a fatal error; the next session opens the file again."""

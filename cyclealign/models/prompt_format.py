@@ -162,3 +162,9 @@ def _without_first_exchange(turns: tuple[Turn, ...]) -> tuple[Turn, ...]:
 def _mark_position(text: str) -> int | None:
     found = [position for mark in SPEAKER_MARKS if (position := text.find(mark)) >= 0]
     return min(found, default=None)
+
+
+def end_ids(model: Any) -> list[int]:
+    """What the model's generation settings end a response with; some chat models have several."""
+    ids = model.generation_config.eos_token_id
+    return list(ids) if isinstance(ids, list) else [] if ids is None else [ids]

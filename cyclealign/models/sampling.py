@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from cyclealign.models.key_value_cache import spread_over_responses
 from cyclealign.models.sequence_scores import base_model
 from cyclealign.settings import SamplingSettings
 
@@ -49,10 +50,10 @@ def choose_tokens(logits: Tensor, uniforms: Tensor, sampling: SamplingSettings) 
     """
     if sampling.temperature == 0:
         return logits.argmax(-1)
-    probabilities = torch.softmax(logits.double() / sampling.temperature, -1)
+    probabilities = torch.softmax(logits.float() / sampling.temperature, -1)
     if sampling.top_p < 1:
         probabilities = _nucleus(probabilities, sampling.top_p)
-    cumulative = probabilities.cumsum(-1)
+    cumulative = probabilities.cumsum(-1, dtype=torch.float64)
     # Scaled by the sum, so that rounding (and the nucleus' missing mass) never points behind the last token.
     points = uniforms[:, None] * cumulative[:, -1:]
     return torch.searchsorted(cumulative, points, right=True)[:, 0].clamp_max(logits.shape[-1] - 1)
@@ -80,14 +81,14 @@ def decode(
         prompts: B prompts of at least one token.
         uniforms: [B·l, T] from `draw_uniforms`.
     """
-    device = next(model.parameters()).device
-    decoding = _Decoding(model, prompts, uniforms.shape[0] // len(prompts), device)
-    uniforms = uniforms.to(device)
-    stop_ids = torch.tensor(ends.stop_ids, device=device)
+    rows, length = uniforms.shape
+    decoding = _Decoding(model, prompts, rows // len(prompts), room=length)
+    uniforms = uniforms.to(decoding.logits.device)
+    stop_ids = torch.tensor(ends.stop_ids, device=uniforms.device)
     sampled: list[list[int]] = [[] for _ in uniforms]
     running = list(range(len(sampled)))  # which row of `sampled` each row of the batch writes
     ended = [False] * len(sampled)
-    for step in range(uniforms.shape[1]):
+    for step in range(length):
         tokens = choose_tokens(decoding.logits, uniforms[running, step], sampling)
         stops = torch.isin(tokens, stop_ids).tolist()
         for row, token, stop in zip(running, tokens.tolist(), stops, strict=True):
@@ -95,7 +96,7 @@ def decode(
                 sampled[row].append(token)
                 ended[row] = stop or (step % _END_CHECK_EVERY == 0 and ends.has_ended(sampled[row]))
         keep = [index for index, row in enumerate(running) if not ended[row]]
-        if not keep or step + 1 == uniforms.shape[1]:
+        if not keep or step + 1 == length:
             break
         if len(keep) <= _DROP_AT_SHARE * len(running):
             decoding.keep(keep)
@@ -108,23 +109,23 @@ class _Decoding:
     """The key/value cache of N = B·l rows, and the logits [N, V] for their next tokens."""
 
     def __init__(
-        self, model: nn.Module, prompts: Sequence[Sequence[int]], responses: int, device: torch.device
+        self, model: nn.Module, prompts: Sequence[Sequence[int]], responses: int, *, room: int
     ) -> None:
         self._model = model
+        device = next(model.parameters()).device
         self._accepted = inspect.signature(base_model(model).forward).parameters
         width = max(map(len, prompts))
         token_ids = torch.zeros(len(prompts), width, dtype=torch.int64)
         self._mask = torch.zeros(len(prompts), width, dtype=torch.int64)
-        for row, prompt in enumerate(
-            prompts
-        ):  # padded on the left: every row's last prompt token stands last
+        # Padded on the left: every row's last prompt token stands last.
+        for row, prompt in enumerate(prompts):
             token_ids[row, width - len(prompt) :] = torch.tensor(prompt)
             self._mask[row, width - len(prompt) :] = 1
         self._mask = self._mask.to(device)
         positions = (self._mask.cumsum(-1) - 1).clamp_min(0)
         output = self._forward(token_ids.to(device), positions, None)
         self._cache = output.past_key_values
-        self._cache.batch_repeat_interleave(responses)
+        spread_over_responses(self._cache, responses, room)
         self._mask = self._mask.repeat_interleave(responses, 0)
         self._lengths = self._mask.sum(-1)
         self.logits: Tensor = output.logits[:, -1].repeat_interleave(responses, 0)

@@ -15,12 +15,13 @@ from torch import Tensor
 
 from cyclealign.errors import ModelError
 from cyclealign.models import checkpoint_files, weights
+from cyclealign.models.deepspeed_engine import DeepSpeedEngine
 from cyclealign.models.loading import Pretrained, add_adapter, load_adapter, load_pretrained, resolve_device
 from cyclealign.models.packing import Row
-from cyclealign.models.prompt_format import PromptFormat
+from cyclealign.models.prompt_format import PromptFormat, end_ids
 from cyclealign.models.sampling import Ends, decode, draw_uniforms
 from cyclealign.models.sequence_scores import SCORING_TOKENS, SequenceScores, accepts_packed_rows, plan_passes
-from cyclealign.models.training_engine import TrainingEngine, make_engine
+from cyclealign.models.training_engine import TorchEngine, TrainingEngine
 from cyclealign.models.training_step import Objective, learning_rate, take_step
 from cyclealign.records import LogProbability, OptimizerReport, Prompt, Response, TrainingExample
 from cyclealign.seeds import derive_seed
@@ -41,7 +42,7 @@ class WhiteBox:
         self._model = model
         self._settings = settings
         self._format = PromptFormat(
-            pretrained.tokenizer, settings.prompt_format, settings.system_prompt, _end_ids(pretrained.model)
+            pretrained.tokenizer, settings.prompt_format, settings.system_prompt, end_ids(pretrained.model)
         )
         packed = accepts_packed_rows(model, self._format.pad_id, settings.max_length)
         if not packed:
@@ -61,7 +62,7 @@ class WhiteBox:
             "prompt_format": self._format.kind,
             "system_prompt": settings.system_prompt,
             "max_length": settings.max_length,
-            "lora": _lora_shape(model),
+            "lora": weights.lora_shape(model),
         }
 
     @classmethod
@@ -229,7 +230,8 @@ class WhiteBox:
             self._model.get_base_model().activation_checkpointing_enable()
         self._training, self._seed = training, seed
         self._objective = Objective(method.objective, method.lambda_sft, training.max_loss)
-        self._engine = make_engine(self._scores, training, device)
+        engine = TorchEngine if training.engine == "torch" else DeepSpeedEngine
+        self._engine = engine(self._scores, training, device)
         # ZeRO-3 holds a part of each weight: nothing to merge into, and every rank must run every pass.
         partitioned = training.engine == "deepspeed" and training.zero_stage == 3
         self._merge = self._merge and not partitioned
@@ -266,17 +268,3 @@ class WhiteBox:
         shared = self._engine.gather(found) if self._engine is not None and self._shares_work else found
         by_index = dict(shared)
         return [by_index.get(index, []) for index in range(count)]
-
-
-def _end_ids(model: Any) -> list[int]:
-    """What the model's generation settings end a response with; some chat models have several."""
-    ids = model.generation_config.eos_token_id
-    return list(ids) if isinstance(ids, list) else [] if ids is None else [ids]
-
-
-def _lora_shape(model: Any) -> dict[str, Any] | None:
-    """Rank and alpha of the adapter, which its tensors do not tell; None without one."""
-    if not hasattr(model, "peft_config"):
-        return None
-    config = model.peft_config["default"]
-    return {"rank": config.r, "alpha": config.lora_alpha}

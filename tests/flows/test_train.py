@@ -43,7 +43,7 @@ def test_a_run_ends_with_adapter_ledger_and_report(home: Path) -> None:
     assert result["state"] == "complete"
     assert PeftConfig.from_pretrained(str(home / "whole" / "adapter")).r == 8
     figures = json.loads((home / "whole" / "report" / "figures.json").read_text())
-    assert figures["run"]["run_name"] == "whole"
+    assert figures["run"]["name"] == "whole"
     assert "<script" not in (home / "whole" / "report" / "report.html").read_text()
     assert count(home, "select count(*) from rounds where run_name = 'whole' and state = 'trained'") > 12
     assert count(home, "select count(distinct prompt_id) from generations") == 8

@@ -20,7 +20,7 @@ from cyclealign.errors import ModelError
 from cyclealign.models.loading import quiet_transformers
 from cyclealign.models.offline.judge import Judge
 from cyclealign.models.offline.ranker import Array, Gaussian, posterior
-from cyclealign.models.offline.tiny_models import LONGEST, encode, sample
+from cyclealign.models.offline.tiny_models import LONGEST, encode, one_thread, sample
 from cyclealign.models.offline.world import mixed_pairs, reading_matter
 from cyclealign.seeds import derive_seed
 from cyclealign.settings import JudgeSettings, WorldSettings
@@ -67,6 +67,7 @@ class StateReader:
     def __init__(self, folder: Path) -> None:
         self._model, self._tokenizer = _load(folder)
 
+    @one_thread()
     @torch.inference_mode()
     def look(self, instruction: str, response: str) -> Array:
         """Hidden state after the last token, mean state over the response, then the text figures."""

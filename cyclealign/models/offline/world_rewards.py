@@ -21,6 +21,7 @@ from cyclealign.models.offline.tiny_models import (
     Report,
     Schedule,
     encode,
+    one_thread,
     padded,
     plain_text,
     set_rate,
@@ -44,6 +45,7 @@ class WorldRewardModel:
         weights = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
         self.identity = f"world:reward-model@{weights[:8]}"
 
+    @one_thread()
     @torch.inference_mode()
     def score(self, items: Sequence[tuple[Prompt, str]]) -> list[float]:
         """Log-odds scale: a difference of d means that annotators prefer with probability sigmoid(d)."""

@@ -66,6 +66,14 @@ def test_a_spelled_out_end_of_sequence_ends_nothing() -> None:
     assert tokens.response.index(EOS_ID) == len(tokens.response) - 1
 
 
+def test_sampling_leaves_the_number_of_threads_as_it_was() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(before + 1)
+    sample(new_model(0, len(TOKENIZER)), examples()[0].prompt, 2, seed=1, max_new_tokens=2)
+    assert torch.get_num_threads() == before + 1
+    torch.set_num_threads(before)
+
+
 def test_samples_depend_on_the_seed_alone() -> None:
     model, prompt = new_model(0, len(TOKENIZER)), examples()[0].prompt
     first = sample(model, prompt, 3, seed=1, max_new_tokens=6)
