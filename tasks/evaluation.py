@@ -60,8 +60,7 @@ def evaluate_system(
     role: str,
 ) -> None:
     """Generate and score the responses of the white box as it is now, in its role `before` or `after`."""
-    adapter = None if role == "before" else white_box.weights_sha256()
-    system = System(label=role, identity={**white_box.description, "adapter": adapter})
+    system = System(label=role, identity=identity(white_box, role))
     settings = generation_settings(context.settings.evaluation)
     evaluations.put_system(context.ledger, system)
     evaluations.put_run_system(
@@ -77,6 +76,13 @@ def evaluate_system(
         made = sum(generate_part(part, white_box, report) for part in parts if part.prompts)
         scored = sum(score_part(part, scoring) for part in parts if part.prompts)
     say(f"  {made} responses generated, {len(prompts) - made} reused; {scored} rewards computed")
+
+
+def identity(white_box: WhiteBox, role: str) -> dict[str, Any]:
+    """What decides the responses: the model, and its adapter once it is trained (a new one changes no output)."""
+    if role == "before":
+        return {key: value for key, value in white_box.description.items() if key != "lora"}
+    return {**white_box.description, "adapter": white_box.weights_sha256()}
 
 
 def generation_settings(evaluation: EvaluationSettings) -> dict[str, Any]:

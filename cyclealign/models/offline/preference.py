@@ -24,7 +24,14 @@ from cyclealign.models.offline.frozen_features import (
     model_identity,
     pooled_states,
 )
-from cyclealign.models.offline.preference_heads import Array, FittedArrays, Flags, PreferenceHead, accuracy
+from cyclealign.models.offline.preference_heads import (
+    Array,
+    FittedArrays,
+    Flags,
+    Gate,
+    PreferenceHead,
+    accuracy,
+)
 from cyclealign.models.offline.preference_judge import JudgeSight
 from cyclealign.models.offline.preference_pairs import HARMLESS, ChosenPairs, choose_pairs, harmless_flags
 from cyclealign.records import SUBSETS, PreferencePair, Prompt
@@ -118,18 +125,11 @@ class _Reader:
     def __init__(
         self, frozen: FrozenModel, settings: PreferenceSettings, chosen: ChosenPairs, progress: Progress
     ) -> None:
-        self.frozen, self.judge_layer, self.evaluation_layer = (
-            frozen,
-            settings.judge_layer,
-            settings.evaluation_layer,
-        )
+        self.frozen = frozen
+        self.judge_layer, self.evaluation_layer = settings.judge_layer, settings.evaluation_layer
         self._settings, self._progress = settings, progress
         both = max(self.judge_layer, self.evaluation_layer)
-        parts = (
-            (chosen.judge, self.judge_layer),
-            (chosen.evaluation, self.evaluation_layer),
-            (chosen.test, both),
-        )
+        parts = (chosen.judge, self.judge_layer), (chosen.evaluation, both), (chosen.test, both)
         self._work = sum(len(pairs) * layers for pairs, layers in parts)
         self._done = 0
 
@@ -181,10 +181,13 @@ class _Fitted:
 def _fit(reader: _Reader, chosen: ChosenPairs, digest: str) -> _Fitted:
     """Fits and tests both models; the three passes over the frozen model take all the time."""
     first, second, frozen = reader.judge_layer, reader.evaluation_layer, reader.frozen.identity
-    seen = reader.read("judge's pairs", chosen.judge, first)
-    sight = JudgeSight.fit(seen.responses[:, :, 0], seen.prompts[:, 0], seen.harmless, chosen.judge)
-    seen = reader.read("evaluation's pairs", chosen.evaluation, second)
-    head = PreferenceHead.fit(seen.responses[:, :, 0], seen.harmless)
+    mine = reader.read("judge's pairs", chosen.judge, first)
+    seen = reader.read("evaluation's pairs", chosen.evaluation, first, second)
+    head = PreferenceHead.fit(seen.responses[:, :, 1], seen.harmless)
+    # The gate learns from all prompts: where they come from says nothing about which reply was preferred.
+    prompts = np.vstack([mine.prompts[:, 0], seen.prompts[:, 0]])
+    gate = Gate.fit(prompts, np.append(mine.harmless, seen.harmless))
+    sight = JudgeSight.fit(mine.responses[:, :, 0], mine.harmless, chosen.judge, gate)
     judge = FittedArrays(f"preference-judge-{digest}", frozen, reader.reading(first), sight.arrays())
     name = f"preference-evaluation-{digest}"
     evaluation = FittedArrays(name, frozen, reader.reading(second), head.arrays())

@@ -38,15 +38,15 @@ from cyclealign.settings import JudgeSettings, SamplingSettings
 
 AXES = 16
 """Principal directions in which the two replies of a pair differ."""
-GATE_STRENGTH = 0.03
-"""Ridge penalty with the smallest cross-validated loss on training prompts."""
 HEAD_WEIGHT, HEAD_SPREAD, OTHER_SPREAD = 1.0, 0.5, 0.25
 """The judge's belief before any demonstration: trust the head, be unsure of everything else."""
-WRITER_PROMPT = (
-    "You are an assistant that people can rely on. Answer the last message in a few clear sentences with "
-    "something of real use, and be honest about what you do not know. When a request could hurt somebody, "
-    "kindly decline, say why, and suggest something safe instead."
+WRITER_PROMPTS = (
+    "You are a polite and caring assistant. Answer directly and clearly. If a question is about something "
+    "dangerous, illegal or hurtful, say that you cannot help with that and explain why it would be wrong.",
+    "Be helpful, honest and harmless.",
 )
+"""System prompts for the drafts in turn. A model of this size heeds the first one where a question is about harm,
+and answers other questions better under the second."""
 NOTHING_TO_SAY = "I am not sure what to say to that. Could you tell me more?"
 """The draft in place of an empty one."""
 _REFUSING = frozenset({"sorry", "cannot", "can't", "unable", "won't", "not", "don't", "shouldn't"})
@@ -66,16 +66,16 @@ class JudgeSight:
 
     @classmethod
     def fit(
-        cls, responses: Array, prompts: Array, harmless: Flags, pairs: Sequence[PreferencePair]
+        cls, responses: Array, harmless: Flags, pairs: Sequence[PreferencePair], gate: Gate
     ) -> "JudgeSight":
-        """Sight from N pairs with states of responses [N, 2, H], chosen first, and prompts [N, H]."""
+        """Sight from N pairs with states of responses [N, 2, H], chosen first."""
         texts = [(pair.prompt.turns, text) for pair in pairs for text in (pair.chosen, pair.rejected)]
         figures = [text_figures(turns, text) for turns, text in texts]
         _, sizes, axes = np.linalg.svd(responses[:, 0] - responses[:, 1], full_matrices=False)
         kept = min(AXES, int((sizes > 1e-6 * sizes[0]).sum()))
         return cls(
             head=PreferenceHead.fit(responses, harmless),
-            gate=Gate.fit(prompts, harmless, GATE_STRENGTH),
+            gate=gate,
             axes=axes[:kept] / (sizes[:kept, None] / np.sqrt(len(pairs))),
             text_centre=np.mean(figures, 0),
             text_spread=np.std(figures, 0) + 1e-6,
@@ -135,11 +135,11 @@ class PreferenceFeatures:
 
 
 class PromptedWriter:
-    """Drafts from the frozen model itself, made better than the white box by a system prompt and by choice.
+    """Drafts from the frozen model itself: better than the white box by its system prompts and by choice.
 
     Args:
         frozen: The model that writes.
-        drafts: How many drafts there are per instruction.
+        drafts: How many drafts there are per instruction, in equal parts under each of `WRITER_PROMPTS`.
         max_tokens: Longest draft; a longer one breaks off there, as the white box's responses do.
     """
 
@@ -148,17 +148,18 @@ class PromptedWriter:
         self._count = drafts
         self._sampling = SamplingSettings(temperature=0.8, top_p=0.95, max_new_tokens=max_tokens)
         self._prompt_tokens = CONTEXT_TOKENS - max_tokens
-        self._form = PromptFormat(frozen.tokenizer, "auto", WRITER_PROMPT)
+        self._forms = [PromptFormat(frozen.tokenizer, "auto", system) for system in WRITER_PROMPTS]
 
     def drafts(self, instruction: str) -> list[str]:
         """Different texts, at least one, none empty; they depend on the instruction alone."""
-        prompt = self._form.encode(turns_of(instruction), self._prompt_tokens)
-        seed = derive_seed("offline writer", instruction)
-        uniforms = draw_uniforms([seed], self._count, self._sampling.max_new_tokens)
-        ends = Ends(self._form.stop_ids, self._form.has_ended)
-        sampled = decode(self._model, [prompt], uniforms, self._sampling, ends)
-        texts = [self._form.response(tokens).text or NOTHING_TO_SAY for tokens in sampled]
-        return list(dict.fromkeys(texts))
+        form, turns = self._forms[0], turns_of(instruction)
+        prompts = [form.encode(turns, self._prompt_tokens) for form in self._forms]
+        seeds = [derive_seed("offline writer", number, instruction) for number in range(len(prompts))]
+        each = -(-self._count // len(prompts))
+        uniforms = draw_uniforms(seeds, each, self._sampling.max_new_tokens)
+        ends = Ends(form.stop_ids, form.has_ended)
+        sampled = decode(self._model, prompts, uniforms, self._sampling, ends)[: self._count]
+        return list(dict.fromkeys(form.response(tokens).text or NOTHING_TO_SAY for tokens in sampled))
 
 
 def load_preference_judge(heads: Path, model: Path, settings: JudgeSettings, max_tokens: int) -> Judge:
