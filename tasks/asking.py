@@ -201,7 +201,9 @@ class Asker:
     def _given_up(self, failure: CallTransient, started: float) -> CycleAlignError:
         """All attempts are used up: the endpoint's fault if nothing came through meanwhile, or the call's."""
         words = f"{self._settings.attempts} attempts failed, the last one so: {failure}"
-        nothing_yet = not self._last_success  # an endpoint that has never answered is no matter of one question
+        nothing_yet = (
+            not self._last_success
+        )  # an endpoint that has never answered is no matter of one question
         if self._last_success < started and (failure.kind in OUTAGES or nothing_yet):
             return self._paused(f"No call came through: {words}", failure)
         return CallTransient(words, kind=failure.kind, http_status=failure.http_status)

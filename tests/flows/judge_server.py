@@ -25,7 +25,9 @@ class JudgeServer:
             found.bind(("127.0.0.1", 0))
             self._port = found.getsockname()[1]
         self.url = f"http://127.0.0.1:{self._port}/v1"
-        config = uvicorn.Config(self.handle, port=self._port, log_level="error", lifespan="off", interface="asgi3")
+        config = uvicorn.Config(
+            self.handle, port=self._port, log_level="error", lifespan="off", interface="asgi3"
+        )
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, daemon=True)
 

@@ -150,10 +150,18 @@ def test_an_unreachable_endpoint_pauses_after_its_attempts(ledger: Ledger) -> No
 
 
 def test_a_request_that_always_breaks_the_server_fails_alone(ledger: Ledger, server: FaultServer) -> None:
+    server.plan = script("good", "500")
+    answered, failed = ask_many(ledger, settings(server, concurrency=1), range(2))
+    assert isinstance(answered, ChatReply)
+    assert isinstance(failed, CallTransient)
+    assert "4 attempts failed" in str(failed)
+    assert len(server.requests) == 1 + 4
+
+
+def test_an_endpoint_that_has_never_answered_pauses_the_run(ledger: Ledger, server: FaultServer) -> None:
     server.plan = script("500")
-    with pytest.raises(CallTransient, match="4 attempts failed"):
+    with pytest.raises(EndpointRefused, match="No call came through: 4 attempts failed"):
         ask(ledger, settings(server))
-    assert len(server.requests) == 4
     assert call_state(ledger, server) == "open"
 
 

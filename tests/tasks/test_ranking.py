@@ -151,8 +151,10 @@ def test_after_the_last_ask_the_reason_is_recorded(
 def test_a_call_that_cannot_be_made_is_not_asked_again(
     desk: OpenDesk, server: FaultServer, behaviour: str, reason: str
 ) -> None:
-    server.plan = lambda _number, _body: behaviour
-    outcome = outcome_of(desk())
+    server.plan = lambda number, _body: behaviour if number else "good"
+    opened = desk()
+    outcome_of(opened)
+    outcome = outcome_of(opened, question(step=1))
     assert outcome.unranked is not None
     assert (outcome.unranked.reason, outcome.asks) == (reason, 1)
 
