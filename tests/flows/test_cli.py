@@ -1,0 +1,187 @@
+"""The command line as a user meets it: exit codes, messages without tracebacks, formats."""
+
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from flows.cli import main
+from flows.train import train
+from tests.flows.conftest import SMALL
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(main, list(arguments))
+
+
+def refused(result: Result, code: int, *words: str) -> None:
+    """One message, no traceback, the exit code that the README promises."""
+    assert result.exit_code == code, result.output
+    assert "Traceback" not in result.output
+    for word in words:
+        assert word in result.output
+
+
+FOLDER_RUN = (
+    "train",
+    "--profile",
+    "hh-rlhf-smollm2",
+    "--run",
+    "bad-data",
+    "--set",
+    "white_box.model=HOME/none",
+)
+
+
+@pytest.fixture
+def whole(home: Path) -> Path:
+    train(profile="laptop", overrides=SMALL, run="whole")
+    return home
+
+
+def test_an_unknown_profile_is_wrong_use_and_lists_the_known_ones(home: Path) -> None:
+    refused(run("train", "--profile", "labtop"), 2, "No profile 'labtop'", "laptop")
+
+
+def test_an_unknown_setting_is_wrong_use(home: Path) -> None:
+    refused(run("train", "--set", "method.roundz=3"), 2, "method.roundz: unknown key")
+
+
+def test_a_value_of_the_wrong_kind_says_what_was_expected(home: Path) -> None:
+    refused(run("train", "--set", "method.rounds=many"), 2, "method.rounds", "valid integer", "'many'")
+
+
+def test_missing_data_files_are_named(home: Path) -> None:
+    result = run(*FOLDER_RUN, "--set", "data.path=nowhere", "--set", "data.max_prompt_tokens=null")
+    refused(result, 1, "nowhere/harmless-base/train.jsonl.gz", "data.path")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        pytest.param(b"not gzip", "is no gzip file", id="broken gz"),
+        pytest.param(gzip.compress(b'{"question": "hi"}\n' * 20), "preference pairs", id="other rows"),
+        pytest.param(gzip.compress(b"{broken json\n"), "cannot be read", id="broken JSON"),
+    ],
+)
+def test_data_that_is_not_hh_rlhf_is_refused(home: Path, tmp_path: Path, content: bytes, words: str) -> None:
+    for subset in ("harmless-base", "helpful-base", "helpful-online", "helpful-rejection-sampled"):
+        (tmp_path / subset).mkdir()
+        for split in ("train", "test"):
+            (tmp_path / subset / f"{split}.jsonl.gz").write_bytes(content)
+    name = f"bad-{words.replace(' ', '-')}"
+    data = ("--set", f"data.path={tmp_path}", "--set", "data.max_prompt_tokens=null")
+    refused(run("train", "--profile", "hh-rlhf-smollm2", "--run", name, *data), 1, words)
+
+
+def test_a_model_that_is_not_there_says_what_to_do(home: Path) -> None:
+    result = run("train", "--profile", "laptop", "--run", "no-model", "--set", "white_box.model=./nowhere")
+    refused(result, 1, "nowhere", "white_box.model")
+
+
+def test_a_missing_key_pauses_the_run(whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    small = json.dumps(SMALL)
+    profile = whole / "paid.yaml"
+    profile.write_text(small)
+    paid = (
+        "--set",
+        "data.source=world",
+        "--set",
+        "white_box.model=world",
+        "--set",
+        "evaluation.reward_model=world",
+    )
+    endpoint = ("--set", "black_box.endpoint=api", "--set", "black_box.model=gpt-4.1-mini")
+    result = run("train", "--profile", str(profile), "--run", "no-key", *paid, *endpoint)
+    refused(result, 3, "OPENAI_API_KEY")
+    assert json.loads(run("status", "no-key", "--json").output)["state"] == "paused"
+
+
+def test_a_cap_without_a_price_refuses_to_start(whole: Path) -> None:
+    profile = whole / "unpriced.yaml"
+    profile.write_text(json.dumps(SMALL))
+    paid = (
+        "--set",
+        "data.source=world",
+        "--set",
+        "white_box.model=world",
+        "--set",
+        "evaluation.reward_model=world",
+    )
+    endpoint = ("--set", "black_box.model=nobody-knows", "--set", "black_box.budget_usd=1")
+    refused(
+        run("train", "--profile", str(profile), "--run", "unpriced", *paid, *endpoint), 2, "black_box.price"
+    )
+
+
+def test_an_unknown_run_is_wrong_use_and_lists_the_known_ones(whole: Path) -> None:
+    for command in ("status", "report", "evaluate"):
+        refused(run(command, "wholly"), 2, "No run 'wholly'", "whole")
+
+
+def test_status_tells_state_and_digest(whole: Path) -> None:
+    found = json.loads(run("status", "whole", "--json").output)
+    assert found["state"] == "complete"
+    assert found["step"] == found["steps"] == 12
+    assert len(found["weights_sha256"]) == 64
+    assert "whole" in run("status").output
+
+
+@pytest.mark.parametrize("style", ["table", "csv", "json"])
+def test_sql_answers_in_every_format(whole: Path, style: str) -> None:
+    result = run("sql", "select run_name, steps from runs where run_name = 'whole'", "--format", style)
+    assert result.exit_code == 0
+    assert "whole" in result.output
+    if style == "json":
+        assert json.loads(result.stdout)[0] == {"run_name": "whole", "steps": 12}
+
+
+@pytest.mark.parametrize("statement", ["delete from rounds", "select nonsense", "drop table runs"])
+def test_sql_that_is_wrong_or_would_write_is_refused(whole: Path, statement: str) -> None:
+    refused(run("sql", statement), 2, "could not be answered")
+
+
+def test_report_prints_its_figures_as_json(whole: Path) -> None:
+    result = run("report", "whole", "--json")
+    assert json.loads(result.stdout)["run"]["name"] == "whole"
+
+
+def test_report_ends_with_the_paths(whole: Path) -> None:
+    output = run("report", "whole").output
+    for word in ("Adapter", "Ledger", "Report", "$0.00"):
+        assert word in output
+
+
+def test_the_estimate_of_a_paper_profile_names_calls_and_money() -> None:
+    result = run("estimate", "--profile", "paper-llama-7b-pro", "--json")
+    found = json.loads(result.stdout)
+    assert found["calls"]["calls_high"] == 5000
+    assert float(found["calls"]["usd"]) > 0
+    assert found["machines"][0]["memory_gib"] > 13
+
+
+def test_doctor_passes_the_laptop_profile_and_names_what_is_missing(home: Path) -> None:
+    assert run("doctor").exit_code == 0
+    result = run("doctor", "--profile", "hh-rlhf-smollm2", "--set", "data.path=nowhere")
+    assert result.exit_code == 1
+    assert "make smollm2" in result.output
+    assert "nowhere" in result.output
+
+
+def test_a_home_that_cannot_be_made_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("CYCLEALIGN_HOME", str(tmp_path / "file" / "home"))
+    monkeypatch.delenv("PREFECT_HOME", raising=False)
+    refused(run("train"), 1, "CYCLEALIGN_HOME")
+
+
+def test_a_foreign_file_in_the_ledgers_place_is_refused_and_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CYCLEALIGN_HOME", str(tmp_path))
+    (tmp_path / "ledger.duckdb").write_bytes(b"my diary" * 600)
+    refused(run("train"), 1, "ledger.duckdb")
+    assert (tmp_path / "ledger.duckdb").read_bytes() == b"my diary" * 600
