@@ -17,13 +17,18 @@ from cyclealign.errors import StorageFull
 TERMINAL = ["COMPLETED", "FAILED", "CRASHED", "CANCELLED"]
 
 
-def prepare_environment() -> None:
-    """Settings that Prefect reads when it is first imported; what the user has set stays."""
+def prepare_environment(*, quiet: bool = True) -> None:
+    """Settings that Prefect reads when it is first imported; what the user has set stays.
+
+    Args:
+        quiet: Leave the terminal to our own lines; a worker's flow runs log, so that the run page has lines to show.
+    """
     from tasks.context import home_folder  # noqa: PLC0415  the command line must answer --help at once
 
     os.environ.setdefault("PREFECT_HOME", str(_prefect_folder(home_folder())))
-    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "ERROR")
-    os.environ.setdefault("PREFECT_SERVER_LOGGING_LEVEL", "ERROR")
+    if quiet:
+        os.environ.setdefault("PREFECT_LOGGING_LEVEL", "ERROR")
+        os.environ.setdefault("PREFECT_SERVER_LOGGING_LEVEL", "ERROR")
     os.environ.setdefault(
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120"
     )  # the first start makes a database

@@ -25,7 +25,7 @@ POOL = "local"
 
 def up() -> None:
     """Start server and worker, wait until they answer, deploy everything in `prefect.yaml`."""
-    prepare_environment()
+    prepare_environment(quiet=False)
     _start("server", "server", "start")
     _wait_for_server()
     _start("worker", "worker", "start", "--pool", POOL, "--type", "process")

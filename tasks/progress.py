@@ -31,6 +31,24 @@ Report = Callable[[str, float], None]
 """Takes a message and the share of the work that is done."""
 RECENT = 40
 """Rounds over which agreement and quality are averaged."""
+LINE_EVERY_S = 15.0
+"""How often a line tells where a run stands when the output is a file and not a terminal."""
+PUBLISH_EVERY_S = 5.0
+
+
+class Occasion:
+    """Comes at most once in so many seconds, and when it is forced."""
+
+    def __init__(self, every_s: float) -> None:
+        self._every_s = every_s
+        self._last = float("-inf")
+
+    def comes(self, *, forced: bool = False) -> bool:
+        """Whether it is time; the next time is then so many seconds away."""
+        now = time.monotonic()
+        due = forced or now - self._last >= self._every_s
+        self._last = now if due else self._last
+        return due
 
 
 @dataclass
@@ -58,7 +76,8 @@ class Progress:
     _quality: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT))
     _bars: Bars | None = None
     _bar: TaskID | None = None
-    _published: float = 0.0
+    _publishing: Occasion = field(default_factory=lambda: Occasion(PUBLISH_EVERY_S))
+    _line: Occasion = field(default_factory=lambda: Occasion(LINE_EVERY_S))
     _round: int = 0
 
     @contextmanager
@@ -93,7 +112,7 @@ class Progress:
         if self._bars is not None and self._bar is not None:
             self._bars.update(self._bar, completed=self.finished, what=self.state())
         LOGGER.info("round wave=%d %s replayed=%s", sampled[0].wave, self.state(), replayed)
-        self._tell()
+        self._tell(done=self.finished == self.steps)
 
     def state(self) -> str:
         """One line: step, round, agreement, quality, spend."""
@@ -106,15 +125,15 @@ class Progress:
             parts.append(f"${self.spend():.2f}")
         return " · ".join(parts)
 
-    def _tell(self) -> None:
-        now = time.monotonic()
-        if self.publish is not None and (now - self._published > 5 or self.finished == self.steps):
-            self._published = now
+    def _tell(self, *, done: bool) -> None:
+        if self.publish is not None and self._publishing.comes(forced=done):
             self.publish(self.state(), self.finished / self.steps)
+        if self._bars is not None and self._bars.disable and self._line.comes(forced=done):
+            _print(f"  {self.state()}")
 
 
 def bars() -> Bars:
-    """Progress bars in a terminal; a line of text per change of state where output is not a terminal."""
+    """Progress bars in a terminal; where the output is a file they are off, and lines are printed now and then."""
     console = Console(file=sys.stderr)
     return Bars(
         SpinnerColumn(),
@@ -133,12 +152,16 @@ def bars() -> Bars:
 def stage(title: str) -> Iterator[Report]:
     """Show one stage of preparation; the block gets `report(message, share done)`."""
     say(title)
+    line = Occasion(LINE_EVERY_S)
     with bars() as shown:
         bar = shown.add_task(title, total=100, what="")
 
         def report(message: str, done: float) -> None:
             shown.update(bar, completed=round(100 * done), what=message)
-            LOGGER.info("%s: %s %.0f%%", title, message, 100 * done)
+            if line.comes():
+                LOGGER.info("%s: %s %.0f%%", title, message, 100 * done)
+                if shown.disable:
+                    _print(f"  {message} {100 * done:.0f}%")
 
         yield report
         shown.update(bar, completed=100, what="done")
@@ -146,5 +169,9 @@ def stage(title: str) -> Iterator[Report]:
 
 def say(text: str) -> None:
     """One line for the person at the terminal; in a deployment it goes to the log."""
-    print(text, file=sys.stderr, flush=True)  # noqa: T201
+    _print(text)
     LOGGER.info("%s", text)
+
+
+def _print(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)  # noqa: T201
