@@ -346,6 +346,14 @@ def _describe(problem: Any) -> str:
     return f"{key}: {problem['msg']}, found {problem['input']!r}"
 
 
+def completed(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """Influential settings as an earlier version stored them, with the settings that were added since.
+
+    A setting that is added gets a default that does what was done before it, so old runs continue.
+    """
+    return Settings.model_validate(stored).influential()
+
+
 def differences(stored: Mapping[str, Any], wanted: Mapping[str, Any], prefix: str = "") -> list[str]:
     """One line per setting in which two influential mappings differ: `key: stored -> wanted`."""
     lines: list[str] = []

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cyclealign.errors import RunUnknown, SettingsChanged, UsageError
-from cyclealign.settings import differences
+from cyclealign.settings import completed, differences
 from storage import processes, queries
 from storage.ledger import Ledger, Session
 from storage.processes import ProcessIdentity
@@ -100,8 +100,9 @@ def register(ledger: Ledger, run: NewRun) -> RunRow:
         if known is None:
             session.run("runs/insert", **_insertable(run))
             return _get(session, run.run_name, created=True)
-        if known.settings_digest != run.settings_digest:
-            lines = "\n".join(f"  {line}" for line in differences(known.settings, run.settings))
+        changed = differences(completed(known.settings), run.settings)
+        if changed:
+            lines = "\n".join(f"  {line}" for line in changed)
             raise SettingsChanged(
                 f"Run {run.run_name!r} exists with other settings:\n{lines}\n"
                 f"Expected the same settings to continue it. Give the new run another name with --run."

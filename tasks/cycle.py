@@ -198,7 +198,6 @@ def question(cycle: Cycle, sampled: SampledRound) -> RankingQuestion:
         prompt=cycle.prompts[sampled.step],
         candidates=tuple(response.text for response in sampled.responses),
         demonstrations=tuple(cycle.pool.shown(sampled.step)),
-        slot_digest=cycle.settings.digest(),
         run_seed=cycle.settings.seed,
     )
 

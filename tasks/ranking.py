@@ -28,7 +28,7 @@ from tasks.asking import Asker
 class RankingQuestion:
     """What the black box is asked to rank in one round.
 
-    `demonstrations` are numbered, in the order they are shown; `slot_digest` is that of the settings.
+    `demonstrations` are numbered, in the order they are shown.
     """
 
     step: int
@@ -36,7 +36,6 @@ class RankingQuestion:
     prompt: Prompt
     candidates: tuple[str, ...]
     demonstrations: tuple[tuple[int, Demonstration], ...]
-    slot_digest: str
     run_seed: int
 
 
@@ -180,7 +179,9 @@ def _ask(question: RankingQuestion, number: int, method: MethodSettings, black_b
         model=black_box.model,
         messages=(Message("user", text),),
         parameters=parameters_for(black_box, derive_seed(question.run_seed, "black box", *place)),
-        slot=(question.slot_digest, *place),
+        # the words of the question are in the call's key beside it: whatever else two runs differ in, what both
+        # ask in the same place under the same seed is bought once
+        slot=("round", question.run_seed, *place),
     )
     return _Ask(request, order)
 

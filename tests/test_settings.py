@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from cyclealign.errors import ProfileInvalid
-from cyclealign.settings import Settings, differences, merge, parse_overrides, resolve
+from cyclealign.settings import Settings, completed, differences, merge, parse_overrides, resolve
 
 MINIMAL: dict[str, Any] = {"data": {"source": "folder", "path": "x"}, "white_box": {"model": "m"}}
 
@@ -50,6 +50,12 @@ def test_digest_ignores_operational_settings_and_nothing_else() -> None:
 def test_differences_name_key_and_both_values() -> None:
     before, after = resolve("p", MINIMAL, {}), resolve("p", MINIMAL, {"method": {"rounds": 3}, "seed": 1})
     assert differences(before.influential(), after.influential()) == ["method.rounds: 5 -> 3", "seed: 0 -> 1"]
+
+
+def test_a_setting_that_was_added_since_a_run_was_stored_is_no_difference() -> None:
+    now = resolve("p", MINIMAL, {}).influential()
+    stored = {**now, "method": {key: value for key, value in now["method"].items() if key != "drop_repeated"}}
+    assert differences(completed(stored), now) == []
 
 
 def test_world_parts_need_the_world() -> None:

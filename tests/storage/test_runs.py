@@ -11,7 +11,7 @@ from storage import calls, checkpoints, rounds, runs
 from storage.ledger import Ledger
 from tests.storage.conftest import RunScript
 from tests.storage.test_calls import description
-from tests.storage.values import new_run, ranked, sampled, trained, unranked
+from tests.storage.values import new_run, ranked, sampled, settings, trained, unranked
 
 CLAIM = """
     import sys
@@ -30,7 +30,7 @@ def test_registering_makes_a_run_once_and_finds_it_afterwards(ledger: Ledger) ->
     first = runs.register(ledger, new_run())
     again = runs.register(ledger, new_run())
     assert (first.created, again.created) == (True, False)
-    assert again.settings == {"method": {"rounds": 2, "candidates": 3}}
+    assert again.settings == settings(rounds=2).influential()
     assert runs.get(ledger, "a-run").package_versions == {"torch": "2.13.0"}
 
 

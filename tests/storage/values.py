@@ -2,8 +2,14 @@
 
 from cyclealign.method.demonstrations import AdmittedDemonstration, Demonstration
 from cyclealign.records import Answer, LogProbability, PreferencePair, Prompt, Response, Split, Turn, Unranked
+from cyclealign.settings import Settings, resolve
 from storage.rounds import RankedRound, SampledRound, TrainedRound
 from storage.runs import NewRun
+
+
+def settings(rounds: int = 2) -> Settings:
+    mapping = {"seed": 7, "data": {"source": "folder"}, "white_box": {"model": "some-model"}}
+    return resolve("laptop", mapping, {"method": {"rounds": rounds, "candidates": 3}})
 
 
 def new_run(name: str = "a-run", rounds: int = 2) -> NewRun:
@@ -11,7 +17,7 @@ def new_run(name: str = "a-run", rounds: int = 2) -> NewRun:
         run_name=name,
         profile="laptop",
         seed=7,
-        settings={"method": {"rounds": rounds, "candidates": 3}},
+        settings=settings(rounds).influential(),
         settings_digest=f"digest-{rounds}",
         operational_settings={"black_box": {"concurrency": 8}},
         steps=4,

@@ -34,7 +34,6 @@ def question(step: int = 0, round_: int = 1, **changes: Any) -> RankingQuestion:
         "prompt": PROMPT,
         "candidates": CANDIDATES,
         "demonstrations": demonstrations,
-        "slot_digest": "digest",
         "run_seed": 0,
     }
     return RankingQuestion(**{**fields, **changes})
@@ -168,7 +167,7 @@ def test_another_run_of_the_same_settings_asks_nothing_again(desk: OpenDesk, ser
     assert len(server.requests) == 2
 
 
-@pytest.mark.parametrize("changes", [{"slot_digest": "other"}, {"step": 1}, {"round_": 2}], ids=str)
+@pytest.mark.parametrize("changes", [{"run_seed": 1}, {"step": 1}, {"round_": 2}], ids=str)
 def test_another_slot_is_asked(desk: OpenDesk, server: FaultServer, changes: dict[str, Any]) -> None:
     opened = desk(MethodSettings(shuffle=False))
     outcome_of(opened)
