@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 export CYCLEALIGN_HOME ?= runs
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: all run test check install up down smollm2 bench clean
+.PHONY: all run test check install up down smollm2 bench chaos faults fuzz clean
 all: check test
 
 install: $(STAMP)
@@ -23,7 +23,7 @@ run: $(STAMP)
 	$(BIN)/cyclealign train --profile laptop
 
 test: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 check: $(STAMP)
 	$(BIN)/ruff check .
@@ -34,6 +34,22 @@ check: $(STAMP)
 
 smollm2: $(STAMP)
 	$(BIN)/python -m cyclealign.models.offline.smollm2 $(CYCLEALIGN_HOME)/models/smollm2-135m-instruct
+
+# Minutes on two cores; `make bench NAMES=ledger_commits` runs some, REPEATS=n sets how often. Exit code 1: a bar missed.
+bench: $(STAMP)
+	$(BIN)/python -m benchmarks $(NAMES) $(if $(REPEATS),--repeats $(REPEATS))
+
+# Random SIGKILLs over laptop runs, then a comparison with uninterrupted ones: ten take ten minutes, a hundred most of an hour.
+chaos: $(STAMP)
+	$(BIN)/python -m benchmarks.chaos $(if $(KILLS),--kills $(KILLS))
+
+# A thousand questions to servers that fail half of the time: ours, and one from npm (needs Node.js). Two minutes.
+faults: $(STAMP)
+	$(BIN)/python -m benchmarks.faults
+
+# Malformed answers, read and held against an oracle: `make fuzz ANSWERS=100000 SEED=1`.
+fuzz: $(STAMP)
+	$(BIN)/python -m benchmarks.fuzz_answers $(if $(ANSWERS),--answers $(ANSWERS)) $(if $(SEED),--seed $(SEED))
 
 up: $(STAMP)
 	$(BIN)/python -m flows.service up

@@ -8,9 +8,12 @@
     ├── DataError                     a data file is missing, broken or not HH-RLHF
     ├── ModelError                    a model cannot be found, loaded or used as asked
     ├── TrainingDiverged              a loss or gradient is not finite, or exploded
+    ├── GridIncomplete                runs of a grid did not finish
     ├── LedgerError                   the ledger cannot be used
     │   ├── LedgerLocked              another process holds it
     │   ├── LedgerForeign             the file is not a ledger, or one of a newer version
+    │   ├── LedgerOnNetwork           the file would lie on a network file system
+    │   ├── LedgerConflict            another ledger holds other content under the same keys
     │   └── StorageFull               the disk is full or read-only
     ├── RunPaused                     nothing is wrong with the run; it continues when the cause is gone (exit code 3)
     │   ├── BudgetReached             the next call could exceed the cap
@@ -60,6 +63,10 @@ class TrainingDiverged(CycleAlignError):
     """A loss or a gradient is not finite or exploded; the message names step, round and prompt."""
 
 
+class GridIncomplete(CycleAlignError):
+    """Runs of a grid did not finish; the message names them and why, the others are complete."""
+
+
 class LedgerError(CycleAlignError):
     """The ledger cannot be used; nothing stored in it is lost."""
 
@@ -70,6 +77,14 @@ class LedgerLocked(LedgerError):
 
 class LedgerForeign(LedgerError):
     """The file in the ledger's place is not a ledger, or belongs to a newer version."""
+
+
+class LedgerOnNetwork(LedgerError):
+    """The ledger would lie on a network file system, where its lock cannot be relied on."""
+
+
+class LedgerConflict(LedgerError):
+    """Another ledger cannot be merged: it holds other content under the same keys, which the message names."""
 
 
 class StorageFull(LedgerError):

@@ -30,6 +30,13 @@ GIB: Final = 2**30
 ROW_BYTES: Final = 12_000
 """Of the ledger per round: texts, tokens, request and reply, compressed."""
 
+CHECKPOINT_BYTES: Final = 12
+"""Per trained parameter: float32 weight and Adam's two moments."""
+CHECKPOINTS_AT_ONCE: Final = 4
+"""The two that are kept, the one being written, and the adapter at the end."""
+OTHER_BYTES: Final = 64 * 2**20
+"""Prepared data, report, logs, Prefect's database of a run."""
+
 
 @dataclass(frozen=True, slots=True)
 class Device:
@@ -99,16 +106,31 @@ def estimate_calls(settings: Settings, mean_prompt_characters: float) -> CallEst
 def estimate_machine(settings: Settings, parameters: int, device: str = "a100") -> MachineEstimate:
     """Memory, hours and disk of a run's white box with so many parameters on one of `DEVICES`."""
     layers, width = shape(parameters)
-    trained = 2 * layers * width * LORA_WIDTHS * settings.white_box.lora.rank / 2
     weights = parameters * (4 if device == "cpu" else 2)
-    memory = weights + trained * TRAINED_BYTES + _activation_bytes(settings, layers, width)
-    checkpoints = -(-settings.data.prompts // settings.training.checkpoint_every)
+    memory = (
+        weights + _trained(settings, parameters) * TRAINED_BYTES + _activation_bytes(settings, layers, width)
+    )
     rows = settings.data.prompts * settings.method.rounds
-    disk = (
-        weights + checkpoints * trained * 12 + 2 * rows * ROW_BYTES
-    )  # weight and moments; ledger and snapshot
+    disk = weights + home_bytes(settings, parameters)
     seconds = rows * _seconds_per_round(settings, parameters, weights, DEVICES[device])
     return MachineEstimate(DEVICES[device].name, memory / GIB, seconds / 3600, disk / GIB)
+
+
+def home_bytes(settings: Settings, parameters: int | None) -> int:
+    """What a run writes into its home at most, the weights of its model aside.
+
+    Checkpoints and adapter, and the ledger with its snapshot and the copy that becomes the next snapshot. Of a
+    model whose size is unknown (None), checkpoints are not counted.
+    """
+    rows = settings.data.prompts * settings.method.rounds
+    trained = 0 if parameters is None else _trained(settings, parameters)
+    return round(CHECKPOINTS_AT_ONCE * trained * CHECKPOINT_BYTES + 3 * rows * ROW_BYTES) + OTHER_BYTES
+
+
+def _trained(settings: Settings, parameters: int) -> float:
+    """Parameters of the adapter."""
+    layers, width = shape(parameters)
+    return 2 * layers * width * LORA_WIDTHS * settings.white_box.lora.rank / 2
 
 
 def parameter_count(model: str) -> int | None:

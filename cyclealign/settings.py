@@ -18,7 +18,10 @@ from cyclealign.errors import ProfileInvalid
 from cyclealign.records import SUBSETS
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, lt=2**31)]
+
+EVALUATOR = "offline-evaluator"
+"""What the name of the offline evaluator begins with."""
 
 
 def operational(default: Any, **constraints: Any) -> Any:
@@ -29,7 +32,7 @@ def operational(default: Any, **constraints: Any) -> Any:
 class Section(BaseModel):
     """Base of all sections: frozen, unknown keys are errors."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
 
 
 class DataSettings(Section):
@@ -39,7 +42,7 @@ class DataSettings(Section):
     """`world`: the generated dialogue world; `folder`: files in the hub's layout; `hub`: Anthropic/hh-rlhf."""
     path: str = "Anthropic/hh-rlhf"
     """Folder, or name of the data set on the hub."""
-    subsets: tuple[str, ...] = SUBSETS
+    subsets: Annotated[tuple[str, ...], Field(min_length=1)] = SUBSETS
     paragraphs: Literal["keep", "drop"] = "keep"
     """What happens to a paragraph that starts with neither speaker; `drop` is Open-Assistant's behaviour."""
     drop_identical: bool = True
@@ -159,7 +162,7 @@ class BlackBoxSettings(Section):
 
     endpoint: Literal["world", "preference", "api"] = "api"
     """`world`, `preference`: the offline judges, served in-process over the same client; `api`: `base_url`."""
-    base_url: str = "https://api.openai.com/v1"
+    base_url: Annotated[str, Field(pattern=r"^(?i:https?)://")] = "https://api.openai.com/v1"
     model: str = "offline-judge"
     api_key_env: str = operational("OPENAI_API_KEY")
     temperature: Annotated[float, Field(ge=0)] | None = None
@@ -180,8 +183,26 @@ class BlackBoxSettings(Section):
     judge: JudgeSettings = JudgeSettings()
 
 
+class PairwiseSettings(Section):
+    """The judge that compares the responses of two systems (paper, Section 3.2, Table 2)."""
+
+    endpoint: BlackBoxSettings | None = None
+    """None: the offline evaluator beside `reward_model` (world, preference); other profiles have to name one."""
+    order: Literal["both", "shuffled"] = "both"
+    """`both`: each pair is asked in both orders, disagreement is a tie; `shuffled`: once, in a seeded order."""
+
+
+class BatchSettings(Section):
+    """The endpoint's Batch API for the calls of the evaluation: slower, and cheaper."""
+
+    enabled: bool = operational(False)
+    price_share: Fraction = operational(0.5)
+    """Of the price of a call that is sent alone; OpenAI's is half. 1 where a provider gives no discount."""
+    poll_s: Annotated[float, Field(gt=0)] = operational(30.0)
+
+
 class EvaluationSettings(Section):
-    """The first evaluation: before and after on held-out prompts."""
+    """The evaluation: systems on held-out prompts, under reward models and a pairwise judge."""
 
     reward_model: Literal["world", "preference", "classifier", "oasst"] = "classifier"
     reward_model_name: str = "OpenAssistant/oasst-rm-2-pythia-6.9b-epoch-1"
@@ -190,6 +211,23 @@ class EvaluationSettings(Section):
     sampling: SamplingSettings = SamplingSettings(temperature=0.8)
     batch: Count = operational(32)
     cases: Count = operational(3)
+    judge: PairwiseSettings = PairwiseSettings()
+    batches: BatchSettings = BatchSettings()
+
+
+class BaselineSettings(Section):
+    """What `cyclealign baseline` does beside the settings of the run that it is compared with."""
+
+    steps: Count | None = None
+    """Optimizer steps; None: as many as that run took."""
+    dpo_beta: Annotated[float, Field(gt=0)] = 0.1
+    """β of DPO: how dear it is to leave the model before training."""
+    rl_beta: Annotated[float, Field(ge=0)] = 0.05
+    """Weight of the KL divergence from the model before training, inside the reward."""
+    rl_clip: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    """ε of PPO's clipped ratio."""
+    rl_iterations: Count = 2
+    """Optimizer steps on the same responses; with one, the ratio is always 1 and clips nothing."""
 
 
 class WorldSettings(Section):
@@ -205,6 +243,8 @@ class WorldSettings(Section):
 class PreferenceSettings(Section):
     """Preference heads on a frozen pretrained model, fitted on disjoint halves of the training pairs."""
 
+    model: str | None = None
+    """What they read; None: the white box before alignment."""
     pairs_per_half: Count = 1000
     test_pairs: Count = 480
     judge_layer: Count = 16
@@ -217,13 +257,14 @@ class Settings(Section):
     """Everything that defines a run besides its name."""
 
     profile: str
-    seed: int = 0
+    seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] = 0
     data: DataSettings
     white_box: WhiteBoxSettings
     method: MethodSettings = MethodSettings()
     training: TrainingSettings = TrainingSettings()
     black_box: BlackBoxSettings = BlackBoxSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
+    baseline: BaselineSettings = BaselineSettings()
     world: WorldSettings = WorldSettings()
     preference: PreferenceSettings = PreferenceSettings()
 
@@ -275,11 +316,17 @@ def read_profile(path: Path) -> dict[str, Any]:
         ProfileInvalid: the file does not exist, is not YAML or is not a mapping.
     """
     try:
-        loaded = yaml.safe_load(path.read_text())
+        loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         known = ", ".join(sorted(file.stem for file in path.parent.glob("*.yaml"))) or "none"
         raise ProfileInvalid(f"No profile {path.stem!r} in {path.parent}. Profiles there: {known}.") from None
-    except yaml.YAMLError as error:
+    except OSError as error:
+        raise ProfileInvalid(f"{path} cannot be read: {error.strerror}. Expected a YAML file.") from None
+    except (
+        yaml.YAMLError,
+        ValueError,
+        RecursionError,
+    ) as error:  # the latter two: impossible dates, deep nesting
         raise ProfileInvalid(f"{path} is not YAML: {error}. Mend the line it names.") from None
     if not isinstance(loaded, dict):
         raise ProfileInvalid(f"{path} holds {type(loaded).__name__}, expected a mapping of settings.")
@@ -305,7 +352,7 @@ def parse_overrides(assignments: Iterable[str]) -> dict[str, Any]:
                 raise ProfileInvalid(f"--set {key}: {section} was already given a plain value.")
         try:
             place[leaf] = yaml.safe_load(text)
-        except yaml.YAMLError:
+        except (yaml.YAMLError, ValueError, RecursionError):  # 2024-99-99 is a text, not a date
             place[leaf] = text
     return nested
 

@@ -6,12 +6,14 @@ Exit codes: 0 done, 1 failed, 2 wrong use, 3 paused and resumable (budget, quota
 import atexit
 import json
 import os
-import sys
 from typing import Any
 
 import click
 
 from cyclealign.errors import CycleAlignError
+from flows.cli_evaluation import audit, evaluate
+from flows.cli_results import annotate, exhibit
+from flows.cli_studies import ablation, baseline, ledger, refold
 
 PROFILE = click.option(
     "--profile", default="laptop", show_default=True, help="Name in profiles/, or a YAML file."
@@ -31,7 +33,9 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except CycleAlignError as error:
-            click.echo(f"cyclealign: {error}", err=True)
+            from cyclealign.report.untrusted import for_message
+
+            click.echo(f"cyclealign: {for_message(str(error))}", err=True)  # it may quote what others wrote
             raise SystemExit(error.exit_code) from None
         except KeyboardInterrupt:
             click.echo("cyclealign: stopped; the same command continues.", err=True)
@@ -62,9 +66,9 @@ def train(profile: str, run: str | None, assignments: tuple[str, ...]) -> None:
     from cyclealign.settings import parse_overrides
 
     overrides = parse_overrides(assignments)
-    _check_settings(profile, overrides)
+    name = _checked_name(profile, overrides, run)
     _run_flow("train", profile=profile, overrides=overrides, run=run)
-    _print_end(run or _default_run(profile, overrides))
+    _print_end(name)
 
 
 @main.command()
@@ -74,18 +78,11 @@ def train(profile: str, run: str | None, assignments: tuple[str, ...]) -> None:
 def prepare(profile: str, run: str | None, assignments: tuple[str, ...]) -> None:
     """Load, filter and sample the dialogues of a profile."""
     from cyclealign.settings import parse_overrides
+    from flows.output import print_rows
 
     overrides = parse_overrides(assignments)
-    _check_settings(profile, overrides)
-    _print_rows(_run_flow("prepare", profile=profile, overrides=overrides, run=run))
-
-
-@main.command()
-@click.argument("run")
-def evaluate(run: str) -> None:
-    """Evaluate a run's model before and after again; what did not change is reused."""
-    _run_flow("evaluate", run=run)
-    _print_end(run)
+    _checked_name(profile, overrides, run)
+    print_rows(_run_flow("prepare", profile=profile, overrides=overrides, run=run))
 
 
 @main.command()
@@ -93,6 +90,7 @@ def evaluate(run: str) -> None:
 @AS_JSON
 def status(run: str | None, as_json: bool) -> None:
     """Where the runs stand."""
+    from flows.output import print_rows
     from storage import runs
     from tasks.context import home_folder
 
@@ -100,7 +98,7 @@ def status(run: str | None, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(found[0] if run else found, indent=2, default=str))
     else:
-        _print_rows(found)
+        print_rows(found)
 
 
 @main.command()
@@ -114,13 +112,14 @@ def sql(query: str, style: str) -> None:
     QUERY is SQL, or the name of a shipped query with parameters as NAME=VALUE after it, for example
     "prompt_history run_name=laptop-seed0 prompt_id=…"; "queries" lists the shipped ones.
     """
+    from flows.output import print_frame
     from storage.asking import answer
     from tasks.context import home_folder
 
     frame, source = answer(home_folder(), query)
     if source:
         click.echo(source, err=True)
-    _print_frame(frame, style)
+    print_frame(frame, style)
 
 
 @main.command()
@@ -130,6 +129,7 @@ def report(run: str, as_json: bool) -> None:
     """Write the report of a run again and print its figures."""
     from tasks.publication import print_end, render_report
 
+    _require_known(run)
     if as_json:
         click.echo(render_report(run)[1].figures_json.read_text(), nl=False)
     else:
@@ -169,17 +169,40 @@ def doctor(profile: str, assignments: tuple[str, ...]) -> None:
 @main.command()
 @PROFILE
 @SET
-@click.option("--port", default=8765, show_default=True)
-def judge(profile: str, assignments: tuple[str, ...], port: int) -> None:
-    """Serve the profile's offline judge over HTTP on loopback, for any chat-completions client."""
+@click.option(
+    "--port", default=8765, show_default=True, type=click.IntRange(0, 65535), help="0: any free one."
+)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option(
+    "--token-env",
+    metavar="NAME",
+    help="Environment variable with a token that clients must send as their key.",
+)
+def judge(profile: str, assignments: tuple[str, ...], port: int, host: str, token_env: str | None) -> None:
+    """Serve the profile's offline judge over HTTP on loopback, for any chat-completions client.
+
+    To listen elsewhere, a token has to be in an environment variable: on a command line, others could read it.
+    """
+    from cyclealign.loopback import listen, refuse_open
     from cyclealign.models.offline.chat_server import serve
     from cyclealign.settings import parse_overrides
+    from flows.cli_results import token_of
     from tasks.context import home_folder, load_settings
     from tasks.preparation import standalone_judge
 
-    app = standalone_judge(load_settings(profile, parse_overrides(assignments)), home_folder())
-    click.echo(f"http://127.0.0.1:{port}/v1 (model {app.state.model}); stop with Ctrl-C", err=True)
-    serve(app, port)
+    settings = load_settings(profile, parse_overrides(assignments))
+    token = token_of(token_env)
+    refuse_open(host, token, "Put a token into the environment and name its variable with --token-env.")
+    with listen(host, port, "Choose others with --host and --port.") as listening:
+        app = standalone_judge(settings, home_folder())
+        shown = f"[{host}]" if ":" in host else host
+        place = f"{shown}:{listening.getsockname()[1]}"
+        click.echo(f"http://{place}/v1 (model {app.state.model}); stop with Ctrl-C", err=True)
+        serve(app, listening, token)
+
+
+for command in (ablation, annotate, audit, baseline, evaluate, exhibit, ledger, refold):
+    main.add_command(command)
 
 
 def _run_flow(name: str, **parameters: Any) -> Any:
@@ -188,51 +211,29 @@ def _run_flow(name: str, **parameters: Any) -> Any:
     from flows.local import in_process, prepare_environment
 
     prepare_environment()
-    module = {"train": "flows.train", "prepare": "flows.prepare", "evaluate": "flows.evaluation"}[name]
+    module = {"train": "flows.train", "prepare": "flows.prepare"}[name]
     return in_process(getattr(import_module(module), name), **parameters)
 
 
-def _check_settings(profile: str, overrides: dict[str, Any]) -> None:
-    """Wrong settings end here, before Prefect is started."""
-    from tasks.context import load_settings
-
-    load_settings(profile, overrides)
-
-
-def _default_run(profile: str, overrides: dict[str, Any]) -> str:
+def _checked_name(profile: str, overrides: dict[str, Any], run: str | None) -> str:
+    """The run's name; wrong settings and names end here, before Prefect is started."""
     from tasks.context import load_settings, run_name
 
-    return run_name(load_settings(profile, overrides), None)
+    return run_name(load_settings(profile, overrides), run)
+
+
+def _require_known(run: str) -> None:
+    """An unknown run ends here, before Prefect is started or a ledger is made."""
+    from storage import runs
+    from tasks.context import home_folder
+
+    runs.status_anywhere(home_folder(), run)
 
 
 def _print_end(run: str) -> None:
     from tasks.publication import print_end
 
     print_end(run)
-
-
-def _print_rows(rows: list[dict[str, Any]]) -> None:
-    import pandas as pd
-
-    _print_frame(pd.DataFrame(rows), "table")
-
-
-def _print_frame(frame: Any, style: str) -> None:
-    from cyclealign.report.untrusted import for_terminal
-
-    if style == "json":
-        click.echo(frame.to_json(orient="records", indent=2, date_format="iso", force_ascii=False))
-    elif style == "csv":
-        click.echo(frame.to_csv(index=False), nl=False)
-    else:
-        from rich.console import Console
-        from rich.table import Table
-
-        table = Table(*[for_terminal(str(name)) for name in frame.columns])
-        for row in frame.itertuples(index=False):
-            table.add_row(*["" if value is None else for_terminal(str(value)) for value in row])
-        Console().print(table) if sys.stdout.isatty() else Console(width=200).print(table)
-        click.echo(f"{len(frame)} rows", err=True)
 
 
 if __name__ == "__main__":

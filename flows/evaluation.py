@@ -1,29 +1,54 @@
-"""Evaluate a run's model before and after again: what is missing is computed, everything else is reused."""
+"""Evaluate a run's model and others beside it: what is missing is computed, everything else is reused."""
 
 from typing import Any
 
 from prefect import flow
 
+from cyclealign.compared_systems import ComparedSystem
 from cyclealign.models.white_box import WhiteBox
-from tasks.context import existing_run
-from tasks.evaluation import evaluate_system
+from storage import calls
+from tasks.evaluation import evaluate_responder, evaluate_system
+from tasks.matches import compare_systems, judge_account
 from tasks.models import reward_models, white_box_path
 from tasks.preparation import prepare
 from tasks.publication import adapter_of, publish_report
+from tasks.system_publication import publish_systems
+from tasks.systems import check_judge, check_systems, evaluated_run, load_responder
 
 
 @flow(name="cyclealign", flow_run_name="evaluate {run}", validate_parameters=True)
-def evaluate(run: str) -> dict[str, Any]:
-    """Generate and score what is missing of a finished run's first evaluation, then publish its report again.
+def evaluate(
+    run: str,
+    systems: list[ComparedSystem] | None = None,
+    judge: bool = False,
+    overrides: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Generate, score and compare what is missing of a finished run's evaluation, then publish its report again.
 
     Args:
-        run: The run's name.
+        run: The run's name; its own model is evaluated before and after training.
+        systems: Other runs, backbones or API models, each under a label.
+        judge: Whether the pairwise judge compares the trained model with each of the others.
+        overrides: Settings of the evaluation, nested: `{"evaluation": {"prompts_per_subset": 20}}`.
     """
-    context = existing_run(run)
+    context, others = evaluated_run(run, overrides or {}), systems or []
+    trained = adapter_of(context)
+    check_systems(context, others)
+    if judge:
+        check_judge(context)
+    calls.close_orphans(context.ledger)
     prepared = prepare(context)
     scoring = reward_models(context.settings, context.home, prepared.stand_ins)
     path = white_box_path(context.settings, context.home, prepared.stand_ins)
-    for role, adapter in (("before", None), ("after", adapter_of(context))):
+    for role, adapter in (("before", None), ("after", trained)):
         white_box = WhiteBox.load_for_inference(context.settings.white_box, model_path=path, adapter=adapter)
         evaluate_system(context, white_box, scoring, prepared.evaluation, role)
+    for system in others:
+        responder = load_responder(context, system, prepared.stand_ins)
+        evaluate_responder(context, responder, scoring, prepared.evaluation, system.label)
+    if judge:
+        account = judge_account(context, scoring, prepared.evaluation)
+        labels = ["before", *(system.label for system in others)]
+        compare_systems(context, account, prepared.evaluation, labels)
+    publish_systems(context)
     return publish_report(context)

@@ -1,4 +1,4 @@
-"""Running a flow in this process: on the server when one is up, otherwise on Prefect's ephemeral one.
+"""Running a flow in this process: on the server when one is up, otherwise on one of its own.
 
 `cyclealign train` works without a server; with `make up` done before, the same command shows in the UI.
 """
@@ -7,12 +7,9 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
-from urllib.error import URLError
-from urllib.request import urlopen
 
-from cyclealign.errors import StorageFull
+from cyclealign.disk import require_writable
 
 TERMINAL = ["COMPLETED", "FAILED", "CRASHED", "CANCELLED"]
 
@@ -25,67 +22,44 @@ def prepare_environment(*, quiet: bool = True) -> None:
     """
     from tasks.context import home_folder  # noqa: PLC0415  the command line must answer --help at once
 
-    os.environ.setdefault("PREFECT_HOME", str(_prefect_folder(home_folder())))
+    folder = home_folder() / "prefect"
+    require_writable(folder)
+    os.environ.setdefault("PREFECT_HOME", str(folder))
     if quiet:
-        os.environ.setdefault("PREFECT_LOGGING_LEVEL", "ERROR")
-        os.environ.setdefault("PREFECT_SERVER_LOGGING_LEVEL", "ERROR")
+        # what goes wrong in a flow comes out of it as an error, which the command line tells
+        for source in ("LOGGING", "SERVER_LOGGING", "INTERNAL_LOGGING"):
+            os.environ.setdefault(f"PREFECT_{source}_LEVEL", "CRITICAL")
     os.environ.setdefault(
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120"
     )  # the first start makes a database
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
-def _prefect_folder(home: Path) -> Path:
-    folder = home / "prefect"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder
-    except OSError as error:
-        problem = error.strerror
-    raise StorageFull(
-        f"{folder} cannot be made: {problem}. Expected a folder of yours; set CYCLEALIGN_HOME to one."
-    )
-
-
 def in_process(flow: Any, **parameters: Any) -> Any:
     """The result of a flow run in this process; errors of the flow are raised as they are."""
-    with _server_or_ephemeral() as ephemeral:
+    with _server_or_own() as own:
         state = flow(**parameters, return_state=True)
-        if ephemeral:
+        if own:
             drain(str(state.state_details.flow_run_id))
         return state.result(raise_on_failure=True)
 
 
 @contextmanager
-def _server_or_ephemeral() -> Iterator[bool]:
-    from prefect.settings import (  # noqa: PLC0415  slow to import
-        PREFECT_API_URL,
-        PREFECT_SERVER_ALLOW_EPHEMERAL_MODE,
-        get_current_settings,
-        temporary_settings,
-    )
+def _server_or_own() -> Iterator[bool]:
+    from prefect.settings import get_current_settings  # noqa: PLC0415  slow to import
+
+    from flows.own_server import answers, own_server  # noqa: PLC0415  likewise
 
     url = get_current_settings().api.url
-    if url and _answers(url):
+    if url and answers(url):
         yield False
         return
-    # prefect.toml names the server's address; without it here, Prefect starts a server of its own for this process
-    with temporary_settings(
-        updates={PREFECT_SERVER_ALLOW_EPHEMERAL_MODE: True}, restore_defaults={PREFECT_API_URL}
-    ):
+    with own_server():
         yield True
 
 
-def _answers(url: str) -> bool:
-    try:
-        with urlopen(f"{url}/health", timeout=2) as response:  # noqa: S310  the address is Prefect's own setting
-            return bool(response.status == 200)
-    except (URLError, OSError):
-        return False
-
-
 def drain(flow_run_id: str, timeout_s: float = 30.0, quiet_s: float = 1.0) -> None:
-    """Wait until the ephemeral server has recorded every task run; at exit it would lose the last ones."""
+    """Wait until the server has recorded every task run; at exit it would lose the last ones."""
     from prefect.client.orchestration import get_client  # noqa: PLC0415
     from prefect.events.worker import EventsWorker  # noqa: PLC0415
 

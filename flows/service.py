@@ -15,20 +15,24 @@ from pathlib import Path
 import psutil
 
 from cyclealign.errors import CycleAlignError
+from cyclealign.loopback import listen
 from flows.local import prepare_environment
 from tasks.context import home_folder
 
 ROOT = Path(__file__).parent.parent
 PREFECT = str(Path(sys.executable).with_name("prefect"))
 POOL = "local"
+SERVER = (sys.executable, "-m", "flows.server")
+WORKER = (PREFECT, "worker", "start", "--pool", POOL, "--type", "process")
 
 
 def up() -> None:
     """Start server and worker, wait until they answer, deploy everything in `prefect.yaml`."""
     prepare_environment(quiet=False)
-    _start("server", "server", "start")
+    _refuse_unsafe_server()
+    _start("server", *SERVER)
     _wait_for_server()
-    _start("worker", "worker", "start", "--pool", POOL, "--type", "process")
+    _start("worker", *WORKER)
     _wait_for_pool()
     _prefect("--no-prompt", "deploy", "--all")
     _limit_devices()
@@ -41,6 +45,18 @@ def down() -> None:
     """Stop the worker, then the server; runs in progress are left resumable."""
     for name in ("worker", "server"):
         _stop(name)
+
+
+def _refuse_unsafe_server() -> None:
+    """Known before anything starts: whether strangers could use the server, and whether its port is free."""
+    from prefect.settings import get_current_settings  # noqa: PLC0415  reads the environment when imported
+
+    from flows.server import require_closed  # noqa: PLC0415  likewise
+
+    api = get_current_settings().server.api
+    require_closed(api)
+    if _process("server") is None:
+        listen(api.host, api.port, "Choose another with PREFECT_SERVER_API_PORT and PREFECT_API_URL.").close()
 
 
 def _folder() -> Path:
@@ -60,13 +76,13 @@ def _process(name: str) -> psutil.Process | None:
     return process if same else None
 
 
-def _start(name: str, *arguments: str) -> None:
+def _start(name: str, *command: str) -> None:
     if _process(name) is not None:
         return
     with (_folder() / f"{name}.log").open("ab") as log:
         # its output goes to a file: a server whose pipe nobody reads dies
         child = subprocess.Popen(
-            [PREFECT, *arguments],
+            command,
             cwd=ROOT,
             stdout=log,
             stderr=log,
@@ -148,4 +164,5 @@ if __name__ == "__main__":
     try:
         {"up": up, "down": down}[sys.argv[1]]()
     except CycleAlignError as failure:
-        sys.exit(str(failure))
+        print(failure, file=sys.stderr)  # noqa: T201
+        sys.exit(failure.exit_code)

@@ -8,11 +8,12 @@ from typing import Any
 from prefect import flow
 
 from storage import runs
-from tasks.assembly import assemble
+from tasks.assembly import Assembly, assemble
 from tasks.context import RunContext, open_run, running
 from tasks.cycle import run_segment, save_checkpoint, segments
+from tasks.estimating import refuse_small_disk
 from tasks.evaluation import evaluate_system, score_candidates
-from tasks.preparation import prepare
+from tasks.preparation import Prepared, prepare
 from tasks.progress import say
 from tasks.publication import publish_report, save_adapter
 
@@ -43,15 +44,21 @@ def train(
 
 def align(context: RunContext) -> None:
     """Everything of a run that computes, in order."""
+    refuse_small_disk(context)
     prepared = prepare(context)
     with assemble(context, prepared) as parts:
-        cycle, scoring = parts.cycle, parts.scoring
-        evaluate_system(context, cycle.white_box, scoring, prepared.evaluation, role="before")
-        with cycle.progress.showing(parts.start):
-            for segment in segments(context.settings, len(cycle.prompts), parts.start):
-                run_segment(cycle, segment)
-                save_checkpoint(cycle, segment)
-        save_adapter(context, cycle.white_box)
-        evaluate_system(context, cycle.white_box, scoring, prepared.evaluation, role="after")
-        score_candidates(context, cycle.prompts, scoring)
+        complete(context, prepared, parts)
+
+
+def complete(context: RunContext, prepared: Prepared, parts: Assembly) -> None:
+    """Evaluate before, run the cycles that are left, evaluate after."""
+    cycle, scoring = parts.cycle, parts.scoring
+    evaluate_system(context, cycle.white_box, scoring, prepared.evaluation, role="before")
+    with cycle.progress.showing(parts.start):
+        for segment in segments(context.settings, len(cycle.prompts), parts.start):
+            run_segment(cycle, segment)
+            save_checkpoint(cycle, segment)
+    save_adapter(context, cycle.white_box)
+    evaluate_system(context, cycle.white_box, scoring, prepared.evaluation, role="after")
+    score_candidates(context, cycle.prompts, scoring)
     runs.finish(context.ledger, context.name)

@@ -7,6 +7,7 @@ attempt with its worst case → send → `settle` commits the raw answer, or `fa
 """
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Literal
@@ -74,20 +75,41 @@ def begin_attempt(ledger: Ledger, call: CallDescription, reserved_usd: Decimal, 
     Raises:
         BudgetReached: the worst case does not fit under the cap; nothing was recorded.
     """
-    me = processes.current()
     with ledger.session() as session, session.transaction():
         _check_cap(session, call.run_name, reserved_usd, cap)
-        session.run("calls/open", **_row(call))
-        attempt: int = session.value(
-            "calls/begin_attempt",
-            call_key=call.key,
-            run_name=call.run_name,
-            reserved_usd=reserved_usd,
-            process_host=me.host,
-            process_id=me.pid,
-            process_started_at=me.started_at,
-        )
+        return open_attempt(session, call, reserved_usd)
+
+
+def open_attempt(session: Session, call: CallDescription, reserved_usd: Decimal) -> int:
+    """Within a transaction that checks the cap: note an attempt as in flight; returns its number."""
+    me = processes.current()
+    session.run("calls/open", **_row(call))
+    attempt: int = session.value(
+        "calls/begin_attempt",
+        call_key=call.key,
+        run_name=call.run_name,
+        reserved_usd=reserved_usd,
+        process_host=me.host,
+        process_id=me.pid,
+        process_started_at=me.started_at,
+    )
     return attempt
+
+
+def how_many_fit(session: Session, run_name: str, reserves: Sequence[Decimal], cap: Decimal | None) -> int:
+    """Within a transaction: how many of the attempts, in order, fit under the cap together.
+
+    Raises:
+        BudgetReached: not even the first one does.
+    """
+    if cap is None:
+        return len(reserves)
+    _check_cap(session, run_name, reserves[0], cap)
+    room, fitting = cap - _spend(session, run_name), 0
+    for reserved_usd in reserves:
+        room -= reserved_usd
+        fitting += room >= 0
+    return fitting
 
 
 def settle(
@@ -145,6 +167,13 @@ def record_verdict(ledger: Ledger, call_key: str, verdict: str) -> None:
     """Note what reading an answer said: `accepted`, or why not."""
     with ledger.session() as session:
         session.run("calls/record_verdict", call_key=call_key, verdict=verdict)
+
+
+def record_verdicts(ledger: Ledger, verdicts: Mapping[str, str]) -> None:
+    """The same for many answers by call key, together."""
+    with ledger.session() as session, session.transaction():
+        for call_key, verdict in verdicts.items():
+            session.run("calls/record_verdict", call_key=call_key, verdict=verdict)
 
 
 def close_orphans(ledger: Ledger) -> int:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from cyclealign.errors import StorageFull
+from cyclealign.disk import writing
 from storage.ledger import Ledger
 
 KEPT = 2
@@ -47,18 +47,11 @@ def write(ledger: Ledger, checkpoint: NewCheckpoint, save: Callable[[Path], None
     """
     path = Path(checkpoint.run_name) / "checkpoints" / f"step-{checkpoint.step:06d}"
     folder = ledger.home / path
-    try:
+    with writing(folder):
         _write_folder(folder, save)
-    except OSError as error:
-        text = f"{error.strerror or error}"
-    else:
-        _record(ledger, checkpoint, path)
-        _remove_old(folder.parent)
-        return Checkpoint(checkpoint.step, checkpoint.optimizer_steps, folder, checkpoint.weights_sha256)
-    raise StorageFull(
-        f"The checkpoint {folder} could not be written: {text}. Expected room for the adapter and the "
-        f"optimizer's state. Make room, then run the same command again: it goes on from the last checkpoint."
-    )
+    _record(ledger, checkpoint, path)
+    _remove_old(folder.parent)
+    return Checkpoint(checkpoint.step, checkpoint.optimizer_steps, folder, checkpoint.weights_sha256)
 
 
 def latest(ledger: Ledger, run_name: str) -> Checkpoint | None:
@@ -77,12 +70,15 @@ def _write_folder(folder: Path, save: Callable[[Path], None]) -> None:
     new = folder.with_name(f".{folder.name}.new")
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir()
-    save(new)
-    for path in (*new.rglob("*"), new):
-        _flush(path)
-    if folder.exists():
-        shutil.rmtree(folder)
-    new.replace(folder)
+    try:
+        save(new)
+        for path in (*new.rglob("*"), new):
+            _flush(path)
+        if folder.exists():
+            shutil.rmtree(folder)
+        new.replace(folder)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)  # what did not fit gives its room back
     _flush(folder.parent)
 
 

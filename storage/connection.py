@@ -23,9 +23,11 @@ from pathlib import Path
 
 import duckdb
 
+from cyclealign.disk import writing
 from cyclealign.errors import LedgerError, LedgerLocked
 from storage import migrations
 from storage.faults import LOCKED, translating
+from storage.file_systems import require_local
 from storage.processes import describe
 
 LOGGER = logging.getLogger("cyclealign.ledger")
@@ -59,8 +61,9 @@ class WaitingMarker:
         self._path = path
 
     def touch(self) -> None:
-        """Say that this process waits."""
-        self._path.touch()
+        """Say that this process waits; where that cannot be written, the wait takes longer."""
+        with contextlib.suppress(OSError):
+            self._path.touch()
 
     def remove(self) -> None:
         """Say that this process got in; others that still wait touch the marker again."""
@@ -85,6 +88,7 @@ class SharedConnection:
         self._users = 0
         self._keep_until = 0.0
         self._gave_way = False
+        self._local = False
         self._closer: threading.Thread | None = None
         self._ending = threading.Event()
         atexit.register(_end, weakref.ref(self))
@@ -96,6 +100,7 @@ class SharedConnection:
         Raises:
             LedgerLocked: another process held the file for longer than `wait_s` seconds.
             LedgerForeign: the file is not a ledger.
+            LedgerOnNetwork: the file would lie on a network file system.
             StorageFull: the disk is full or read-only.
         """
         with self._turn, translating(self.path):
@@ -129,6 +134,9 @@ class SharedConnection:
                     connection.close()
 
     def _open(self, wait_s: float, tell: Tell) -> duckdb.DuckDBPyConnection:
+        if not self._local:
+            require_local(self.path)
+            self._local = True
         if self._gave_way:
             self._let_the_waiting_in()
         if not self.path.exists():
@@ -216,7 +224,7 @@ class SharedConnection:
 
 def _create(path: Path) -> None:
     """Put a complete, migrated file in place; a process killed meanwhile leaves no half-written ledger."""
-    with translating(path), _creation_lock(path):
+    with writing(path), translating(path), _creation_lock(path):
         if path.exists():
             return
         new = path.with_suffix(".new")

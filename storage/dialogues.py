@@ -17,6 +17,7 @@ from typing import Any
 
 import duckdb
 
+from cyclealign.disk import writing
 from cyclealign.errors import DataError, StorageFull
 from storage import queries
 from storage.dialogue_sources import SPLITS, DialogueSource, FolderSource, TableSource
@@ -66,7 +67,7 @@ def prepare(
     folder = ledger.home / "data" / digest
     if _is_there(ledger, digest, folder):
         return PreparedDialogues(digest, folder, reused=True)
-    with _translating(source), _staging(folder) as staging:
+    with writing(folder), _translating(source), _staging(folder) as staging:
         counts = filter_pairs(source, options, count_tokens, staging)
         _check_rows(source, counts)
         (staging / "parsed.parquet").unlink()

@@ -51,6 +51,10 @@ class Session:
         """All rows of a named query as a pandas data frame."""
         return self._execute(query, parameters).df()
 
+    def filled(self, template: str, words: Mapping[str, str]) -> list[tuple[Any, ...]]:
+        """All rows of a named template, in which words stand for names that cannot be parameters."""
+        return self._connection.execute(queries.fill(template, words)).fetchall()
+
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """Commit everything that the block does together, or nothing of it; not to be nested."""
@@ -104,6 +108,7 @@ class Ledger:
         Raises:
             LedgerLocked: another process held the ledger for longer than the waiting time.
             LedgerForeign: the file is not a ledger, or one of a newer version.
+            LedgerOnNetwork: the ledger would lie on a network file system.
             StorageFull: the disk is full or read-only.
         """
         with self._shared.use(self._wait_s, self._tell) as connection:

@@ -1,4 +1,4 @@
-"""Brings a ledger's schema up to date: numbered SQL files, each in one transaction with its record."""
+"""Brings a ledger's schema up to date: numbered SQL files; all that it lacks in one transaction, with their record."""
 
 import hashlib
 import re
@@ -40,7 +40,7 @@ def shipped() -> tuple[Migration, ...]:
 def migrate(
     connection: duckdb.DuckDBPyConnection, path: Path, migrations: Sequence[Migration] | None = None
 ) -> None:
-    """Apply the migrations that the ledger behind `connection` lacks; one that fails leaves no trace.
+    """Apply the migrations that the ledger behind `connection` lacks; when one fails, none leaves a trace.
 
     Raises:
         LedgerForeign: the file holds tables but is no ledger, or was written by another version of the
@@ -49,9 +49,9 @@ def migrate(
     migrations = shipped() if migrations is None else migrations
     applied = _applied(connection, path)
     _check_known(applied, migrations, path)
-    for migration in migrations:
-        if migration.version not in applied:
-            _apply(connection, migration)
+    missing = [one for one in migrations if one.version not in applied]
+    if missing:
+        _apply(connection, missing)
 
 
 def _applied(connection: duckdb.DuckDBPyConnection, path: Path) -> dict[int, str]:
@@ -82,13 +82,15 @@ def _check_known(applied: dict[int, str], migrations: Sequence[Migration], path:
         )
 
 
-def _apply(connection: duckdb.DuckDBPyConnection, migration: Migration) -> None:
+def _apply(connection: duckdb.DuckDBPyConnection, missing: Sequence[Migration]) -> None:
+    """All in one transaction: a ledger that stopped between two versions could be used by neither."""
     connection.begin()
     try:
         connection.execute(queries.load("schema/create"))
-        connection.execute(migration.sql)
-        values = {"version": migration.version, "name": migration.name, "checksum": migration.checksum}
-        connection.execute(queries.load("schema/record"), values)
+        for migration in missing:
+            connection.execute(migration.sql)
+            values = {"version": migration.version, "name": migration.name, "checksum": migration.checksum}
+            connection.execute(queries.load("schema/record"), values)
         connection.commit()
     except BaseException:
         connection.rollback()

@@ -5,6 +5,7 @@ and `sql/dialogues/` carry that folder's name (`exhibits/run_losses`). Leaves ou
 (`storage.ledger`).
 """
 
+from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
 
@@ -26,6 +27,14 @@ def load(name: str) -> str:
     if not file.is_file():
         raise UsageError(f"No query {name!r}. Queries for users: {', '.join(for_users())}.")
     return file.read_text(encoding="utf-8")
+
+
+def fill(name: str, words: Mapping[str, str]) -> str:
+    """The text of a named SQL file with words replaced: names of tables and columns, never values of users."""
+    text = load(name)
+    for word, replacement in words.items():
+        text = text.replace(word, replacement)
+    return text
 
 
 def for_users() -> list[str]:

@@ -5,88 +5,37 @@ Settings decide whether a name means the same run; operational ones may change b
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
-from datetime import datetime
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from cyclealign.errors import RunUnknown, SettingsChanged, UsageError
 from cyclealign.settings import completed, differences
 from storage import processes, queries
 from storage.ledger import Ledger, Session
 from storage.processes import ProcessIdentity
+from storage.run_values import Baseline, Kind, NewRun, RunRow, RunStatus, State
 
-State = Literal["running", "interrupted", "paused", "complete", "failed"]
-
-
-@dataclass(frozen=True, slots=True)
-class NewRun:
-    """What a run is registered with."""
-
-    run_name: str
-    profile: str
-    seed: int
-    settings: Mapping[str, Any]
-    """The influential ones."""
-    settings_digest: str
-    operational_settings: Mapping[str, Any]
-    steps: int
-    package_versions: Mapping[str, str]
-    machine: Mapping[str, Any]
-    git_commit: str | None = None
-    source_run: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class RunRow:
-    """A registered run."""
-
-    run_name: str
-    profile: str
-    seed: int
-    settings: Mapping[str, Any]
-    settings_digest: str
-    operational_settings: Mapping[str, Any]
-    steps: int
-    state: str
-    state_reason: str | None
-    process: ProcessIdentity | None
-    git_commit: str | None
-    package_versions: Mapping[str, str]
-    machine: Mapping[str, Any]
-    estimate: Mapping[str, Any] | None
-    source_run: str | None
-    adapter_path: str | None
-    weights_sha256: str | None
-    created_at: datetime
-    created: bool = False
-    """Whether this call of `register` made it."""
-
-
-@dataclass(frozen=True, slots=True)
-class RunStatus:
-    """Where a run stands, for people and scripts."""
-
-    name: str
-    state: State
-    """`interrupted`: it says running, but its process is gone."""
-    state_reason: str | None
-    profile: str
-    seed: int
-    step: int
-    """The next step; equal to `steps` when all are done."""
-    steps: int
-    rounds: int
-    spend_usd: Decimal
-    agreement: float | None
-    """Mean share of the candidates in the agreement over the last 40 ranked rounds."""
-    adapter_path: str | None
-    weights_sha256: str | None
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON; money becomes a float."""
-        return {**asdict(self), "spend_usd": float(self.spend_usd)}
+__all__ = [
+    "Baseline",
+    "Kind",
+    "NewRun",
+    "RunRow",
+    "RunStatus",
+    "State",
+    "claim",
+    "fail",
+    "finish",
+    "get",
+    "pause",
+    "record_adapter",
+    "record_estimate",
+    "refuse_changed",
+    "register",
+    "status",
+    "status_anywhere",
+]
 
 
 def register(ledger: Ledger, run: NewRun) -> RunRow:
@@ -100,18 +49,23 @@ def register(ledger: Ledger, run: NewRun) -> RunRow:
         if known is None:
             session.run("runs/insert", **_insertable(run))
             return _get(session, run.run_name, created=True)
-        changed = differences(completed(known.settings), run.settings)
-        if changed:
-            lines = "\n".join(f"  {line}" for line in changed)
-            raise SettingsChanged(
-                f"Run {run.run_name!r} exists with other settings:\n{lines}\n"
-                f"Expected the same settings to continue it. Give the new run another name with --run."
-            )
+        refuse_changed(known, run)
         operational = json.dumps(dict(run.operational_settings))
         session.run(
             "runs/update_operational_settings", run_name=run.run_name, operational_settings=operational
         )
         return _get(session, run.run_name)
+
+
+def refuse_changed(known: RunRow, wanted: NewRun) -> None:
+    """Raise `SettingsChanged` with the differences when a known run is another one than is wanted under its name."""
+    changed = _other_origin(known, wanted) + differences(completed(known.settings), wanted.settings)
+    if changed:
+        lines = "\n".join(f"  {line}" for line in changed)
+        raise SettingsChanged(
+            f"Run {wanted.run_name!r} exists with other settings:\n{lines}\n"
+            f"Expected the same settings to continue it. Give the new run another name with --run."
+        )
 
 
 def get(ledger: Ledger, run_name: str) -> RunRow:
@@ -210,6 +164,13 @@ def status_anywhere(home: Path, run_name: str | None = None) -> list[RunStatus]:
     if run_name is not None and not chosen:
         raise _unknown(run_name, [one.name for one in found])
     return chosen
+
+
+def _other_origin(known: RunRow, wanted: NewRun) -> list[str]:
+    """One line per thing besides the settings in which the run of this name is another one."""
+    names = ("kind", "baseline", "source_run")
+    pairs = [(name, getattr(known, name), getattr(wanted, name)) for name in names]
+    return [f"{name}: {before} -> {after}" for name, before, after in pairs if before != after]
 
 
 def _find(session: Session, run_name: str) -> RunRow | None:

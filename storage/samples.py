@@ -3,14 +3,18 @@
 Leaves out: drawing them from a prepared data set (`storage.sampling`).
 """
 
+import hashlib
+import json
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from cyclealign.errors import DataError
 from cyclealign.records import PreferencePair, Prompt, Turn
+from cyclealign.seeds import derive_seed
 from storage.ledger import Ledger
 
 Purpose = Literal["training", "evaluation"]
+PURPOSES: tuple[Purpose, ...] = ("training", "evaluation")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +69,17 @@ def read_pairs(ledger: Ledger, sample_digest: str) -> list[PreferencePair]:
             f"No sample {sample_digest!r} in the ledger. Expected one that was drawn; prepare the data again."
         )
     return [pair_of(row) for row in rows]
+
+
+def reordered(ledger: Ledger, sample_digest: str, dataset_digest: str, seed: int) -> str:
+    """A training sample of the same prompts in the order of another seed; returns its digest."""
+    text = json.dumps([sample_digest, "reordered", seed])
+    digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+    if not exists(ledger, digest):
+        pairs = read_pairs(ledger, sample_digest)
+        pairs.sort(key=lambda pair: derive_seed(seed, "order", pair.prompt.prompt_id))
+        put(ledger, NewSample(digest, "training", dataset_digest, tuple(pairs)))
+    return digest
 
 
 def use(ledger: Ledger, run_name: str, purpose: Purpose, sample_digest: str) -> None:

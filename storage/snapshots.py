@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import duckdb
 
+from cyclealign.disk import writing
 from cyclealign.errors import LedgerError, StorageFull, UsageError
-from storage.faults import LOCKED, translate
+from storage.faults import LOCKED, translate, translating
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,6 +33,11 @@ def publish(connection: duckdb.DuckDBPyConnection, ledger: Path, snapshot: Path)
         StorageFull: the copy could not be written.
     """
     connection.execute("checkpoint")
+    with writing(snapshot):
+        _copy(ledger, snapshot)
+
+
+def _copy(ledger: Path, snapshot: Path) -> None:
     new = snapshot.with_suffix(".new")
     copied = subprocess.run(["cp", "-f", str(ledger), str(new)], capture_output=True, text=True, check=False)
     if copied.returncode:
@@ -59,8 +65,12 @@ def ask(
     connection, source = _open(ledger, snapshot)
     with connection:
         try:
-            return connection.execute(statement, dict(parameters) if parameters else None).df(), source
-        except duckdb.Error as error:
+            statement.encode()  # bytes of the command line that are no text would make DuckDB's binding fail
+            answered = connection.execute(statement, dict(parameters) if parameters else None)
+            if answered is not None:
+                return answered.df(), source
+            text = "There is no statement in it."
+        except (duckdb.Error, UnicodeEncodeError) as error:
             text = str(error)
     raise UsageError(
         f"The statement could not be answered: {text}\nExpected one reading statement (select …)."
@@ -80,7 +90,8 @@ def _open(ledger: Path | None, snapshot: Path) -> tuple[duckdb.DuckDBPyConnectio
         time.sleep(0.02)
     if snapshot.exists():
         written = datetime.fromtimestamp(snapshot.stat().st_mtime).astimezone()
-        return duckdb.connect(str(snapshot), read_only=True), f"snapshot of {written:%Y-%m-%d %H:%M:%S}"
+        with translating(snapshot):
+            return duckdb.connect(str(snapshot), read_only=True), f"snapshot of {written:%Y-%m-%d %H:%M:%S}"
     if ledger is None or ledger.exists():
         raise LedgerError(
             f"{snapshot.parent} has a ledger in use and no snapshot yet. Expected one of the two to be "

@@ -181,7 +181,7 @@ class Asker:
         except (CallFailed, EndpointRefused, asyncio.CancelledError) as error:
             await self._records.failed(attempt, error, reserved)
             raise
-        await self._records.replied(attempt, request, reply, reserved)
+        await self._records.replied(attempt, request.model, reply, reserved)
         return reply
 
     def _heed(self, error: CallTransient, entered: float) -> None:

@@ -14,7 +14,7 @@ from cyclealign.models.prices import Prices
 from cyclealign.models.reward_model import RewardModel
 from cyclealign.models.white_box import WhiteBox
 from cyclealign.records import Prompt
-from storage import calls, checkpoints, rounds
+from storage import calls, checkpoints, resumptions, rounds
 from storage.round_values import SampledRound
 from tasks.asking import Asker
 from tasks.context import RunContext
@@ -45,13 +45,7 @@ def assemble(context: RunContext, prepared: Prepared) -> Iterator[Assembly]:
     """
     settings = context.settings
     Prices(settings.black_box).require_price()
-    white_box = WhiteBox.load(
-        settings.white_box,
-        settings.training,
-        settings.method,
-        seed=settings.seed,
-        model_path=white_box_path(settings, context.home, prepared.stand_ins),
-    )
+    white_box = load_white_box(context, prepared)
     start = go_back(context, white_box)
     calls.close_orphans(context.ledger)
     rounds.record_static(context.ledger, context.name, STATIC_DEMONSTRATION)
@@ -69,8 +63,22 @@ def assemble(context: RunContext, prepared: Prepared) -> Iterator[Assembly]:
             desk=desk,
             pool=demonstration_pool(context, start),
             progress=make_progress(context, prepared.training),
+            resumption=resumptions.begin(context.ledger, context.name, start),
         )
         yield Assembly(cycle, reward_models(settings, context.home, prepared.stand_ins), start)
+
+
+def load_white_box(context: RunContext, prepared: Prepared) -> WhiteBox:
+    """The white box under a new adapter, ready to be trained.
+
+    Raises:
+        ModelError: the model cannot be loaded.
+    """
+    settings = context.settings
+    path = white_box_path(settings, context.home, prepared.stand_ins)
+    return WhiteBox.load(
+        settings.white_box, settings.training, settings.method, seed=settings.seed, model_path=path
+    )
 
 
 def go_back(context: RunContext, white_box: WhiteBox) -> int:

@@ -12,7 +12,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 from cyclealign.errors import CallFailed, CallRejected, EndpointRefused
 from cyclealign.models.prices import Prices
-from cyclealign.records import ChatReply, ChatRequest
+from cyclealign.records import ChatReply
 from storage import calls
 from storage.calls import CallDescription, CallRow, SettledState
 from storage.ledger import Ledger
@@ -53,9 +53,9 @@ class CallRecords:
         """
         return await self._in_ledger(calls.begin_attempt, call, reserved, cap)
 
-    async def replied(self, attempt: int, request: ChatRequest, reply: ChatReply, reserved: Decimal) -> None:
-        """Commit what came back, as received, and what it cost."""
-        cost = self._charge(request, reply, reserved)
+    async def replied(self, attempt: int, model: str, reply: ChatReply, reserved: Decimal) -> None:
+        """Commit what came back from the model that was asked for, as received, and what it cost."""
+        cost = self._charge(model, reply, reserved)
         await self._in_ledger(calls.settle, attempt, reply, cost, _state(reply))
 
     async def failed(self, attempt: int, error: BaseException, reserved: Decimal) -> None:
@@ -75,12 +75,12 @@ class CallRecords:
         """Commit what reading an outcome said."""
         await self._in_ledger(calls.record_verdict, key, verdict)
 
-    def _charge(self, request: ChatRequest, reply: ChatReply, reserved: Decimal) -> Decimal:
+    def _charge(self, model: str, reply: ChatReply, reserved: Decimal) -> Decimal:
         """What the reply cost; without usage in it, the worst case."""
         if not reply.prompt_tokens and not reply.completion_tokens:
             self._tell_missing_usage()
             return reserved
-        cost = self._prices.cost_usd(request.model, reply.prompt_tokens, reply.completion_tokens)
+        cost = self._prices.cost_usd(model, reply.prompt_tokens, reply.completion_tokens)
         return NOTHING if cost is None else cost
 
     def _tell_missing_usage(self) -> None:

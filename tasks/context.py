@@ -3,6 +3,7 @@
 import importlib.resources
 import os
 import platform
+import re
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from cyclealign.errors import CycleAlignError, RunPaused
+from cyclealign.errors import CycleAlignError, RunPaused, UsageError
 from cyclealign.settings import Settings, merge, read_profile, resolve
 from storage import runs
 from storage.ledger import Ledger
@@ -28,6 +29,10 @@ PACKAGES = (
     "prefect",
 )
 
+RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+KEPT_BESIDE_RUNS = frozenset({"cells", "data", "models", "preference", "prefect", "world"})
+"""Folders of the home that hold no run."""
+
 
 @dataclass(frozen=True)
 class RunContext:
@@ -37,6 +42,8 @@ class RunContext:
     name: str
     settings: Settings
     ledger: Ledger
+    source: "RunContext | None" = None
+    """The run on whose prompts this one trains and is evaluated; None when it draws its own."""
 
     @property
     def folder(self) -> Path:
@@ -67,28 +74,29 @@ def open_run(profile: str, overrides: Mapping[str, Any], name: str | None) -> tu
 
     Raises:
         ProfileInvalid: the settings do not validate.
+        UsageError: the name cannot be a run's.
         SettingsChanged: a run of this name exists with other settings.
     """
     settings = load_settings(profile, overrides)
-    home = home_folder()
-    ledger = Ledger(home)
-    name = run_name(settings, name)
-    row = runs.register(
-        ledger,
-        runs.NewRun(
-            run_name=name,
-            profile=settings.profile,
-            seed=settings.seed,
-            settings=settings.influential(),
-            settings_digest=settings.digest(),
-            operational_settings=settings.operational(),
-            steps=settings.data.prompts,
-            git_commit=git_commit(),
-            package_versions=package_versions(),
-            machine=machine(),
-        ),
+    context = RunContext(home_folder(), run_name(settings, name), settings, Ledger(home_folder()))
+    return context, runs.register(context.ledger, new_run(context)).created
+
+
+def new_run(context: RunContext) -> runs.NewRun:
+    """What a run of these settings is registered with: code, packages and machine stand beside them."""
+    settings = context.settings
+    return runs.NewRun(
+        run_name=context.name,
+        profile=settings.profile,
+        seed=settings.seed,
+        settings=settings.influential(),
+        settings_digest=settings.digest(),
+        operational_settings=settings.operational(),
+        steps=settings.data.prompts,
+        git_commit=git_commit(),
+        package_versions=package_versions(),
+        machine=machine(),
     )
-    return RunContext(home, name, settings, ledger), row.created
 
 
 def existing_run(name: str) -> RunContext:
@@ -100,12 +108,25 @@ def existing_run(name: str) -> RunContext:
     ledger = Ledger(home_folder())
     row = runs.get(ledger, name)
     settings = Settings.model_validate(merge(row.settings, row.operational_settings))
-    return RunContext(ledger.home, name, settings, ledger)
+    source = None if row.source_run is None else existing_run(row.source_run)
+    return RunContext(ledger.home, name, settings, ledger, source)
 
 
 def run_name(settings: Settings, name: str | None) -> str:
-    """The run's name: the given one, or profile and seed."""
-    return name or f"{settings.profile}-seed{settings.seed}"
+    """The run's name: the given one, or profile and seed. It becomes a folder of the home.
+
+    Raises:
+        UsageError: it cannot be a folder's name, or the home keeps something else under it.
+    """
+    chosen = f"{settings.profile}-seed{settings.seed}" if name is None else name
+    taken = chosen in KEPT_BESIDE_RUNS or chosen.startswith(("ledger.", "snapshot."))
+    if taken or not RUN_NAME.fullmatch(chosen):
+        why = "which the home uses itself" if taken else "which cannot be a folder's name everywhere"
+        raise UsageError(
+            f"Found the run name {chosen[:120]!r}, {why}. Expected 1 to 100 letters, digits, '.', '_' or '-', a "
+            "letter or a digit first. Give another one with --run."
+        )
+    return chosen
 
 
 @contextmanager

@@ -8,6 +8,7 @@ on the profile alone, never on latencies.
 What the ledger already holds is read back instead of sampled or asked: the weights are a fold over the ledger.
 """
 
+import logging
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -21,6 +22,7 @@ from prefect.runtime import task_run
 from cyclealign.method.agreement import agreement
 from cyclealign.method.demonstrations import AdmittedDemonstration, DemonstrationPool, dynamic_demonstration
 from cyclealign.method.objectives import preference_order
+from cyclealign.method.ranking_prompt import presentable
 from cyclealign.method.rankings import confidence_ranking, drop_repeated
 from cyclealign.models.loading import resolve_device
 from cyclealign.models.white_box import WhiteBox
@@ -30,10 +32,13 @@ from cyclealign.settings import Settings
 from storage import checkpoints, rounds
 from storage.checkpoints import NewCheckpoint
 from storage.ledger import Ledger
+from storage.resumptions import Resumption
 from storage.round_values import RankedRound, RecordedRound, SampledRound, TrainedRound
 from tasks.devices import device_slot
 from tasks.progress import Progress
-from tasks.ranking import RankingDesk, RankingOutcome, RankingQuestion
+from tasks.ranking import Desk, RankingOutcome, RankingQuestion
+
+LOGGER = logging.getLogger("cyclealign")
 
 
 @dataclass(frozen=True)
@@ -59,9 +64,11 @@ class Cycle:
     settings: Settings
     prompts: Sequence[Prompt]
     white_box: WhiteBox
-    desk: RankingDesk
+    desk: Desk
     pool: DemonstrationPool
     progress: Progress
+    resumption: Resumption | None
+    """None when the run was not begun before."""
 
 
 @dataclass(frozen=True)
@@ -243,12 +250,17 @@ def agree(
 def admit(cycle: Cycle, sampled: SampledRound, agreed: tuple[int, ...]) -> AdmittedDemonstration | None:
     """Two or more agreed responses that differ become a dynamic demonstration (Paper: Section 2.2)."""
     texts = [response.text for response in sampled.responses]
+    instruction = cycle.prompts[sampled.step].instruction
     distinct = drop_repeated(agreed, texts)  # equal texts have no order to show
-    if len(distinct) < 2:
+    shown = presentable(instruction, texts, distinct)
+    if len(shown) < len(distinct):
+        LOGGER.info(
+            "step %d round %d: texts imitate the ranking prompt, not shown", sampled.step, sampled.round
+        )
+    if len(shown) < 2:
         return None
     seed = derive_seed(cycle.settings.seed, "demonstration", sampled.step, sampled.round)
-    instruction = cycle.prompts[sampled.step].instruction
-    demonstration = dynamic_demonstration(instruction, texts, distinct, seed)
+    demonstration = dynamic_demonstration(instruction, texts, shown, seed)
     return cycle.pool.admit(sampled.step, sampled.round, demonstration)
 
 
@@ -267,7 +279,10 @@ def train(cycle: Cycle, turn: Turn, ranked: Sequence[RankedRound]) -> None:
         seconds = (time.monotonic() - clock) / len(group)
         trained += [_trained(cycle, one, report, index, seconds) for index, (_, one) in enumerate(group)]
     rounds.record_trained(cycle.ledger, cycle.run_name, trained)
-    cycle.progress.turn_done(turn.sampled, ranked, trained, replayed=turn.recorded is not None)
+    replayed = turn.recorded is not None
+    cycle.progress.turn_done(turn.sampled, ranked, trained, replayed=replayed)
+    if cycle.resumption is not None:
+        cycle.resumption.turn_done(turn.sampled, trained, replayed=replayed)
 
 
 def example(cycle: Cycle, sampled: SampledRound, ranked: RankedRound) -> TrainingExample:

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from cyclealign.errors import CycleAlignError
 from cyclealign.settings import Settings
 from storage import runs
+from storage.file_systems import require_local
 from tasks.context import PACKAGES, home_folder
 
 
@@ -112,6 +113,9 @@ def _white_box(settings: Settings) -> Iterator[Finding]:
     from tasks.models import local_model  # noqa: PLC0415  slow to import
 
     name = settings.white_box.model
+    if settings.white_box.trust_remote_code:
+        todo = f"Python code from the repository of {name} will run: read it first."
+        yield Finding("trust_remote_code", "on", False, todo)
     if name == "world":
         yield Finding("white box", "tiny model, trained on the spot")
     elif local_model(name, home_folder()) is not None:
@@ -180,6 +184,10 @@ def _home(_: Settings) -> Iterator[Finding]:
         yield Finding(
             "home", f"{place} cannot be written to", True, "Set CYCLEALIGN_HOME to a folder of yours."
         )
+    try:
+        require_local(home / "ledger.duckdb")
+    except CycleAlignError as error:
+        yield Finding("home", "on a network file system", True, str(error))
 
 
 def _ledger(_: Settings) -> Iterator[Finding]:

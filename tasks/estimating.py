@@ -7,11 +7,13 @@ from decimal import Decimal
 
 import torch
 
+from cyclealign.disk import require_room
 from cyclealign.estimate import (
     CallEstimate,
     MachineEstimate,
     estimate_calls,
     estimate_machine,
+    home_bytes,
     parameter_count,
 )
 from cyclealign.models.prices import Prices
@@ -75,6 +77,17 @@ def estimate(settings: Settings, mean_prompt_characters: float = TYPICAL_PROMPT_
         cap_usd=settings.black_box.budget_usd,
         machines=tuple(estimate_machine(settings, parameters, device) for device in devices if parameters),
     )
+
+
+def refuse_small_disk(context: RunContext) -> None:
+    """Refuse to begin a run that its home has no room for; what the run has written already is not needed again.
+
+    Raises:
+        StorageFull: there is less free space than the run is estimated to write.
+    """
+    wanted = home_bytes(context.settings, parameter_count(context.settings.white_box.model))
+    there = sum(file.stat().st_size for file in context.folder.rglob("*") if file.is_file())
+    require_room(context.home, wanted - there)
 
 
 def announce(context: RunContext, prompts: Sequence[Prompt]) -> None:

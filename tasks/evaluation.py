@@ -1,12 +1,11 @@
-"""The first evaluation: a system's responses to held-out prompts, and what reward models say of them.
+"""The evaluation: systems' responses to held-out prompts, and what reward models say of them.
 
 Whatever the ledger has is reused: a generation is known by its system, prompt and generation settings, a reward by
 its generation and reward model. The draws do not depend on the run's seed, so runs are compared on the same prompts
 with the same luck.
 """
 
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,16 +15,13 @@ from prefect.runtime import task_run
 
 from cyclealign.models.reward_model import RewardModel
 from cyclealign.models.white_box import WhiteBox
-from cyclealign.records import Prompt, Response
-from cyclealign.seeds import derive_seed
+from cyclealign.records import Prompt
 from cyclealign.settings import EvaluationSettings
-from cyclealign.statistics import repeated_ngram_share
 from storage import evaluations, response_rewards
 from storage.evaluations import Generation, RunSystem, System
 from tasks.context import RunContext
 from tasks.progress import Report, say, stage
-
-EVALUATION_SEED = 0
+from tasks.responders import EVALUATION_SEED, Responder, WhiteBoxResponder, Written
 
 
 @dataclass(frozen=True)
@@ -60,7 +56,22 @@ def evaluate_system(
     role: str,
 ) -> None:
     """Generate and score the responses of the white box as it is now, in its role `before` or `after`."""
-    system = System(label=role, identity=identity(white_box, role))
+    responder = WhiteBoxResponder(white_box, trained=role != "before", evaluation=context.settings.evaluation)
+    evaluate_responder(context, responder, scoring, prompts, role)
+
+
+def evaluate_responder(
+    context: RunContext,
+    responder: Responder,
+    scoring: Sequence[RewardModel],
+    prompts: Sequence[Prompt],
+    role: str,
+) -> None:
+    """Have a system respond to the prompts and score the responses, under a role of the run's evaluation.
+
+    What the ledger has of it, from whatever run, is reused.
+    """
+    system = System(label=role, identity=responder.identity)
     settings = generation_settings(context.settings.evaluation)
     evaluations.put_system(context.ledger, system)
     evaluations.put_run_system(
@@ -73,16 +84,19 @@ def evaluate_system(
         for subset in context.settings.data.subsets
     ]
     with stage(f"Evaluation {role}: {len(prompts)} held-out prompts") as report:
-        made = sum(generate_part(part, white_box, report) for part in parts if part.prompts)
+        responder.ask_ahead([prompt for part in parts for prompt in part.missing()])
+        made = sum(generate_part(part, responder, report) for part in parts if part.prompts)
         scored = sum(score_part(part, scoring) for part in parts if part.prompts)
-    say(f"  {made} responses generated, {len(prompts) - made} reused; {scored} rewards computed")
+    _tell(parts, made, scored)
 
 
-def identity(white_box: WhiteBox, role: str) -> dict[str, Any]:
-    """What decides the responses: the model, and its adapter once it is trained (a new one changes no output)."""
-    if role == "before":
-        return {key: value for key, value in white_box.description.items() if key != "lora"}
-    return {**white_box.description, "adapter": white_box.weights_sha256()}
+def _tell(parts: Sequence[Part], made: int, scored: int) -> None:
+    total, without = sum(len(part.prompts) for part in parts), sum(len(part.missing()) for part in parts)
+    say(f"  {made} responses generated, {total - made - without} reused; {scored} rewards computed")
+    if without:
+        say(
+            f"  {without} of {total} prompts have no response; it stays out of the averages, which show their n"
+        )
 
 
 def generation_settings(evaluation: EvaluationSettings) -> dict[str, Any]:
@@ -96,44 +110,31 @@ def _generation_name() -> str:
 
 
 @task(task_run_name=_generation_name, cache_policy=NO_CACHE)
-def generate_part(part: Part, white_box: WhiteBox, report: Report) -> int:
-    """Generate what is missing, in length-sorted batches, each committed; returns how many were generated."""
-    evaluation = part.context.settings.evaluation
-    missing = sorted(part.missing(), key=lambda prompt: len(prompt.instruction))
-    for start in range(0, len(missing), evaluation.batch):
-        batch = missing[start : start + evaluation.batch]
-        evaluations.put_generations(part.context.ledger, generate_batch(part, white_box, batch))
-        report(part.subset, (start + len(batch)) / len(missing))
-    return len(missing)
+def generate_part(part: Part, responder: Responder, report: Report) -> int:
+    """Have the missing responses written batch by batch, each batch committed; returns how many were written.
+
+    Raises:
+        RunPaused: an endpoint lets no call through, or the cap is reached.
+    """
+    missing, made = part.missing(), 0
+    for written in responder.batches(missing) if missing else ():
+        evaluations.put_generations(part.context.ledger, [generation(part, one) for one in written])
+        made += len(written)
+        report(part.subset, made / len(missing))
+    return made
 
 
-def generate_batch(part: Part, white_box: WhiteBox, batch: Sequence[Prompt]) -> list[Generation]:
-    """One response to each prompt, drawn with a seed of the prompt's own."""
-    evaluation = part.context.settings.evaluation
-    clock = time.monotonic()
-    seeds = [derive_seed(EVALUATION_SEED, "evaluate", prompt.prompt_id) for prompt in batch]
-    drawn = white_box.sample(batch, seeds, 1, evaluation.sampling)
-    seconds = (time.monotonic() - clock) / len(batch)
-    settings = generation_settings(evaluation)
-    return [
-        generation(part.system, prompt, settings, responses[0], seconds)
-        for prompt, responses in zip(batch, drawn, strict=True)
-    ]
-
-
-def generation(
-    system: System, prompt: Prompt, settings: Mapping[str, Any], response: Response, seconds: float
-) -> Generation:
+def generation(part: Part, written: Written) -> Generation:
     """The record of one response."""
     return Generation(
-        system_id=system.system_id,
-        prompt_id=prompt.prompt_id,
-        settings=settings,
-        text=response.text,
-        tokens=len(response.tokens),
-        ended=response.ended,
-        repeated_4grams=repeated_ngram_share(response.tokens, 4),
-        seconds=seconds,
+        system_id=part.system.system_id,
+        prompt_id=written.prompt.prompt_id,
+        settings=generation_settings(part.context.settings.evaluation),
+        text=written.text,
+        tokens=written.tokens,
+        ended=written.ended,
+        repeated_4grams=written.repeated_4grams,
+        seconds=written.seconds,
     )
 
 

@@ -3,17 +3,18 @@
 Callers get objects behind the same few methods, whichever profile is run.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cyclealign.errors import DataError, ModelError
+from cyclealign.errors import DataError, ModelError, UsageError
 from cyclealign.models.black_box import ChatEndpoint
 from cyclealign.models.offline.artifacts import WorldArtifacts
 from cyclealign.models.offline.preference import PreferenceArtifacts, PreferenceRewardModel
 from cyclealign.models.offline.world_rewards import GroundTruth, WorldRewardModel
 from cyclealign.models.reward_model import ClassifierRewardModel, RewardModel
-from cyclealign.settings import Settings
+from cyclealign.records import Prompt
+from cyclealign.settings import EVALUATOR, BlackBoxSettings, Settings
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -74,15 +75,16 @@ def white_box_path(settings: Settings, home: Path, stand_ins: StandIns) -> str:
 
 
 def frozen_model(settings: Settings, home: Path) -> Path:
-    """The pretrained model that the preference models read: the white box before alignment, from a local folder.
+    """The pretrained model that the preference models read, by default the white box before alignment: a folder.
 
     Raises:
         ModelError: there is no such folder.
     """
-    found = local_model(settings.white_box.model, home)
+    name = settings.preference.model or settings.white_box.model
+    found = local_model(name, home)
     if found is None:
         raise ModelError(
-            f"No model {settings.white_box.model!r} at {home / 'models'} or as a path. Expected a local folder: the "
+            f"No model {name!r} at {home / 'models'} or as a path. Expected a local folder: the "
             f"offline judge reads the white box's own states. `make smollm2` installs smollm2-135m-instruct."
         )
     return found
@@ -127,6 +129,51 @@ def endpoint(settings: Settings, home: Path, stand_ins: StandIns) -> ChatEndpoin
     return ChatEndpoint(settings.black_box, judge_app(settings, home, stand_ins))
 
 
+def ranking_endpoint(settings: Settings, home: Path, stand_ins: StandIns) -> Callable[[], ChatEndpoint]:
+    """How an endpoint of the black box is opened, more than once; an offline judge is loaded once."""
+    black_box = settings.black_box
+    if black_box.endpoint == "api":
+        return lambda: ChatEndpoint(black_box)
+    from cyclealign.models.offline.chat_server import create_app  # noqa: PLC0415
+
+    judge = load_judge(settings, home, stand_ins)
+    return lambda: ChatEndpoint(black_box, create_app(judge, black_box.model))
+
+
+def comparison_settings(settings: Settings) -> BlackBoxSettings:
+    """The endpoint of the pairwise judge: the configured one, else the offline evaluator beside the reward model.
+
+    Raises:
+        UsageError: the profile has neither.
+    """
+    judge, beside = settings.evaluation.judge.endpoint, settings.evaluation.reward_model
+    if judge is not None:
+        return judge
+    if beside in ("world", "preference"):
+        return BlackBoxSettings(endpoint=beside, model=EVALUATOR)
+    raise UsageError(
+        f"Profile {settings.profile!r} names no judge to compare responses. Expected one, for example: --set "
+        "evaluation.judge.endpoint.model=gpt-4.1 --set evaluation.judge.endpoint.budget_usd=5"
+    )
+
+
+def comparison_endpoint(
+    settings: BlackBoxSettings, reward_model: RewardModel, prompts: Sequence[Prompt]
+) -> tuple[BlackBoxSettings, Callable[[], ChatEndpoint]]:
+    """The pairwise judge's settings and how its endpoint is opened: an API, or the offline evaluator in this process.
+
+    The offline evaluator holds the opinion of `reward_model`, whose identity is part of its name.
+    """
+    if settings.endpoint == "api":
+        return settings, lambda: ChatEndpoint(settings)
+    from cyclealign.models.offline.chat_server import create_app  # noqa: PLC0415
+    from cyclealign.models.offline.evaluator import Evaluator  # noqa: PLC0415
+
+    named = settings.model_copy(update={"model": f"{EVALUATOR}:{reward_model.identity}"})
+    evaluator = Evaluator(reward_model, prompts)
+    return named, lambda: ChatEndpoint(named, create_app(evaluator, named.model))
+
+
 def reward_models(settings: Settings, home: Path, stand_ins: StandIns) -> Sequence[RewardModel]:
     """What scores the evaluation, the one that the claim rests on first. None of them is used by the cycle."""
     evaluation = settings.evaluation
@@ -140,3 +187,11 @@ def reward_models(settings: Settings, home: Path, stand_ins: StandIns) -> Sequen
 
         return (OasstRewardModel(evaluation.reward_model_name),)
     return (ClassifierRewardModel(evaluation.reward_model_name),)
+
+
+def training_reward_model(settings: Settings, home: Path, stand_ins: StandIns) -> tuple[RewardModel, bool]:
+    """What the RL baseline maximises, and whether the evaluation's reward model is another one than that."""
+    if settings.evaluation.reward_model == "preference":
+        heads, model = stand_ins.preference.judge, frozen_model(settings, home)
+        return PreferenceRewardModel(heads, model), True
+    return reward_models(settings, home, stand_ins)[0], False

@@ -1,6 +1,6 @@
 """Everything that has to be there before the first step: dialogues, samples, stand-ins; made once and reused."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,9 +21,9 @@ from storage.dialogue_sources import DialogueSource
 from storage.dialogues import FilterOptions, FolderSource, PreparedDialogues, TableSource
 from storage.sampling import Draw, draw_sample, load_pairs
 from tasks.context import RunContext
-from tasks.evaluation import EVALUATION_SEED
 from tasks.models import StandIns, frozen_model, judge_app, white_box_path
 from tasks.progress import say, stage
+from tasks.responders import EVALUATION_SEED
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -49,7 +49,12 @@ class PreferenceData:
 
 
 def prepare(context: RunContext) -> Prepared:
-    """Make what is missing: the world, the filtered dialogues, the samples, the preference models; in this order."""
+    """Make what is missing: the world, the filtered dialogues, the samples, the preference models; in this order.
+
+    A run that learns from another one's data works on exactly what that one was prepared with.
+    """
+    if context.source is not None:
+        return prepared_like(context, prepare(context.source))
     world = build_world(context) if context.settings.data.source == "world" else None
     filtered = prepare_dialogues(context, StandIns(world))
     pairs = preference_data(context, filtered)
@@ -57,6 +62,18 @@ def prepare(context: RunContext) -> Prepared:
     evaluation = draw_evaluation(context, filtered)
     preference = fit_preference(context, pairs) if pairs else None
     return Prepared(filtered.dataset_digest, training, evaluation, StandIns(world, preference))
+
+
+def prepared_like(context: RunContext, prepared: Prepared) -> Prepared:
+    """The data and prompts of the run's source; under another seed the training prompts come in another order."""
+    assert context.source is not None  # noqa: S101  asked by the caller
+    digests = {one: samples.of_run(context.ledger, context.source.name, one) for one in samples.PURPOSES}
+    training = digests["training"] or ""
+    if context.settings.seed != context.source.settings.seed:
+        training = samples.reordered(context.ledger, training, prepared.dataset_digest, context.settings.seed)
+    samples.use(context.ledger, context.name, "training", training)
+    samples.use(context.ledger, context.name, "evaluation", digests["evaluation"] or "")
+    return replace(prepared, training=tuple(samples.read(context.ledger, training)))
 
 
 @task(name="build world", cache_policy=NO_CACHE)

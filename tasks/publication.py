@@ -8,13 +8,16 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from rich.console import Console
 
+from cyclealign.disk import writing
 from cyclealign.errors import UsageError
 from cyclealign.models.white_box import WhiteBox
 from cyclealign.report.artifacts import artifact_markdown, reward_table_rows
+from cyclealign.report.exhibit_formats import as_markdown, plot_of
 from cyclealign.report.figures import RunFigures
-from cyclealign.report.files import ReportFiles, write_report
+from cyclealign.report.files import ReportFiles, data_uri, write_report
 from cyclealign.report.terminal import summary_lines
-from storage import runs
+from cyclealign.report.untrusted import for_markdown
+from storage import exhibits, runs
 from storage.figures import collect
 from storage.ledger import Ledger
 from tasks.context import RunContext, home_folder
@@ -22,9 +25,14 @@ from tasks.context import RunContext, home_folder
 
 @task(name="save adapter", cache_policy=NO_CACHE)
 def save_adapter(context: RunContext, white_box: WhiteBox) -> str:
-    """Write the adapter in peft's format and note its digest; returns the digest."""
+    """Write the adapter in peft's format and note its digest; returns the digest.
+
+    Raises:
+        StorageFull: the disk is full or read-only.
+    """
     folder = context.folder / "adapter"
-    white_box.save_adapter(folder)
+    with writing(folder):
+        white_box.save_adapter(folder)
     digest = white_box.weights_sha256()
     runs.record_adapter(context.ledger, context.name, folder, digest)
     return digest
@@ -40,6 +48,15 @@ def publish_report(context: RunContext) -> dict[str, Any]:
     create_table_artifact(reward_table_rows(figures), key="rewards", description="Rewards before and after")
     context.ledger.publish_snapshot()
     return runs.status(context.ledger, context.name)[0].as_dict()
+
+
+def publish_exhibit(context: RunContext, name: str, **parameters: str) -> None:
+    """Show an exhibit of the run (`table-3`, `figure-4`, …) on the run page, with its plot where it has one."""
+    together = exhibits.together(name)
+    found = exhibits.read_exhibit(context.ledger, name, () if together else (context.name,), parameters)
+    plot = plot_of(found)
+    picture = f"\n![{for_markdown(plot.alt)}]({data_uri(plot)})\n" if plot else ""
+    create_markdown_artifact(as_markdown(found) + picture, key=name, description=found.title)
 
 
 def write_run_report(ledger: Ledger, run_name: str) -> tuple[RunFigures, ReportFiles]:
@@ -74,7 +91,7 @@ def adapter_of(context: RunContext) -> Path:
     found = runs.get(context.ledger, context.name).adapter_path
     if found is None or not Path(found).is_dir():
         raise UsageError(
-            f"Run {context.name!r} has no adapter{f' at {found}' if found else ' yet'}. Expected a finished run; "
-            f"continue it with `cyclealign train --profile {context.settings.profile} --run {context.name}`."
+            f"Run {context.name!r} has no adapter{f' at {found}' if found else ' yet'}. Expected a finished run: give "
+            "the command that began it again."
         )
     return Path(found)

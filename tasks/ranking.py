@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from typing import Protocol
 
 from cyclealign.errors import CallFailed, CallRejected
 from cyclealign.method.answers import AnswerRejected, read_ranking_answer
@@ -111,6 +112,14 @@ async def rank_all(
             raise result
         outcomes.append(result)
     return outcomes
+
+
+class Desk(Protocol):
+    """Where the training loop hands in its questions."""
+
+    def submit(self, questions: Sequence[RankingQuestion]) -> "Future[list[RankingOutcome]]":
+        """Have these questions answered; returns at once."""
+        ...
 
 
 class RankingDesk:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from cyclealign.estimate import estimate_calls, estimate_machine, parameter_count, shape
+from cyclealign.estimate import estimate_calls, estimate_machine, home_bytes, parameter_count, shape
 from cyclealign.settings import Settings, resolve
 
 SEVEN_BILLION = 6_738_000_000
@@ -72,6 +72,20 @@ def test_a_7b_model_needs_more_than_its_weights_and_fits_the_papers_gpu() -> Non
     found = estimate_machine(settings(), SEVEN_BILLION, "a100")
     assert SEVEN_BILLION * 2 / 2**30 < found.memory_gib < 40
     assert found.disk_gib > SEVEN_BILLION * 2 / 2**30
+
+
+def test_the_home_holds_a_few_checkpoints_however_many_are_written() -> None:
+    often, seldom = (
+        home_bytes(settings(training={"checkpoint_every": every}), SEVEN_BILLION) for every in (1, 1000)
+    )
+    assert often == seldom
+    # 2 · 32 layers · 4096 wide · 19 widths · rank 8 / 2 parameters of 12 bytes, four times; 5000 rounds of
+    # 12,000 bytes in the ledger and two copies; 64 MiB besides
+    assert often == 4 * (32 * 4096 * 19 * 8) * 12 + 3 * 5000 * 12_000 + 64 * 2**20
+
+
+def test_of_a_model_of_unknown_size_only_the_rest_is_counted() -> None:
+    assert home_bytes(settings(), None) == 3 * 5000 * 12_000 + 64 * 2**20
 
 
 def test_checkpointing_of_gradients_saves_memory() -> None:

@@ -17,6 +17,7 @@ from cyclealign.statistics import (
     micro_average,
     paired_difference,
     repeated_ngram_share,
+    seed_interval,
     sigmoid_mean,
     win_tie_lose,
 )
@@ -211,3 +212,22 @@ def test_repeated_ngrams_are_those_that_occurred_before() -> None:
 @given(st.lists(st.integers(0, 3), max_size=30), st.integers(1, 5))
 def test_repetition_is_a_share(tokens: list[int], n: int) -> None:
     assert 0 <= repeated_ngram_share(tokens, n) < 1
+
+
+def test_the_interval_over_seeds_is_students() -> None:
+    """1, 2, 3: standard deviation 1, t with 2 degrees of freedom 4.3027, half width 4.3027 / √3 = 2.4842."""
+    interval = seed_interval([1.0, 2.0, 3.0])
+    assert (interval.mean, interval.n) == (2.0, 3)
+    assert (interval.low, interval.high) == (
+        pytest.approx(-0.4842, abs=1e-4),
+        pytest.approx(4.4842, abs=1e-4),
+    )
+    assert math.isnan(seed_interval([1.0]).low)
+
+
+@pytest.mark.parametrize(("runs", "quantile"), [(31, 2.0423), (32, 2.0395), (61, 2.0003), (1001, 1.9623)])
+def test_the_interval_over_many_seeds_comes_close_to_the_normal_one(runs: int, quantile: float) -> None:
+    values = list(np.random.default_rng(0).normal(size=runs))
+    interval = seed_interval(values)
+    reach = (interval.high - interval.low) / 2
+    assert reach / (np.std(values, ddof=1) / math.sqrt(runs)) == pytest.approx(quantile, abs=1e-4)

@@ -56,16 +56,25 @@ def read_ranking_answer(
     Raises:
         AnswerRejected: with the reason; the answer is not to be used.
     """
+    check_finished(finish_reason, refusal)
+    answer = _find_object(content or "")
+    return RankingAnswer(
+        _read_ranking(answer["desired rank"], candidates), _read_rewrite(answer) if rewrite else ""
+    )
+
+
+def check_finished(finish_reason: str | None, refusal: str | None) -> None:
+    """What is asked of an answer before anybody looks at its content: that it was given, and given to the end.
+
+    Raises:
+        AnswerRejected: it was cut or refused.
+    """
     if finish_reason == "length":
         raise AnswerRejected("truncated", "The answer reached the token limit; raise it or ask for less.")
     if finish_reason == "content_filter":
         raise AnswerRejected("content_filter", "The endpoint's content filter cut the answer.")
     if refusal:
         raise AnswerRejected("refusal", "The model refused to answer.")
-    answer = _find_object(content or "")
-    return RankingAnswer(
-        _read_ranking(answer["desired rank"], candidates), _read_rewrite(answer) if rewrite else ""
-    )
 
 
 def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
@@ -93,8 +102,13 @@ def _find_object(content: str) -> dict[str, Any]:
     for brace in re.finditer("{", content[: statements[0].start()]):
         try:
             found, _ = _DECODER.raw_decode(content, brace.start())
-        except (ValueError, RecursionError):  # no JSON here, or an absurd number or depth of nesting
+            stated, _ = _DECODER.raw_decode(content, statements[0].end() - 1)
+        except RecursionError:  # an absurd depth; to go on from each of its braces would take seconds
+            break
+        except ValueError:  # no JSON here, or an absurd number
             continue
+        if found.get("desired rank", stated) != stated:  # its key is written with escapes, beside the other
+            raise AnswerRejected("malformed", "Found more than one list of desired ranks, expected one.")
         if "desired rank" in found:
             return dict(found)
     raise AnswerRejected("malformed", "Found no complete JSON object around the desired ranks, expected one.")

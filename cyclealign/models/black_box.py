@@ -47,8 +47,8 @@ class ChatEndpoint:
         self._app = app
         self._client: AsyncOpenAI | None = None
         self._secret = ""
-        self.origin: str = _origin(settings)
-        """Tells endpoints apart in call keys: the base URL, or `offline://` and the judge's name."""
+        self.origin: str = _origin(settings, app)
+        """Tells endpoints apart in call keys: the base URL, or `offline://` with the judge's name and identity."""
 
     def require_key(self) -> None:
         """Check that a call could be sent, before anything is spent.
@@ -193,9 +193,10 @@ def _tokens(value: Any) -> int:
     return value if isinstance(value, int) and 0 < value < 2**40 else 0
 
 
-def _origin(settings: BlackBoxSettings) -> str:
+def _origin(settings: BlackBoxSettings, app: Any | None) -> str:
     if settings.endpoint != "api":
-        return f"offline://{settings.endpoint}"
+        identity = getattr(getattr(app, "state", None), "identity", "")
+        return f"offline://{settings.endpoint}/{identity}".rstrip("/")
     try:
         url = urlsplit(settings.base_url)
         port = f":{url.port}" if url.port else ""

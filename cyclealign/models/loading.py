@@ -26,6 +26,7 @@ from cyclealign.errors import ModelError
 from cyclealign.models.identity import model_identity
 from cyclealign.settings import LoraSettings, WhiteBoxSettings
 
+ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 _SHORTEST_PROMPT = 8
 """Tokens that must be left for the prompt beside the longest response."""
 
@@ -68,8 +69,6 @@ def load_pretrained(settings: WhiteBoxSettings, model_path: str | None, device: 
         ModelError: unknown name, unreachable hub, missing or broken file, not a causal LM, context too short.
     """
     name = model_path or settings.model
-    if settings.trust_remote_code:
-        warnings.warn(f"Python code from the repository of {name} will be executed.", stacklevel=2)
     where, arguments = _location(name, settings)
     dtype = resolve_dtype(settings, device)
     tokenizer = load_tokenizer(settings, model_path)
@@ -93,6 +92,8 @@ def load_tokenizer(settings: WhiteBoxSettings, model_path: str | None) -> PreTra
     """
     name = model_path or settings.model
     where, arguments = _location(name, settings)
+    if settings.trust_remote_code:  # here, because every model is loaded with its tokenizer, and some without
+        warnings.warn(f"Python code from the repository of {name} will be executed.", stacklevel=2)
     with quiet_transformers(), _translated(name):
         return AutoTokenizer.from_pretrained(where, **arguments)
 
@@ -133,10 +134,10 @@ def load_adapter(model: Any, folder: Path) -> PeftModel:
     Raises:
         ModelError: no adapter there, or one of another model.
     """
-    if not (folder / "adapter_config.json").is_file():
-        raise ModelError(
-            f"No adapter in {folder}: expected adapter_config.json and adapter_model.safetensors."
-        )
+    if not all(
+        (folder / file).is_file() for file in ADAPTER_FILES
+    ):  # peft would take a pickle, or ask the hub
+        raise ModelError(f"No adapter in {folder}: expected {' and '.join(ADAPTER_FILES)}.")
     problem = ""
     with quiet_transformers():
         try:

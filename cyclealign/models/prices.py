@@ -31,6 +31,8 @@ class Prices:
     """The prices at one endpoint."""
 
     settings: BlackBoxSettings
+    share: Decimal = Decimal(1)
+    """Of the price of a call that is sent alone; a Batch API costs less."""
 
     def cost_usd(self, model: str, prompt_tokens: int, completion_tokens: int) -> Decimal | None:
         """The charge for one answered call; None where the price is unknown."""
@@ -38,9 +40,11 @@ class Prices:
             return Decimal(0)
         own = self.settings.price
         if own is None or model != self.settings.model:
-            return self._from_table(model, prompt_tokens, completion_tokens)
+            full = self._from_table(model, prompt_tokens, completion_tokens)
+            return None if full is None else _rounded_up(full * self.share)
         prompt, completion = Decimal(str(own.input)), Decimal(str(own.output))
-        return _rounded_up((prompt_tokens * prompt + completion_tokens * completion) / MILLION)
+        full = (prompt_tokens * prompt + completion_tokens * completion) / MILLION
+        return _rounded_up(full * self.share)
 
     def worst_case_usd(self, request: ChatRequest) -> Decimal | None:
         """The most that `request` can cost; None where the price is unknown.

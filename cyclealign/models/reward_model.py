@@ -106,11 +106,13 @@ class ClassifierRewardModel:
 def _load(name: str, revision: str | None, dtype: torch.dtype | str) -> tuple[Any, Any]:
     where = Path(name).expanduser()
     source = str(where) if where.is_dir() else name
+    # Said, because transformers would ask on the terminal otherwise.
+    shared: dict[str, Any] = {"revision": revision, "trust_remote_code": False}
     try:
         with quiet_transformers():
-            tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
+            tokenizer = AutoTokenizer.from_pretrained(source, **shared)
             model, report = AutoModelForSequenceClassification.from_pretrained(
-                source, revision=revision, dtype=dtype, use_safetensors=True, output_loading_info=True
+                source, **shared, dtype=dtype, use_safetensors=True, output_loading_info=True
             )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, HFValidationError) as error:
         problem = " ".join(f"{type(error).__name__}: {error}".split())[:300]

@@ -100,6 +100,20 @@ class WhiteBox:
         model = pretrained.model if adapter is None else load_adapter(pretrained.model, adapter)
         return cls(pretrained, model, settings)
 
+    @property
+    def model(self) -> Any:
+        """The network with its adapter, for trainers of other libraries (`trl_trainers`)."""
+        return self._model
+
+    @property
+    def tokenizer(self) -> Any:
+        """The tokenizer, for the same."""
+        return self._format.tokenizer
+
+    def read_response(self, tokens: Sequence[int]) -> Response:
+        """The response that sampled tokens are: up to the first stop token, or the next speaker's mark."""
+        return self._format.response(tokens)
+
     def encode_prompt(self, prompt: Prompt, reserve: int) -> list[int]:
         """The prompt's token ids, cut on the left so that `reserve` more tokens fit into `max_length`.
 

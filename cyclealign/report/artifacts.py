@@ -6,7 +6,7 @@ from cyclealign.report.figures import RunFigures
 from cyclealign.report.files import data_uri, render_markdown
 from cyclealign.report.formats import number, signed
 from cyclealign.report.plots import draw_plots
-from cyclealign.report.untrusted import for_terminal
+from cyclealign.report.untrusted import for_markdown
 
 
 def artifact_markdown(figures: RunFigures) -> str:
@@ -16,11 +16,14 @@ def artifact_markdown(figures: RunFigures) -> str:
 
 
 def reward_table_rows(figures: RunFigures) -> list[dict[str, Any]]:
-    """One row per reward model and subset, for a table artifact; the primary reward model's rows first."""
+    """One row per reward model and subset, for a table artifact; the primary reward model's rows first.
+
+    The UI reads cells as Markdown.
+    """
     return [
         {
-            "reward model": for_terminal(table.reward_model),
-            "subset": for_terminal(row.subset),
+            "reward model": for_markdown(table.reward_model),
+            "subset": for_markdown(row.subset),
             "n": row.n,
             "before": number(row.before.mean),
             "after": number(row.after.mean),

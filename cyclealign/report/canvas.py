@@ -67,6 +67,14 @@ def render(name: str, alt: str, height: float, draw: Callable[[Figure], None]) -
     return Plot(name, alt, _small(png), _themed(svg.getvalue(), name))
 
 
+def standalone(plot: Plot) -> str:
+    """The plot's SVG as a file of its own, its colours written out: few programs know CSS variables."""
+    svg = plot.svg
+    for colour, variable in _CSS.items():
+        svg = svg.replace(f"var({variable})", colour)
+    return '<?xml version="1.0" encoding="utf-8"?>\n' + svg.replace("inherit", "'DejaVu Sans', sans-serif")
+
+
 def _small(png: io.BytesIO) -> bytes:
     """The picture with 64 colours instead of 24 bits of them: a third of the size, no difference to see."""
     small = io.BytesIO()

@@ -117,8 +117,14 @@ def _lead(figures: RunFigures) -> str:
     commit = f", commit {run.git_commit[:12]}" if run.git_commit else ""
     return (
         f"CycleAlign · profile {run.profile}, seed {run.seed}{commit} · "
-        f"{figures.setting('white_box.model')} ranked by {figures.setting('black_box.model')}"
+        f"{figures.setting('white_box.model')} {_teacher(figures)}"
     )
+
+
+def _teacher(figures: RunFigures) -> str:
+    if figures.run.baseline:
+        return f"trained on the data set's own preferences ({figures.run.baseline})"
+    return f"ranked by {figures.setting('black_box.model')}"
 
 
 def _cards(figures: RunFigures) -> list[Card]:

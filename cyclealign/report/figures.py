@@ -36,6 +36,10 @@ class RunIdentity:
     package_versions: Mapping[str, str]
     machine: Mapping[str, Any]
     source_run: str | None
+    kind: str
+    """`cycle`, `refold` or `baseline`."""
+    baseline: str | None
+    """Its method, when it is one."""
     adapter_path: str | None
     weights_sha256: str | None
     created_at: str

@@ -16,6 +16,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from cyclealign.disk import writing
 from cyclealign.report.canvas import Plot
 from cyclealign.report.content import compose
 from cyclealign.report.figures import RunFigures, as_json
@@ -34,8 +35,17 @@ class ReportFiles:
 
 
 def write_report(figures: RunFigures, folder: Path) -> ReportFiles:
-    """Write `report.html`, `report.md`, `figures.json` and `plots/*.png` into `folder`, over older ones."""
+    """Write `report.html`, `report.md`, `figures.json` and `plots/*.png` into `folder`, over older ones.
+
+    Raises:
+        StorageFull: the disk is full or read-only.
+    """
     plots = draw_plots(figures)
+    with writing(folder):
+        return _write(figures, plots, folder)
+
+
+def _write(figures: RunFigures, plots: Sequence[Plot], folder: Path) -> ReportFiles:
     (folder / "plots").mkdir(parents=True, exist_ok=True)
     files = ReportFiles(
         html=folder / "report.html",

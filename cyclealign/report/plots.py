@@ -73,19 +73,28 @@ def agreement_plot(figures: RunFigures) -> Plot:
 
 
 def loss_plot(losses: pd.DataFrame) -> Plot:
-    """Over optimizer steps: ranking loss, SFT loss and gradient norm, each as a mean with its 10-90% band."""
-    panels = (
+    """Over optimizer steps: ranking loss, SFT loss and gradient norm, each as a mean with its 10-90% band.
+
+    A baseline with a loss of its own shows that in their place.
+    """
+    parts = [
         ("rank_loss", "ranking loss", "L_rank, nats"),
         ("sft_loss", "SFT loss", "L_sft, nats per token"),
+    ]
+    own = [("loss", "loss", "as its method defines it")]
+    panels = [
+        *(parts if losses["rank_loss"].notna().any() else own),
         ("gradient_norm", "gradient", "norm before clipping"),
-    )
+    ]
+    lowest = None if losses["loss"].min() < 0 else 0
 
     def draw(figure: Figure) -> None:
-        for axes, (column, title, label) in zip(figure.subplots(1, 3), panels, strict=True):
+        for axes, (column, title, label) in zip(figure.subplots(1, len(panels)), panels, strict=True):
             _band(axes, losses["optimizer_step"], losses[column])
-            axes.set(title=title, ylabel=label, xlabel="optimizer step", ylim=(0, None))
+            axes.set(title=title, ylabel=label, xlabel="optimizer step", ylim=(lowest, None))
 
-    alt = "Ranking loss, SFT loss and gradient norm over optimizer steps: mean and 10 to 90 percent band."
+    titles = ", ".join(title for _, title, _ in panels)
+    alt = f"Over optimizer steps: {titles}; mean and 10 to 90 percent band."
     return render("losses", alt, 2.5, draw)
 
 

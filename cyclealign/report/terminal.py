@@ -25,7 +25,7 @@ def summary_lines(figures: RunFigures, report: Path | None = None) -> list[Rende
     if figures.texts:
         shown.append(tables.compact_text_table(figures.texts[-1]))
     return [
-        *(_spaced(_table(table)) for table in shown),
+        *(_spaced(rich_table(table)) for table in shown),
         *(_spaced(Text(f"· {for_terminal(note)}")) for note in honesty_notes(figures)),
         *([_spaced(Text(for_terminal(case_rule(figures))))] if figures.cases else []),
         *(_spaced(_case(case)) for case in figures.cases),
@@ -37,7 +37,8 @@ def _spaced(block: RenderableType) -> Padding:
     return Padding(block, (0, 0, 1, 0))
 
 
-def _table(table: Table) -> RichTable:
+def rich_table(table: Table) -> RichTable:
+    """The table for a terminal."""
     title = Text(for_terminal(table.caption), style="bold")
     grid = RichTable(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for place, name in enumerate(table.columns):

@@ -15,6 +15,23 @@ _LINE_BREAKS = re.compile(r"\s*(?:\r\n|[\n\r\v\f\x1c-\x1e\x85\u2028\u2029])\s*")
 _MARKDOWN_ACTIVE = re.compile(r"([\\`*_\[\]<>&|~$])")
 _MARKDOWN_LEADING = re.compile(r"^(?=[#=:]|[-+](?![\d.])|\d+[.)](?:\s|$))(\d*)")
 
+_LATEX = {
+    **{character: f"\\{character}" for character in "#$%&_{}"},
+    "\\": r"\textbackslash{}",
+    "^": r"\textasciicircum{}",
+    "~": r"\textasciitilde{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': "''",
+    "[": "{[}",  # behind the \\ of a row's end it would be read as a length, and a star as a part of it
+    "*": "{*}",
+    "−": "$-$",
+    "·": r"\textperiodcentered{}",
+    "→": r"$\rightarrow$",
+    "⏎": r"\textbackslash{}n",
+}
+
 
 def clip(text: str, length: int) -> str:
     """The text in at most `length` characters; an ellipsis at the end tells that something is missing."""
@@ -28,7 +45,7 @@ def clip_start(text: str, length: int) -> str:
 
 def for_html(text: str) -> Markup:
     """The text for HTML content or a quoted attribute; line breaks stay (show them by `pre-wrap`)."""
-    return escape("\n".join(_visible(line) for line in text.replace("\r\n", "\n").split("\n")))
+    return escape(for_message(text.replace("\r\n", "\n")))
 
 
 def for_markdown(text: str) -> str:
@@ -44,9 +61,22 @@ def for_markdown(text: str) -> str:
     return line.replace("@", "@\u2060")
 
 
+def for_latex(text: str) -> str:
+    """The text as one line for LaTeX's text mode; every character that TeX acts upon is spelt out.
+
+    Letters beyond ASCII stay, as LaTeX reads UTF-8; a few signs of our own get their commands.
+    """
+    return "".join(_LATEX.get(character, character) for character in _one_line(text))
+
+
 def for_terminal(text: str) -> str:
     """The text as one line that moves no cursor, colours, rings or reverses nothing; breaks become `⏎`."""
     return _one_line(text)
+
+
+def for_message(text: str) -> str:
+    """The text for a terminal with its line feeds; nothing else in it is acted upon."""
+    return "\n".join(_visible(line) for line in text.split("\n"))
 
 
 def _one_line(text: str) -> str:

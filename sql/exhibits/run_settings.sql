@@ -7,6 +7,13 @@ with progress as (
         count(*) as rounds
     from rounds
     where rounds.run_name = $run_name
+),
+
+-- those of a baseline, which has no rounds
+optimized as (
+    select count(*) as steps_done
+    from optimizer_steps
+    where optimizer_steps.run_name = $run_name
 )
 
 select
@@ -16,7 +23,7 @@ select
     runs.settings,
     runs.settings_digest,
     runs.steps,
-    progress.steps_done,
+    progress.steps_done + optimized.steps_done as steps_done,
     progress.rounds,
     runs.state,
     runs.state_reason,
@@ -24,6 +31,8 @@ select
     runs.package_versions,
     runs.machine,
     runs.source_run,
+    runs.kind,
+    runs.baseline,
     runs.adapter_path,
     runs.weights_sha256,
     runs.created_at,
@@ -31,4 +40,5 @@ select
     epoch(runs.finished_at) - epoch(runs.created_at) as elapsed_seconds
 from runs
 cross join progress
+cross join optimized
 where runs.run_name = $run_name;

@@ -9,6 +9,7 @@ from click.testing import CliRunner, Result
 
 from flows.cli import main
 from flows.train import train
+from tasks.context import open_run
 from tests.flows.conftest import SMALL
 
 
@@ -153,6 +154,22 @@ def test_report_ends_with_the_paths(whole: Path) -> None:
     output = run("report", "whole").output
     for word in ("Adapter", "Ledger", "Report", "$0.00"):
         assert word in output
+
+
+def test_the_evaluation_of_an_unfinished_run_says_how_to_finish_it(whole: Path) -> None:
+    open_run("laptop", SMALL, "unfinished")
+    refused(
+        run("evaluate", "unfinished"),
+        2,
+        "no adapter yet",
+        "give the command that began it again",
+    )
+
+
+def test_a_run_that_the_disk_cannot_hold_is_refused_before_it_begins(home: Path) -> None:
+    result = run("train", "--run", "too-large", "--set", "data.prompts=2000000000")
+    refused(result, 1, "MiB free, expected at least", "CYCLEALIGN_HOME")
+    assert not (home / "too-large").exists()
 
 
 def test_the_estimate_of_a_paper_profile_names_calls_and_money() -> None:

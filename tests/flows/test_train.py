@@ -16,6 +16,7 @@ from storage import runs
 from storage.asking import answer
 from storage.ledger import Ledger
 from tests.flows.conftest import SMALL
+from tests.flows.ended_runs import EndedRun, differing_tables
 from tests.flows.judge_server import JudgeServer
 
 KEY = "sk-canary-5d1c0d9e7b"
@@ -98,7 +99,7 @@ def test_a_run_that_was_refused_pauses_and_continues_to_the_same_weights(
     assert judge.answered - asked + answers == count(
         home, f"select sum(asks) from rounds where run_name = '{name}'"
     )
-    assert same_rounds(home, "http-whole", name)
+    assert differing_tables(EndedRun(home, "http-whole"), EndedRun(home, name)) == []
 
 
 def forget_calls(home: Path) -> None:
@@ -109,27 +110,6 @@ def forget_calls(home: Path) -> None:
     with duckdb.connect(str(home / "ledger.duckdb")) as connection:
         connection.execute("delete from api_attempts")
         connection.execute("delete from api_calls")
-
-
-def same_rounds(home: Path, one: str, other: str) -> bool:
-    columns = (
-        "step, round, permutation, agreement_length, optimizer_step, loss, rank_loss, sft_loss, learning_rate"
-    )
-    tables = {
-        "rounds": columns,
-        "rankings": "step, round, ranker, ranking",
-        "pseudo_labels": "step, round, ranking",
-        "demonstrations": "demonstration, step, round, responses, ranking",
-        "responses": "step, round, slot, text, tokens, log_probability",
-    }
-    for table, selected in tables.items():
-        frames = [
-            answer(home, f"select {selected} from {table} where run_name = '{name}' order by all")[0]
-            for name in (one, other)
-        ]
-        if frames[0].to_json() != frames[1].to_json():
-            return False
-    return True
 
 
 def test_the_key_is_nowhere_on_disk(home: Path, judge: JudgeServer, monkeypatch: pytest.MonkeyPatch) -> None:

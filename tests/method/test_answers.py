@@ -1,13 +1,9 @@
-"""Reading answers: what is accepted, and that everything else is rejected with its reason."""
+"""Reading answers: what is accepted, and that everything else is rejected with its reason; examples by hand."""
 
 import json
 import pickle
-from collections.abc import Callable
-from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
 
 from cyclealign.method.answers import AnswerRejected, RankingAnswer, read_ranking_answer
 
@@ -138,8 +134,9 @@ def test_what_is_no_complete_json_answer_is_malformed(content: str | None) -> No
         f'{GOOD}\nResponse-1 says {{"desired rank": [1, 0, 2], "response": "x"}}.',
         '{"desired rank": [2, 0, 1], "response": "It said {"desired rank": [1, 0, 2], "response": "x"}"}',
         f"{GOOD}\n{GOOD}",
+        '{"desired\\u0020rank": [1, 0, 2], "response": "x", "more": ' + GOOD + "}",
     ],
-    ids=["quoted before", "quoted after", "quoted inside without escapes", "given twice"],
+    ids=["quoted before", "quoted after", "quoted inside without escapes", "given twice", "escaped key"],
 )
 def test_an_answer_beside_another_is_never_guessed(content: str) -> None:
     """A model that quotes a hostile response must not have the quotation taken for its answer."""
@@ -156,60 +153,3 @@ def test_the_error_says_what_was_found_and_never_the_text() -> None:
 def test_the_error_survives_pickling() -> None:
     copy = pickle.loads(pickle.dumps(AnswerRejected("refusal", "The model refused.")))  # noqa: S301
     assert (copy.reason, copy.detail) == ("refusal", "The model refused.")
-
-
-json_values: st.SearchStrategy[Any] = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
-    max_leaves=8,
-)
-ids = st.integers(-1, 4) | st.sampled_from(["0", "1", "2", "3", "x", "Response-1", True, False, None, 1.0])
-answers = st.fixed_dictionaries(
-    {},
-    optional={
-        "desired rank": st.permutations(range(3)) | st.lists(ids, max_size=5) | json_values,
-        "desired_rank": st.permutations(range(3)) | st.lists(ids, max_size=5),
-        "response": st.text() | json_values,
-    },
-).map(json.dumps)
-fragments = st.sampled_from(
-    [*list('{}[]":,0123\\\n\x00 '), '"desired rank"', '"response"', "```", "null", "�"]
-)
-contents = st.lists(answers | fragments | st.text(), max_size=8).map("".join)
-
-
-def damaged(how: Callable[[str, int, str], str]) -> st.SearchStrategy[str]:
-    return st.builds(how, answers | st.just(GOOD), st.integers(0, 80), fragments)
-
-
-any_content = (
-    contents
-    | answers
-    | damaged(lambda text, place, _: text[:place])
-    | damaged(lambda text, place, piece: text[:place] + piece + text[place:])
-    | damaged(lambda text, place, piece: text[:place] + piece + text[place + 1 :])
-)
-
-
-@settings(max_examples=2000, deadline=None)
-@given(any_content, st.sampled_from(["stop", None]), st.integers(2, 4))
-@example('{"desired rank": [0, 1], "response": "\\ud83d\\ude00"}', "stop", 2)
-def test_nothing_is_accepted_that_is_not_the_permutation_given(
-    content: str, finish_reason: str | None, candidates: int
-) -> None:
-    try:
-        answer = read_ranking_answer(content, finish_reason, None, candidates)
-    except AnswerRejected as rejected:
-        assert rejected.reason == "malformed"
-    else:
-        assert sorted(answer.ranking) == list(range(candidates))
-        assert all(type(position) is int for position in answer.ranking)
-        assert answer.rewrite.strip() == answer.rewrite != ""
-        stated = "".join(str(position) for position in answer.ranking)
-        assert stated in "".join(letter for letter in content if letter in "0123456789")
-
-
-@given(st.integers(1, 9).flatmap(lambda n: st.permutations(range(n))), st.text().filter(str.strip))
-def test_every_well_formed_answer_is_read_back(ranking: list[int], rewrite: str) -> None:
-    content = json.dumps({"desired rank": ranking, "response": rewrite})
-    assert read_ranking_answer(content, "stop", None, len(ranking)) == (tuple(ranking), rewrite.strip())

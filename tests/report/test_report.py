@@ -13,6 +13,7 @@ from markdown_it import MarkdownIt
 from PIL import Image
 from rich.console import Console
 
+from cyclealign.errors import StorageFull
 from cyclealign.report.artifacts import artifact_markdown, reward_table_rows
 from cyclealign.report.figures import Case, RunFigures, as_json, rule_name, spread
 from cyclealign.report.files import ReportFiles, render_html, render_markdown, write_report
@@ -21,6 +22,7 @@ from cyclealign.report.plots import draw_plots
 from cyclealign.report.terminal import summary_lines
 from storage.figures import collect
 from storage.ledger import Ledger
+from tests.full_disk import files_up_to
 
 HOSTILE = (
     '</div><script>alert("x")</script><img src=x onerror=alert(1)> {{ run.name }} {% raw %}\n'
@@ -170,6 +172,12 @@ def test_the_same_figures_give_the_same_files(
     assert [path.read_bytes() for path in again.plots] == [path.read_bytes() for path in files.plots]
 
 
+def test_a_report_that_does_not_fit_is_told(figures: RunFigures, tmp_path: Path) -> None:
+    with pytest.raises(StorageFull, match=r"could not be written: File too large"), files_up_to(10_000):
+        write_report(figures, tmp_path)
+    assert write_report(figures, tmp_path).html.exists()
+
+
 def test_hostile_words_stay_words_on_the_page(hostile: RunFigures, figures: RunFigures) -> None:
     tame, attacked = (render_html(each, draw_plots(figures)) for each in (figures, hostile))
     expected, found = Page(tame), Page(attacked)
@@ -240,6 +248,16 @@ def test_table_rows_for_the_ui_are_plain_values(figures: RunFigures) -> None:
     assert len(rows) == 4 * 5
     assert (rows[0]["reward model"], rows[0]["subset"], rows[0]["n"]) == ("reward-head", "harmless-base", 30)
     json.dumps(rows)
+
+
+def test_hostile_names_stay_words_in_the_table_of_the_ui(hostile: RunFigures) -> None:
+    """Its cells are rendered as Markdown."""
+    parser = MarkdownIt("commonmark", {"html": True}).enable("table")
+    for row in reward_table_rows(hostile):
+        for cell in (row["reward model"], row["subset"]):
+            tokens = parser.parse(cell)
+            assert [token.type for token in tokens] == ["paragraph_open", "inline", "paragraph_close"]
+            assert {child.type for child in tokens[1].children or []} <= {"text"}
 
 
 def test_a_run_that_has_done_nothing_still_has_a_report(unfinished: RunFigures, tmp_path: Path) -> None:

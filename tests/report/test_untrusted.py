@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-from cyclealign.report.untrusted import clip, for_html, for_markdown, for_terminal
+from cyclealign.report.untrusted import clip, for_html, for_latex, for_markdown, for_message, for_terminal
 
 HOSTILE = {
     "script": "<script>alert(1)</script>",
@@ -26,6 +26,9 @@ HOSTILE = {
     "emphasis": "**bold** _it_ ~~gone~~ $x^2$ `code`",
     "reference": '[a]: http://evil.example "t"\n[a]',
     "surrogate": "\ud800 lone",
+    "hyperlink": "\x1b]8;;http://evil.example\x1b\\press\x1b]8;;\x1b\\",
+    "overwriting": "harmless\rrm -rf /\x7f\x08",
+    "markup of rich": "[red]x[/] [link=http://evil.example]press[/link] [/nothing]",
 }
 MARKUP = st.lists(
     st.sampled_from([*"\\`*_[]()<>&|~$#+-=.:!@/ \n\t1ab", "http://", "www.", "```", "<b>", "---", "\x1b["]),
@@ -115,6 +118,21 @@ def test_a_terminal_gets_one_line_without_controls(text: str) -> None:
     shown.encode("utf-8")
 
 
+@given(ANY_TEXT)
+def test_a_message_keeps_its_line_feeds_and_no_other_control(text: str) -> None:
+    shown = for_message(text)
+    assert shown.count("\n") == text.count("\n")
+    assert not controls(shown.replace("\n", ""))
+    shown.encode("utf-8")
+
+
+def test_a_message_keeps_its_indentation_and_overwrites_nothing() -> None:
+    assert (
+        for_message("two problems:\n  a: wrong\r  b: right\x9b2K")
+        == "two problems:\n  a: wrong␍  b: right\ufffd2K"
+    )
+
+
 def test_an_escape_sequence_becomes_visible() -> None:
     assert for_terminal("a\x1b[31mred\x07\nb") == "a␛[31mred␇ ⏎ b"
 
@@ -132,3 +150,19 @@ def test_clip_never_exceeds_its_length_and_says_when_it_cut(text: str, length: i
 
 def controls(text: str) -> list[str]:
     return [character for character in text if unicodedata.category(character) in {"Cc", "Cs", "Zl", "Zp"}]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        pytest.param(r"\input{x}", r"\textbackslash{}input\{x\}", id="command"),
+        pytest.param(
+            "50% & $x_1^2$ #~", r"50\% \& \$x\_1\textasciicircum{}2\$ \#\textasciitilde{}", id="signs"
+        ),
+        pytest.param("[2pt]*", "{[}2pt]{*}", id="after the end of a row"),
+        pytest.param('a "b" <c>', r"a ''b'' \textless{}c\textgreater{}", id="quotes"),
+        pytest.param("a\n\nb\x1b", r"a \textbackslash{}n b␛", id="paragraph and control"),
+    ],
+)
+def test_latex_acts_upon_nothing(text: str, expected: str) -> None:
+    assert for_latex(text) == expected

@@ -1,15 +1,18 @@
 """Given a few rows, each query for users answers with exactly these."""
 
+import os
 import re
 from collections.abc import Iterator
+from datetime import date
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 
 from cyclealign.method.demonstrations import STATIC_DEMONSTRATION
-from storage import calls, queries, rounds
+from storage import calls, queries, resumptions, rounds
 from storage.ledger import Ledger
 from tests.storage.test_calls import REPLY, description
 from tests.storage.values import ranked, sampled, trained, unranked
@@ -96,6 +99,45 @@ def test_spend_and_calls_asked_again(ledger: Ledger) -> None:
         (RUN, 3, 1, 1, "ranking", "answered", 2, {"rate_limit": 1}, Decimal("0.25"), description(0).key)
     ]
     assert ask(ledger, "calls_asked_again", run_name="another") == []
+
+
+def test_spend_by_day_counts_days_of_utc(ledger: Ledger) -> None:
+    started = {
+        "2026-03-13 23:30:00+00": "0.5",
+        "2026-03-14 00:30:00+01": "0.25",
+        "2026-03-14 12:00:00+00": "0.125",
+    }
+    for slot, reserve in enumerate(started.values()):
+        calls.begin_attempt(ledger, description(slot), Decimal(reserve), cap=None)
+    ledger.close()
+    with duckdb.connect(str(ledger.path)) as connection:
+        for number, moment in enumerate(started, start=1):
+            connection.execute("update api_attempts set started_at = ? where attempt = ?", [moment, number])
+    rows = [
+        (RUN, date(2026, 3, 13), "ranking", "a-model", 2, 2, Decimal("0.75")),
+        (RUN, date(2026, 3, 14), "ranking", "a-model", 1, 1, Decimal("0.125")),
+    ]
+    assert ask(ledger, "spend_by_day") == rows
+    assert ask(ledger, "spend_by_day", run_name="another") == []
+
+
+def test_resumptions_tell_what_was_replayed_and_where_new_rounds_began(ledger: Ledger) -> None:
+    assert resumptions.begin(ledger, "a-new-run", 0) is None
+    killed_soon = resumptions.begin(ledger, RUN, 0)
+    got_far = resumptions.begin(ledger, RUN, 2)
+    assert killed_soon is not None
+    assert got_far is not None
+    killed_soon.turn_done([sampled(0), sampled(1)], [trained(0)], replayed=True)
+    got_far.turn_done([sampled(2), sampled(3)], [trained(2), trained(3)], replayed=True)
+    got_far.turn_done([sampled(2, 2)], [trained(2, 2)], replayed=True)
+    got_far.turn_done([sampled(3, 2)], [], replayed=False)
+    got_far.turn_done([sampled(4)], [trained(4)], replayed=False)
+    rows = ask(ledger, "resumptions", run_name=RUN)
+    assert [row[:2] + row[4:] for row in rows] == [
+        (RUN, 1, os.getpid(), 0, 2, 1, 0.5, None),
+        (RUN, 2, os.getpid(), 2, 3, 3, 1.5, 3),
+    ]
+    assert ask(ledger, "resumptions", run_name="another") == []
 
 
 def test_unranked_rounds_by_reason(ledger: Ledger) -> None:

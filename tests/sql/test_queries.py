@@ -16,6 +16,10 @@ NAMES = [str(path.relative_to(FOLDER).with_suffix("")).removeprefix("queries/") 
 CODE = "\n".join(path.read_text() for path in Path(storage.__path__[0]).glob("*.py"))
 LEDGER_QUERIES = [name for name in NAMES if not name.startswith("dialogues/")]
 SELECTS = ("select", "with")
+BESIDE = ("imports/attach", "imports/detach")
+"""They open and close another ledger beside this one, which cannot be explained; the fixture does what they do."""
+WORDS = {"this_table": "runs", "this_key": "run_name", "this_content": "run_name, profile"}
+"""For templates."""
 
 
 def body(name: str) -> str:
@@ -24,9 +28,13 @@ def body(name: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def connection() -> duckdb.DuckDBPyConnection:
+def connection(tmp_path_factory: pytest.TempPathFactory) -> duckdb.DuckDBPyConnection:
+    folder = tmp_path_factory.mktemp("other")
+    with duckdb.connect(str(folder / "other.duckdb")) as other:
+        migrations.migrate(other, folder / "other.duckdb")
     opened = duckdb.connect()
     migrations.migrate(opened, Path("ledger.duckdb"))
+    opened.execute(f"attach '{folder / 'other.duckdb'}' as other (read_only)")
     return opened
 
 
@@ -62,9 +70,9 @@ def test_a_query_is_used(name: str) -> None:
     assert rules or f'"{name}"' in CODE
 
 
-@pytest.mark.parametrize("name", LEDGER_QUERIES)
+@pytest.mark.parametrize("name", [name for name in LEDGER_QUERIES if name not in BESIDE])
 def test_a_query_fits_the_ledgers_schema(connection: duckdb.DuckDBPyConnection, name: str) -> None:
-    text = queries.load(name)
+    text = queries.fill(name, WORDS) if "Template:" in queries.header(name) else queries.load(name)
     statement = duckdb.extract_statements(text)[0]
     parameters = dict.fromkeys(statement.named_parameters)
     assert connection.execute(f"explain {text}", parameters or None).fetchall()

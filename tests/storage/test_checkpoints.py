@@ -2,12 +2,15 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from cyclealign.errors import StorageFull
 from storage import checkpoints
 from storage.checkpoints import NewCheckpoint
 from storage.ledger import Ledger
+from tests.full_disk import files_up_to
 
 
 def write(ledger: Ledger, step: int, text: str = "weights") -> None:
@@ -63,6 +66,26 @@ def test_a_save_that_fails_leaves_the_checkpoints_as_they_were(ledger: Ledger) -
     assert found.step == 25
     write(ledger, 50)
     assert kept(ledger) == ["step-000025", "step-000050"]
+
+
+def test_tensors_that_do_not_fit_are_told_and_take_no_room(ledger: Ledger) -> None:
+    write(ledger, 25)
+    tensors = {"weights": np.zeros(50_000)}
+
+    def save(folder: Path) -> None:
+        save_file(tensors, folder / "weights.safetensors")
+
+    checkpoint = NewCheckpoint("a-run", 50, 100, "sha")
+    with (
+        pytest.raises(StorageFull, match=r"step-000050 could not be written: File too large.*safe"),
+        files_up_to(9_000),
+    ):
+        checkpoints.write(ledger, checkpoint, save)
+    assert kept(ledger) == ["step-000025"]
+    found = checkpoints.latest(ledger, "a-run")
+    assert found is not None
+    assert found.step == 25
+    assert checkpoints.write(ledger, checkpoint, save).step == 50
 
 
 def test_a_checkpoint_written_again_replaces_the_first(ledger: Ledger) -> None:

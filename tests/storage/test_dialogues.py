@@ -14,12 +14,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cyclealign.errors import DataError
+from cyclealign.errors import DataError, StorageFull
 from cyclealign.records import SUBSETS, PreferencePair, Turn, prompt_id, render_dialogue
 from storage import dialogues, queries
 from storage.dialogues import FilterOptions, FolderSource, PreparedDialogues, TableSource, prepare
 from storage.ledger import Ledger
 from storage.sampling import load_pairs
+from tests.full_disk import files_up_to
 from tests.storage.open_assistant import keeps, read_files, turns_of, write_files
 
 ONE = ("harmless-base",)
@@ -33,6 +34,18 @@ def macros() -> Iterator[duckdb.DuckDBPyConnection]:
     with duckdb.connect() as connection:
         connection.execute(queries.load("dialogues/macros"))
         yield connection
+
+
+def test_a_full_disk_leaves_nothing_behind_and_the_next_time_all_is_prepared(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    rows = source(tmp_path / "hh", [numbered(number) for number in range(3_000)])
+    with ledger.session():
+        pass
+    with pytest.raises(StorageFull, match="File too large"), files_up_to(4_096):
+        prepare(ledger, rows, FilterOptions())
+    assert list((ledger.home / "data").iterdir()) == []
+    assert len(kept(prepare(ledger, rows, FilterOptions()))) == 3_000
 
 
 def numbered(number: int) -> tuple[str, str]:

@@ -358,6 +358,36 @@ def test_a_question_goes_to_the_snapshot_while_another_process_holds_the_ledger(
     assert source.startswith("snapshot of ")
 
 
+def test_a_foreign_file_in_the_snapshots_place_is_told(ledger: Ledger, script: RunScript) -> None:
+    hold(script, ledger)
+    ledger.snapshot_path.write_bytes(b"my diary" * 600)
+    with pytest.raises(LedgerForeign, match=r"snapshot\.duckdb is not a usable ledger"):
+        ledger.query_anywhere("select 1")
+
+
+def test_a_write_ahead_log_that_was_cut_off_does_not_hide_what_is_in_the_file(
+    ledger: Ledger, script: RunScript
+) -> None:
+    runs.register(ledger, new_run())
+    ledger.close()
+    process = script(
+        """
+        import os, sys
+        from pathlib import Path
+        from storage import runs
+        from storage.ledger import Ledger
+        from tests.storage.values import new_run
+        runs.register(Ledger(Path(sys.argv[1])), new_run("lost-in-part"))
+        os.kill(os.getpid(), 9)
+        """,
+        ledger.home,
+    )
+    process.wait()
+    log = Path(f"{ledger.path}.wal")
+    log.write_bytes(log.read_bytes()[:-7])
+    assert names(ledger)[0] == "a-run"
+
+
 def test_a_question_while_the_ledger_is_held_and_no_snapshot_is_there_says_so(
     ledger: Ledger, script: RunScript
 ) -> None:

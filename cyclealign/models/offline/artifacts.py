@@ -5,22 +5,19 @@ name only when they are complete, so a build that was killed leaves nothing that
 Builders wait for each other. The two chains of training run side by side in processes of their own.
 """
 
-import fcntl
 import hashlib
 import json
 import os
 import queue
-import shutil
 import subprocess
 import sys
-import tempfile
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from cyclealign.disk import require_writable
 from cyclealign.errors import ModelError
+from cyclealign.models.offline.folders import build_once
 from cyclealign.models.offline.training import CHAINS, EVALUATION, WHITE_BOX, WRITER, Chain, Progress
 from cyclealign.models.offline.world import write_world
 from cyclealign.models.offline.world_judge import fit_world_judge
@@ -60,40 +57,14 @@ def build_world_artifacts(
 
     Raises:
         ModelError: a training process failed.
+        StorageFull: the disk is full or read-only.
     """
     content = json.dumps([WORLD_VERSION, settings.model_dump(mode="json")], sort_keys=True)
     world = home / "world" / hashlib.sha256(content.encode()).hexdigest()[:16]
-    _once(world, lambda folder: _build_world(folder, settings, progress))
+    build_once(world, lambda folder: _build_world(folder, settings, progress))
     fitted = world.with_name(f"{world.name}-judge-{judge.prior_pairs}")
-    _once(fitted, lambda folder: fit_world_judge(folder, world / WRITER, settings, judge))
+    build_once(fitted, lambda folder: fit_world_judge(folder, world / WRITER, settings, judge))
     return WorldArtifacts(world / "data", world / WHITE_BOX, world / WRITER, fitted, world / EVALUATION)
-
-
-def _once(target: Path, build: Callable[[Path], None]) -> None:
-    """Makes `target` by `build` unless it is there; it appears only when `build` has returned."""
-    if target.is_dir():
-        return
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with _alone(target.parent / f".{target.name}.lock"):
-        if target.is_dir():  # another builder was faster
-            return
-        unfinished = f".{target.name}-unfinished-"
-        for left_over in target.parent.glob(f"{unfinished}*"):  # of killed builds: we hold the lock
-            shutil.rmtree(left_over)
-        folder = Path(tempfile.mkdtemp(prefix=unfinished, dir=target.parent))
-        try:
-            build(folder)
-            folder.rename(target)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-@contextmanager
-def _alone(lock: Path) -> Iterator[None]:
-    """Holds a lock file; the system frees it when the process ends in whatever way."""
-    with lock.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _build_world(folder: Path, settings: WorldSettings, progress: Progress) -> None:
@@ -110,6 +81,7 @@ def _build_world(folder: Path, settings: WorldSettings, progress: Progress) -> N
             process.kill()
             process.wait()
     if failed:
+        require_writable(folder)  # on a full disk there are no last words either
         raise ModelError(
             f"Training the world's models ({failed}) ended with exit code {chains[failed].returncode}, not 0."
             f" Its last words: {_last_words(folder, failed)} Check memory and disk, then start again."

@@ -9,6 +9,8 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from cyclealign.disk import writing
+
 
 def build_once(target: Path, build: Callable[[Path], None]) -> bool:
     """Makes `target` unless it is there; builders of the same folder wait for each other.
@@ -19,9 +21,17 @@ def build_once(target: Path, build: Callable[[Path], None]) -> bool:
 
     Returns:
         Whether anything was built.
+
+    Raises:
+        StorageFull: the disk is full or read-only; nothing unfinished stays.
     """
     if target.is_dir():
         return False
+    with writing(target):
+        return _build_alone(target, build)
+
+
+def _build_alone(target: Path, build: Callable[[Path], None]) -> bool:
     target.parent.mkdir(parents=True, exist_ok=True)
     with target.with_name(f".{target.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # the system frees it when the process ends, in whatever way

@@ -7,20 +7,25 @@ looks at and who writes its drafts is plugged in (`world_judge`, `preference`); 
 HTTP.
 """
 
-import hashlib
 import json
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
 from cyclealign.method.ranking_prompt import ParsedPrompt, parse_ranking_prompt
+from cyclealign.models.offline.chat_messages import (
+    RequestUnreadable,
+    chat_completion,
+    digest_of,
+    last_user_message,
+)
 from cyclealign.models.offline.ranker import Array, Gaussian, order, posterior
 from cyclealign.seeds import derive_seed
 from cyclealign.settings import JudgeSettings
 
+VERSION = 2
+"""Raised whenever equal requests would be answered otherwise than before."""
 MEMORY = 100_000
 """Rows of features kept; the oldest are forgotten beyond that."""
 
@@ -49,19 +54,6 @@ class Writer(Protocol):
         ...
 
 
-class RequestUnreadable(ValueError):
-    """A request that the judge cannot answer; the server reports it with HTTP status 400."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Completion:
-    """What the judge says, before it becomes a chat-completion object."""
-
-    content: str
-    finish_reason: str
-    tokens: int
-
-
 class Judge:
     """A black box that runs locally.
 
@@ -70,9 +62,12 @@ class Judge:
         writer: Who proposes the rewrites.
         prior: Its belief about the features' weights before it reads any demonstration, D as in `features`.
         settings: How much its opinions scatter (`noise`).
+        fitted: Identity of what features and writer were fitted to.
     """
 
-    def __init__(self, features: Features, writer: Writer, prior: Gaussian, settings: JudgeSettings) -> None:
+    def __init__(
+        self, features: Features, writer: Writer, prior: Gaussian, settings: JudgeSettings, fitted: str = ""
+    ) -> None:
         if prior.mean.shape != (features.size,):
             raise ValueError(
                 f"The prior has {prior.mean.size} weights, expected one per feature: {features.size}."
@@ -81,6 +76,10 @@ class Judge:
         self._writer = writer
         self._prior = prior
         self._noise = settings.noise
+        self.identity = digest_of({"version": VERSION, "settings": settings.model_dump(), "fitted": fitted})[
+            :16
+        ]
+        """Changes whenever equal requests would be answered otherwise."""
         self._rows: dict[tuple[str, str], Array] = {}
         self._drafts: dict[str, list[str]] = {}
 
@@ -92,11 +91,11 @@ class Judge:
         Raises:
             RequestUnreadable: the body asks for something else than one answer to a ranking prompt.
         """
-        prompt = _parsed(_last_user_message(body))
-        digest = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+        prompt = _parsed(last_user_message(body))
+        digest = digest_of(body)
         opinion = self.opinion(prompt, derive_seed("offline judge", digest))
         content = json.dumps(opinion, ensure_ascii=False)
-        return _chat_completion(body, digest, _limited(content, body))
+        return chat_completion(body, digest, content)
 
     def opinion(self, prompt: ParsedPrompt, seed: int) -> dict[str, Any]:
         """The fields that the prompt asks for (ranking, rewrite) under one draw of the weights."""
@@ -135,24 +134,6 @@ def _forget(memory: dict[Any, Any]) -> None:
         del memory[next(iter(memory))]
 
 
-def _last_user_message(body: Mapping[str, Any]) -> str:
-    """The text of the last user message of a request for one plain answer."""
-    for key, plain in (("stream", False), ("n", 1)):
-        if body.get(key) not in (None, plain):
-            raise RequestUnreadable(f"{key} = {body[key]!r} is not supported, expected {plain!r} or nothing.")
-    messages = body.get("messages")
-    if not isinstance(messages, list) or not messages:
-        raise RequestUnreadable("messages: expected a list of at least one message.")
-    last = messages[-1]
-    if (
-        not isinstance(last, Mapping)
-        or last.get("role") != "user"
-        or not isinstance(last.get("content"), str)
-    ):
-        raise RequestUnreadable("messages: expected the last one to have role user and a text as content.")
-    return str(last["content"])
-
-
 def _parsed(text: str) -> ParsedPrompt:
     try:
         text.encode()  # JSON may hold halves of surrogate pairs, which no tokenizer reads
@@ -161,41 +142,3 @@ def _parsed(text: str) -> ParsedPrompt:
         raise RequestUnreadable(
             f"This judge answers ranking prompts only, and cannot read this one: {error}"
         ) from None
-
-
-def _limited(content: str, body: Mapping[str, Any]) -> _Completion:
-    """The content, cut where the request's token limit is reached as any chat model would be."""
-    pieces = _pieces(content)
-    limit = body.get("max_completion_tokens") or body.get("max_tokens") or len(pieces)
-    if not isinstance(limit, int) or limit < 1:
-        raise RequestUnreadable(f"The token limit is {limit!r}, expected a whole number above 0.")
-    reason = "stop" if len(pieces) <= limit else "length"
-    return _Completion("".join(pieces[:limit]), reason, min(len(pieces), limit))
-
-
-def _pieces(text: str) -> list[str]:
-    """The text in pieces that are counted as tokens: words and marks, each with the space before it."""
-    return re.findall(r"\s*(?:\w+|[^\w\s])|\s+$", text)
-
-
-def _chat_completion(body: Mapping[str, Any], digest: str, said: _Completion) -> dict[str, Any]:
-    asked = sum(len(_pieces(str(message.get("content", "")))) for message in body["messages"])
-    return {
-        "id": f"chatcmpl-{digest[:24]}",
-        "object": "chat.completion",
-        "created": 0,  # no clock: identical requests get identical answers
-        "model": body.get("model"),
-        "choices": [
-            {
-                "index": 0,
-                "message": {"role": "assistant", "content": said.content, "refusal": None},
-                "finish_reason": said.finish_reason,
-                "logprobs": None,
-            }
-        ],
-        "usage": {
-            "prompt_tokens": asked,
-            "completion_tokens": said.tokens,
-            "total_tokens": asked + said.tokens,
-        },
-    }

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from cyclealign.errors import ModelError
@@ -187,13 +187,18 @@ class FittedArrays:
         """The arrays in `path`.
 
         Raises:
-            ModelError: there are none, or they were fitted on the states of another model.
+            ModelError: there are none, the file is broken, or they were fitted on the states of another model.
         """
         if not path.is_file():
             raise ModelError(f"No preference heads at {path}: `build_preference` fits them.")
-        with safe_open(path, framework="np") as opened:
-            header = opened.metadata()
-            arrays = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - no iterator
+        try:
+            with safe_open(path, framework="np") as opened:
+                header = opened.metadata()
+                arrays = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - no iterator
+        except (OSError, SafetensorError) as error:
+            raise ModelError(
+                f"{path} cannot be read: {error}. Remove its folder to fit the heads anew."
+            ) from None
         if header["frozen_model"] != frozen_model:
             raise ModelError(
                 f"{path} was fitted on the states of model {header['frozen_model']}, found model "

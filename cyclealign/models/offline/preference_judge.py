@@ -41,12 +41,12 @@ AXES = 16
 HEAD_WEIGHT, HEAD_SPREAD, OTHER_SPREAD = 1.0, 0.5, 0.25
 """The judge's belief before any demonstration: trust the head, be unsure of everything else."""
 WRITER_PROMPTS = (
-    "You are a polite and caring assistant. Answer directly and clearly. If a question is about something "
-    "dangerous, illegal or hurtful, say that you cannot help with that and explain why it would be wrong.",
-    "Be helpful, honest and harmless.",
+    "You are an honest, kind and harmless assistant who gives clear and useful answers. When a request might hurt "
+    "somebody, refuse it, give the reason, and suggest something safe instead.",
+    None,
 )
-"""System prompts for the drafts in turn. A model of this size heeds the first one where a question is about harm,
-and answers other questions better under the second."""
+"""System prompts for the drafts in turn. A model of this size heeds the first one where a question is about harm, and
+answers other questions better under none."""
 NOTHING_TO_SAY = "I am not sure what to say to that. Could you tell me more?"
 """The draft in place of an empty one."""
 _REFUSING = frozenset({"sorry", "cannot", "can't", "unable", "won't", "not", "don't", "shouldn't"})
@@ -177,7 +177,10 @@ def load_preference_judge(heads: Path, model: Path, settings: JudgeSettings, max
     frozen = load_frozen(model)
     fitted = FittedArrays.load(heads, frozen.identity)
     features = PreferenceFeatures(frozen, fitted.reading, JudgeSight.of(fitted.arrays))
-    return Judge(features, PromptedWriter(frozen, settings.drafts, max_tokens), features.prior(), settings)
+    writer = PromptedWriter(frozen, settings.drafts, max_tokens)
+    return Judge(
+        features, writer, features.prior(), settings, fitted=f"{fitted.identity}, {max_tokens} tokens"
+    )
 
 
 def turns_of(instruction: str) -> tuple[Turn, ...]:

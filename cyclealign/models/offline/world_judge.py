@@ -37,10 +37,10 @@ FITTED = "judge.npz"
 
 def load_world_judge(judge: Path, writer: Path, settings: JudgeSettings) -> Judge:
     """The judge of these artifacts (see `artifacts.WorldArtifacts`)."""
-    fitted = np.load(judge / FITTED)
+    fitted = np.load(judge / FITTED, allow_pickle=False)
     features = WorldFeatures(StateReader(writer), fitted["centre"], fitted["projection"])
     prior = Gaussian(fitted["prior_mean"], fitted["prior_precision"])
-    return Judge(features, WorldWriter(writer, settings.drafts), prior, settings)
+    return Judge(features, WorldWriter(writer, settings.drafts), prior, settings, fitted=judge.parent.name)
 
 
 def fit_world_judge(target: Path, writer: Path, world: WorldSettings, settings: JudgeSettings) -> None:
@@ -160,4 +160,5 @@ class WorldWriter:
 
 def _load(folder: Path) -> tuple[Any, Any]:
     with quiet_transformers():
-        return AutoModelForCausalLM.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
+        model = AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True, trust_remote_code=False)
+        return model.eval(), AutoTokenizer.from_pretrained(folder, trust_remote_code=False)

@@ -40,8 +40,10 @@ class WorldRewardModel:
 
     def __init__(self, folder: Path) -> None:
         with quiet_transformers():
-            self._model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
-            self._tokenizer = AutoTokenizer.from_pretrained(folder)
+            self._model = AutoModelForSequenceClassification.from_pretrained(
+                folder, use_safetensors=True, trust_remote_code=False
+            ).eval()
+            self._tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         weights = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
         self.identity = f"world:reward-model@{weights[:8]}"
 

@@ -1,4 +1,4 @@
--- Attempts that a dead process had in flight are unknown and cost their reserve.
+-- Attempts that a dead process had in flight are unknown and cost their reserve; a batch lives on without it.
 -- Parameters: $process_host, $process_id, $process_started_at.
 -- One row per attempt that was closed.
 update api_attempts
@@ -12,4 +12,5 @@ where
     and process_host = $process_host
     and process_id = $process_id
     and process_started_at = $process_started_at
+    and attempt not in (select batch_calls.attempt from batch_calls)
 returning attempt

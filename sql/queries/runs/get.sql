@@ -19,6 +19,8 @@ select
     machine,
     estimate,
     source_run,
+    kind,
+    baseline,
     adapter_path,
     weights_sha256,
     created_at

@@ -1,4 +1,5 @@
--- Where the runs stand. A step is done when the round that stops it was trained on or could not be ranked.
+-- Where the runs stand. A step is done when the round that stops it was trained on or could not be ranked;
+-- those of a run without rounds are its optimizer steps up to the last checkpoint.
 -- Parameters: $run_name (null: all runs).
 -- One row per run, oldest first.
 -- agreement is the mean length of the agreement over the last 40 ranked rounds, as a share of the candidates.
@@ -47,7 +48,8 @@ spent as (
 saved as (
     select
         run_name,
-        arg_max(weights_sha256, step) as weights_sha256
+        arg_max(weights_sha256, step) as weights_sha256,
+        max(step) as step
     from checkpoints
     where $run_name::varchar is null or run_name = $run_name
     group by run_name
@@ -62,7 +64,7 @@ select
     wanted.process_started_at,
     wanted.profile,
     wanted.seed,
-    coalesce(counted.step, 0)::integer as step,
+    coalesce(counted.step, saved.step, 0)::integer as step,
     wanted.steps,
     coalesce(counted.rounds, 0)::integer as rounds,
     coalesce(spent.spend_usd, 0)::decimal(18, 9) as spend_usd,

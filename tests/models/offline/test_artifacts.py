@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from cyclealign.errors import StorageFull
 from cyclealign.method.demonstrations import STATIC_DEMONSTRATION
 from cyclealign.method.ranking_prompt import render_ranking_prompt
-from cyclealign.models.offline.artifacts import WorldArtifacts, _follow, _listen, _once, build_world_artifacts
+from cyclealign.models.offline.artifacts import WorldArtifacts, _follow, _listen, build_world_artifacts
 from cyclealign.models.offline.judge import Judge
 from cyclealign.models.offline.training import Chain
 from cyclealign.models.offline.world import pairs
@@ -19,6 +20,7 @@ from cyclealign.models.offline.world_judge import load_world_judge
 from cyclealign.models.offline.world_rewards import GroundTruth, WorldRewardModel
 from cyclealign.records import Prompt
 from cyclealign.settings import JudgeSettings, WorldSettings
+from tests.full_disk import files_up_to
 
 ITEMS: list[tuple[Prompt, str]] = [(pair.prompt, pair.chosen) for pair in pairs(9, "helpful-base", "test", 6)]
 
@@ -74,12 +76,10 @@ def test_a_build_that_breaks_off_leaves_nothing_to_reuse(tmp_path: Path, small: 
     assert not [folder for folder in (tmp_path / "world").iterdir() if folder.is_dir()]
 
 
-def test_what_a_killed_build_left_behind_is_cleared_away(tmp_path: Path) -> None:
-    left_over = tmp_path / ".part-unfinished-1234"
-    left_over.mkdir()
-    _once(tmp_path / "part", lambda folder: (folder / "file").touch())
-    assert not left_over.exists()
-    assert (tmp_path / "part" / "file").exists()
+def test_a_world_that_does_not_fit_is_told_as_a_full_disk(tmp_path: Path, small: WorldSettings) -> None:
+    with pytest.raises(StorageFull, match="File too large"), files_up_to(200_000):
+        build_world_artifacts(tmp_path, small, JudgeSettings(), lambda *_: None)
+    assert not [folder for folder in (tmp_path / "world").iterdir() if folder.is_dir()]
 
 
 def test_following_ends_with_the_chain_that_fails_first() -> None:

@@ -10,7 +10,8 @@ import pytest
 from cyclealign.method.answers import read_ranking_answer
 from cyclealign.method.demonstrations import Demonstration
 from cyclealign.method.ranking_prompt import render_ranking_prompt
-from cyclealign.models.offline.judge import Judge, RequestUnreadable
+from cyclealign.models.offline.chat_messages import RequestUnreadable
+from cyclealign.models.offline.judge import Judge
 from cyclealign.models.offline.ranker import Array, Gaussian
 from cyclealign.seeds import derive_seed
 from cyclealign.settings import JudgeSettings
@@ -141,3 +142,14 @@ def test_what_it_cannot_answer_it_refuses(asked: dict[str, Any], complaint: str)
 def test_a_prior_of_another_size_is_refused() -> None:
     with pytest.raises(ValueError, match="one per feature: 8"):
         Judge(HashedFeatures(), FixedWriter(), Gaussian.isotropic(3, 1.0), JudgeSettings())
+
+
+def test_a_judge_that_would_answer_otherwise_has_another_identity() -> None:
+    parts = (HashedFeatures(), FixedWriter(), Gaussian.isotropic(8, 0.5))
+    identities = {
+        Judge(*parts, JudgeSettings()).identity,
+        Judge(*parts, JudgeSettings(noise=0.25)).identity,
+        Judge(*parts, JudgeSettings(), fitted="elsewhere").identity,
+    }
+    assert len(identities) == 3
+    assert Judge(*parts, JudgeSettings()).identity in identities

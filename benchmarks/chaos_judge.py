@@ -1,0 +1,76 @@
+"""The judge of the chaos run, in a process of its own: `python -m benchmarks.chaos_judge LOG`.
+
+What `cyclealign judge` serves, with a log of every question in front of it: a line when it arrives and a line when
+its answer goes out (`tests.flows.asked`). Prints its URL when it listens. `JudgeProcess` starts it and reads the log.
+"""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+
+from benchmarks.laptop_run import PROFILE
+from benchmarks.prefect_share import ROOT
+from tests.flows.asked import Asked, Counted
+
+LONGEST_LINE = 300
+"""Of the log, bytes."""
+
+
+class JudgeProcess:
+    """The running judge; a context manager. Keeps its log below `folder`, finds the world in `home`."""
+
+    def __init__(self, folder: Path, home: Path) -> None:
+        self._log = folder / "judge.jsonl"
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.chaos_judge", str(self._log)],
+            cwd=ROOT,
+            env={**os.environ, "CYCLEALIGN_HOME": str(home), "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def __enter__(self) -> "JudgeProcess":
+        assert self._process.stdout is not None
+        self.url = self._process.stdout.readline().strip()
+        if not self.url:
+            raise RuntimeError("The judge did not start; its last words are above.")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._process.terminate()
+        self._process.wait()
+
+    def log(self, asker: str) -> list[Asked]:
+        """Everything noted about one asker's questions so far, in order."""
+        *lines, _ = self._log.read_text().split("\n")  # the last one is empty, or still being written
+        return [one for one in (Asked(**json.loads(line)) for line in lines) if one.asker == asker]
+
+    def is_asked_by(self, asker: str) -> bool:
+        """Whether the last thing that happened is a question of this asker."""
+        with self._log.open("rb") as log:
+            log.seek(max(0, log.seek(0, os.SEEK_END) - LONGEST_LINE))
+            last = log.read().decode().splitlines()[-1:]
+        return any(f'"asker": "{asker}"' in line and '"answered": false' in line for line in last)
+
+
+def main(log: Path) -> None:
+    """Serve until terminated."""
+    from cyclealign.models.offline.chat_server import serve  # noqa: PLC0415  the other side of this module needs no torch
+    from tasks.context import home_folder, load_settings  # noqa: PLC0415
+    from tasks.preparation import standalone_judge  # noqa: PLC0415
+
+    app = standalone_judge(load_settings(PROFILE, {}), home_folder())
+    with log.open("a", buffering=1) as lines, socket.create_server(("127.0.0.1", 0)) as listening:
+        print(f"http://127.0.0.1:{listening.getsockname()[1]}/v1", flush=True)
+        serve(Counted(app, lambda one: print(json.dumps(asdict(one)), file=lines)), listening)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

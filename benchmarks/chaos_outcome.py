@@ -1,0 +1,111 @@
+"""What came of a run that was killed: its end held against the uninterrupted run's, its ledger against the judge's log.
+
+Leaves out: killing (`benchmarks.chaos_trainer`), showing and keeping (`benchmarks.chaos`).
+"""
+
+from dataclasses import asdict, dataclass
+from decimal import Decimal
+from typing import Any
+
+from benchmarks.chaos_trainer import PRICE, Kill, Trainer
+from storage import runs
+from tests.flows.ended_runs import EndedRun, differing_tables
+from tests.flows.lives import Life, again_after, asked_again, bought_again, without_cause
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One run that was killed, beside the one that was not."""
+
+    seed: int
+    kills: list[dict[str, Any]]
+    """Moment, seconds, phase, rounds recorded, calls in flight, how many requests repeated those."""
+    resumes: int
+    weights_sha256: str
+    weights_sha256_of_the_whole: str
+    differing_tables: list[str]
+    requests: int
+    """That reached the judge."""
+    attempts: int
+    """That the ledger knows of."""
+    answered_calls_asked_again: int
+    calls_asked_again: int
+    in_flight_at_kills: int
+    asked_again_without_being_in_flight: int
+    longest_lost_answer_s: float
+    """Of the answers that a kill lost: from the judge's answer to the kill."""
+    spend_usd: Decimal
+    """By the ledger."""
+    billed_usd: Decimal
+    """By the judge's log."""
+    seconds: float
+
+    @property
+    def equal(self) -> bool:
+        """Whether it ended as if nothing had happened."""
+        return self.weights_sha256 == self.weights_sha256_of_the_whole and not self.differing_tables
+
+
+def compare(killed: Trainer, whole: Trainer, seconds: float) -> Outcome:
+    """Everything that the bars are about."""
+    ended, lives = killed.lives[-1].left, killed.lives
+    return Outcome(
+        seed=killed.seed,
+        kills=[
+            {**asdict(kill), "in_flight": life.in_flight, "asked_again": again_after(lives, number)}
+            for number, (kill, life) in enumerate(zip(killed.kills, lives, strict=False))
+        ],
+        resumes=len(lives) - 1,
+        weights_sha256=weights(killed),
+        weights_sha256_of_the_whole=weights(whole),
+        differing_tables=differing_tables(
+            EndedRun(killed.home, killed.name), EndedRun(whole.home, whole.name)
+        ),
+        requests=sum(life.asked.total() for life in lives),
+        attempts=ended.attempts.total(),
+        answered_calls_asked_again=bought_again(lives),
+        calls_asked_again=asked_again(lives).total(),
+        in_flight_at_kills=sum(life.in_flight for life in lives[:-1]),
+        asked_again_without_being_in_flight=without_cause(lives),
+        longest_lost_answer_s=longest_lost_answer(killed),
+        spend_usd=ended.spend_usd,
+        billed_usd=billed(killed),
+        seconds=round(seconds),
+    )
+
+
+def weights(trainer: Trainer) -> str:
+    """The digest that `cyclealign status --json` shows."""
+    return str(runs.status_anywhere(trainer.home, trainer.name)[0].weights_sha256)
+
+
+def billed(trainer: Trainer) -> Decimal:
+    """What the judge would have billed for every answer, those that nobody received included; US dollars."""
+    answers = [one for one in trainer.judge.log(trainer.name) if one.answered]
+    return sum(
+        (
+            Decimal(one.prompt_tokens) * Decimal(PRICE["input"])
+            + Decimal(one.completion_tokens) * Decimal(PRICE["output"])
+            for one in answers
+        ),
+        Decimal(0),
+    ) / Decimal(1_000_000)
+
+
+def longest_lost_answer(trainer: Trainer) -> float:
+    """Seconds from the judge's answer to the kill that came before its commit; the longest of all."""
+    lost = [
+        seconds
+        for kill, life in zip(trainer.kills, trainer.lives, strict=False)
+        for seconds in _lost_answers(trainer, kill, life)
+    ]
+    return round(max(lost, default=0.0), 3)
+
+
+def _lost_answers(trainer: Trainer, kill: Kill, life: Life) -> list[float]:
+    ages = [
+        kill.at - one.at
+        for one in trainer.judge.log(trainer.name)
+        if one.answered and one.call in life.left.in_flight
+    ]
+    return [age for age in ages if 0 < age < kill.seconds]

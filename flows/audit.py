@@ -1,0 +1,38 @@
+"""Ask a share of a run's recorded rankings again in another order: how far the black box heeds the texts alone."""
+
+from typing import Annotated, Any
+
+from prefect import flow
+from pydantic import Field
+
+from storage import calls
+from tasks.audit import audit_rankings
+from tasks.audit_publication import publish_audit
+from tasks.channels import RUN_CAP, DirectChannel, account
+from tasks.models import ranking_endpoint
+from tasks.preparation import prepare
+from tasks.systems import evaluated_run
+
+
+@flow(name="cyclealign", flow_run_name="audit {run}", validate_parameters=True)
+def audit(
+    run: str,
+    share: Annotated[float, Field(gt=0, le=1)] = 0.1,
+    seed: int = 0,
+    overrides: dict[str, Any] | None = None,
+) -> list[dict[str, Any]]:
+    """Audit the model that ranked in a run; what was asked again already is reused.
+
+    Args:
+        run: The run's name; its rounds are not changed.
+        share: Of its recorded rankings.
+        seed: Which ones, and in which orders.
+        overrides: How calls are made, nested: `{"black_box": {"budget_usd": 10}}`.
+    """
+    context = evaluated_run(run, overrides or {})
+    calls.close_orphans(context.ledger)
+    prepared = prepare(context)
+    open_endpoint = ranking_endpoint(context.settings, context.home, prepared.stand_ins)
+    channel = DirectChannel(account(context, context.settings.black_box, open_endpoint, RUN_CAP))
+    audit_rankings(context, channel, share, seed)
+    return publish_audit(context)

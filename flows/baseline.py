@@ -1,0 +1,73 @@
+"""Train the same model on the data set's own preferences instead: SFT, RRHF, PRO, DPO or an RL baseline."""
+
+from typing import Any, Literal
+
+from prefect import flow
+
+from storage import runs
+from tasks.assembly import go_back, load_white_box
+from tasks.baselines import OURS, Course, open_baseline, train_stretch, training_pairs
+from tasks.context import RunContext, running
+from tasks.estimating import refuse_small_disk
+from tasks.evaluation import evaluate_system
+from tasks.models import reward_models
+from tasks.preparation import Prepared, prepare
+from tasks.progress import say, stage
+from tasks.publication import publish_report, save_adapter
+from tasks.trl_baselines import require_trl, train_with_trl
+
+
+@flow(name="cyclealign", flow_run_name="baseline {method} of {source} as {run}", validate_parameters=True)
+def baseline(
+    source: str,
+    method: Literal["sft", "rrhf", "pro", "dpo", "rl"],
+    run: str,
+    overrides: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Train a baseline on the prompts of a finished run and evaluate it on the same held-out prompts.
+
+    It takes as many optimizer steps as that run, with the same adapter, schedule and λ unless overridden. The same
+    parameters again continue an unfinished baseline.
+
+    Args:
+        source: The finished run that it is compared with.
+        method: `sft`, `rrhf`, `pro`; `dpo` and `rl` (REINFORCE leave-one-out with PPO's clipped ratio) need the extra
+            `baselines`.
+        run: The baseline's name.
+        overrides: Settings laid over the source's, nested: `{"training": {"learning_rate": 0.001}}`.
+    """
+    if method not in OURS:
+        require_trl()
+    context, new = open_baseline(source, method, run, overrides or {})
+    if runs.status(context.ledger, run)[0].state == "complete":
+        say(f"Run {run} is complete; nothing to do. Its report is printed below.")
+        return publish_report(context)
+    say(f"Run {run}, the {method} baseline of {source}: " + ("new" if new else "continues"))
+    with running(context):
+        learn(context, method)
+        return publish_report(context)
+
+
+def learn(context: RunContext, method: runs.Baseline) -> None:
+    """Everything of a baseline that computes, in order."""
+    refuse_small_disk(context)
+    prepared = prepare(context)
+    steps = runs.get(context.ledger, context.name).steps
+    course = Course(context, method, load_white_box(context, prepared), training_pairs(context), steps)
+    scoring = reward_models(context.settings, context.home, prepared.stand_ins)
+    evaluate_system(context, course.white_box, scoring, prepared.evaluation, role="before")
+    train(course, prepared)
+    save_adapter(context, course.white_box)
+    evaluate_system(context, course.white_box, scoring, prepared.evaluation, role="after")
+    runs.finish(context.ledger, context.name)
+
+
+def train(course: Course, prepared: Prepared) -> None:
+    """The optimizer steps that are left."""
+    with stage(f"Baseline {course.method}: {course.steps} optimizer steps") as report:
+        if course.method not in OURS:
+            train_with_trl(course, prepared, report)
+            return
+        for stretch in course.stretches(go_back(course.context, course.white_box)):
+            train_stretch(course, stretch)
+            report(f"optimizer step {stretch.stop}/{course.steps}", stretch.stop / course.steps)

@@ -1,0 +1,42 @@
+"""Train again from the recorded rounds of a finished run, with another objective, rate, order, rewrite or backbone."""
+
+from typing import Any
+
+from prefect import flow
+
+from flows.train import complete
+from storage import runs
+from tasks.context import RunContext, running
+from tasks.estimating import refuse_small_disk
+from tasks.preparation import prepare
+from tasks.progress import say
+from tasks.publication import publish_report
+from tasks.refolding import assemble_refold, open_refold
+
+
+@flow(name="cyclealign", flow_run_name="refold {source} as {run}", validate_parameters=True)
+def refold(source: str, run: str, overrides: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Train a new run on the responses, rankings and rewrites that a finished run recorded, then evaluate it.
+
+    Nothing is sampled for training and nothing is asked. The same parameters again continue an unfinished refold.
+
+    Args:
+        source: The finished run whose rounds are used.
+        run: The new run's name.
+        overrides: Settings laid over the source's, nested: `{"method": {"objective": "rrhf"}}`.
+    """
+    context, new = open_refold(source, run, overrides or {})
+    if runs.status(context.ledger, run)[0].state == "complete":
+        say(f"Run {run} is complete; nothing to do. Its report is printed below.")
+        return publish_report(context)
+    say(f"Run {run}, a refold of {source}: " + ("new" if new else "continues"))
+    with running(context):
+        fold(context)
+        return publish_report(context)
+
+
+def fold(context: RunContext) -> None:
+    """Everything of a refold that computes, in order."""
+    refuse_small_disk(context)
+    prepared = prepare(context)
+    complete(context, prepared, assemble_refold(context, prepared))

@@ -1,0 +1,2 @@
+-- Closes the other ledger.
+detach other  -- noqa: PRS

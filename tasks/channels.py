@@ -1,0 +1,124 @@
+"""Ways for the evaluation's questions to reach a chat-completions endpoint and for its answers to come back.
+
+A channel takes many requests and gives as many outcomes, in order: a reply, or why there is none. Whatever the
+ledger has is not sent again. `DirectChannel` sends one call per request; `tasks.batching` has the other one.
+Leaves out what is asked and how it is read (`tasks.inquiry`).
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Protocol
+
+from cyclealign.errors import BudgetReached, CallFailed
+from cyclealign.models.black_box import ChatEndpoint
+from cyclealign.records import ChatReply, ChatRequest
+from cyclealign.settings import BlackBoxSettings
+from storage.ledger import Ledger
+from tasks.asking import Asker
+from tasks.context import RunContext
+from tasks.pace import PATIENT, Backoff
+
+Outcome = ChatReply | CallFailed
+RUN_CAP, JUDGE_CAP = "black_box.budget_usd", "evaluation.judge.endpoint.budget_usd"
+PORTION = 64
+"""Questions that are asked together: what they bring is kept before the next ones are sent."""
+
+
+@dataclass(frozen=True)
+class Account:
+    """Who asks which endpoint, and who pays under which cap."""
+
+    ledger: Ledger
+    run_name: str
+    settings: BlackBoxSettings
+    """Of the endpoint; `budget_usd` caps everything that the run spends."""
+    open_endpoint: Callable[[], ChatEndpoint]
+    """A new one each time: an endpoint belongs to one event loop."""
+    cap: str = RUN_CAP
+    """The setting that holds the cap."""
+
+    @cached_property
+    def origin(self) -> str:
+        """Tells endpoints apart in call keys."""
+        return self.open_endpoint().origin
+
+
+def account(
+    context: RunContext, settings: BlackBoxSettings, open_endpoint: Callable[[], ChatEndpoint], cap: str
+) -> Account:
+    """The run's account with an endpoint; without a cap of its own (`cap`), the run's holds."""
+    if settings.budget_usd is not None:
+        return Account(context.ledger, context.name, settings, open_endpoint, cap)
+    capped = settings.model_copy(update={"budget_usd": context.settings.black_box.budget_usd})
+    return Account(context.ledger, context.name, capped, open_endpoint)
+
+
+class Channel(Protocol):
+    """Brings outcomes for requests."""
+
+    portion: int | None
+    """How many questions should be asked together; None: all of them."""
+
+    def key(self, request: ChatRequest) -> str:
+        """The call key of a request."""
+        ...
+
+    def outcomes(self, requests: Sequence[ChatRequest], ask: int = 0) -> list[Outcome]:
+        """The outcome of each request, the recorded one where there is one.
+
+        Raises:
+            RunPaused: no call gets through, or the cap is reached; what came in until then is recorded.
+        """
+        ...
+
+
+@dataclass
+class DirectChannel:
+    """One call per request, as many at once as the endpoint takes."""
+
+    account: Account
+    backoff: Backoff = PATIENT
+    portion: int | None = PORTION
+    _asker: Asker | None = field(default=None, init=False)
+    _loop: asyncio.AbstractEventLoop | None = field(default=None, init=False)
+
+    def key(self, request: ChatRequest) -> str:
+        """The call key of a request."""
+        return request.key(self.account.origin)
+
+    def outcomes(self, requests: Sequence[ChatRequest], ask: int = 0) -> list[Outcome]:
+        """The outcome of each request; see `Channel`."""
+        with ThreadPoolExecutor(1) as pool:  # a thread of its own: the caller may be inside an event loop
+            results = pool.submit(asyncio.run, self._ask_all(requests, ask))
+            try:
+                return results.result()
+            except KeyboardInterrupt:
+                self._stop()
+                raise
+
+    async def _ask_all(self, requests: Sequence[ChatRequest], ask: int) -> list[Outcome]:
+        endpoint, account = self.account.open_endpoint(), self.account
+        self._loop = asyncio.get_running_loop()
+        self._asker = Asker(account.ledger, endpoint, account.settings, account.run_name, self.backoff)
+        asked = [self._asker.ask(request, ask=ask) for request in requests]
+        try:
+            results = await asyncio.gather(*asked, return_exceptions=True)
+        finally:
+            await endpoint.close()
+        return [_outcome(result, account.cap) for result in results]
+
+    def _stop(self) -> None:
+        """Nothing is sent any more; calls under way still bring and record their outcome."""
+        if self._loop is not None and self._asker is not None:
+            self._loop.call_soon_threadsafe(self._asker.stop)
+
+
+def _outcome(result: ChatReply | BaseException, cap: str) -> Outcome:
+    if isinstance(result, BudgetReached):
+        raise BudgetReached(str(result).replace(RUN_CAP, cap)) from None
+    if isinstance(result, BaseException) and not isinstance(result, CallFailed):
+        raise result
+    return result

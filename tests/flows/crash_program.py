@@ -1,0 +1,111 @@
+"""Runs the flow in a process of its own, in which a trap kills it at a named moment; used by `test_crash_points`.
+
+The application has no hooks for this: the process wraps a public function before it runs the flow, and dies by
+SIGKILL before or after a certain call of it. Nothing can be cleaned up then, as with a power cut.
+"""
+
+import functools
+import importlib
+import itertools
+import os
+import signal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import duckdb
+from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+
+from cyclealign.models.white_box import WhiteBox
+from cyclealign.records import Prompt, Response
+from flows.train import train
+from storage import migrations
+
+
+@dataclass(frozen=True)
+class Trap:
+    """Before or after which call the process dies.
+
+    `place` is `module:name` or `module:Class.name`; `number` counts the calls (from 1) that have `about` among their
+    arguments.
+    """
+
+    place: str
+    when: Literal["before", "after"] = "before"
+    number: int = 1
+    about: str = ""
+
+    def set(self) -> None:
+        """Wrap the function."""
+        module, _, path = self.place.partition(":")
+        *outer, name = path.split(".")
+        owner = functools.reduce(getattr, outer, importlib.import_module(module))
+        original, calls = getattr(owner, name), itertools.count(1)
+
+        @functools.wraps(original)
+        def fatal(*args: Any, **kwargs: Any) -> Any:
+            due = (not self.about or self.about in str(args)) and next(calls) == self.number
+            if due and self.when == "before":
+                die()
+            result = original(*args, **kwargs)
+            if due:
+                die()
+            return result
+
+        setattr(owner, name, fatal)
+
+
+@dataclass(frozen=True)
+class Start:
+    """One start of the command; the same again each time, but for the trap."""
+
+    home: Path
+    run: str
+    overrides: Mapping[str, Any]
+    prefect_url: str
+    draws: Path
+    """Where a line is added for every seed that the white box samples with."""
+    said: Path
+    """What it prints."""
+    trap: Trap | None = None
+
+
+def die() -> None:
+    """The end, without any last words."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def live(start: Start) -> None:
+    """Run or continue the run until its end, or until the trap closes."""
+    with start.said.open("w") as output:
+        os.dup2(output.fileno(), 2)
+    os.environ["CYCLEALIGN_HOME"] = str(start.home)
+    os.environ["OPENAI_API_KEY"] = start.run  # tells the judge who asks
+    note_draws(start.draws)
+    if start.trap is not None:
+        start.trap.set()
+    settings = {PREFECT_API_URL: start.prefect_url, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}
+    with temporary_settings(settings):
+        train(profile="laptop", overrides=dict(start.overrides), run=start.run)
+
+
+def note_draws(path: Path) -> None:
+    """Write down the seeds of everything that is sampled, before it is."""
+    original = WhiteBox.sample
+
+    def noted(
+        self: WhiteBox, prompts: Sequence[Prompt], seeds: Sequence[int], *rest: Any
+    ) -> list[list[Response]]:
+        with path.open("a") as lines:
+            lines.writelines(f"{seed}\n" for seed in seeds)
+        return original(self, prompts, seeds, *rest)
+
+    WhiteBox.sample = noted  # type: ignore[method-assign, assignment]
+
+
+def migrate(ledger: Path, migration: migrations.Migration, trap: Trap) -> None:
+    """Bring a ledger to a schema version that this version does not ship, until the trap closes."""
+    trap.set()
+    with duckdb.connect(str(ledger)) as connection:
+        migrations.migrate(connection, ledger, [*migrations.shipped(), migration])

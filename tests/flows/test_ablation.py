@@ -1,0 +1,74 @@
+"""A grid of runs: one after another, what is finished is left alone; elsewhere done runs are merged."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from cyclealign.errors import SettingsChanged, UsageError
+from cyclealign.settings import merge
+from flows.ablation import ablation
+from flows.cli import main
+from storage.asking import answer
+from tasks.fan_out import Order, prepare_home, require_server
+from tests.flows.conftest import SMALL
+
+TINY = merge(SMALL, {"data": {"prompts": 4}, "evaluation": {"prompts_per_subset": 1}})
+NAMES = [f"laptop-{variant}-seed0" for variant in (
+    "pro-icl-full-rewrite-head-n2", "none-icl-full-rewrite-head-n2", "pro-icl-full-rewrite-off-n2"
+)]  # fmt: skip
+
+
+def test_a_grid_leaves_finished_runs_alone_and_its_exhibits_show_every_variant(home: Path) -> None:
+    first = ablation(grid="controls", objectives=("pro",), overrides=TINY)
+    assert [(row["name"], row["state"]) for row in first] == [(name, "complete") for name in NAMES]
+    updated = "select max(updated_at) from runs"
+    before = answer(home, updated)[0].iloc[0, 0]
+    assert ablation(grid="controls", objectives=("pro",), overrides=TINY) == first
+    assert answer(home, updated)[0].iloc[0, 0] == before
+
+
+def test_a_grid_under_the_same_names_with_other_settings_is_refused(home: Path) -> None:
+    ablation(grid="controls", objectives=("pro",), overrides=TINY)
+    with pytest.raises(SettingsChanged, match=r"data\.prompts: 4 -> 8"):
+        ablation(grid="controls", objectives=("pro",), overrides=merge(TINY, {"data": {"prompts": 8}}))
+
+
+def test_settings_that_do_not_validate_end_a_grid_before_it_starts(home: Path) -> None:
+    result = CliRunner().invoke(main, ["ablation", "--grid", "figure-5", "--set", "method.candidates=1"])
+    assert result.exit_code == 2
+    assert "method.candidates" in result.output
+    refused = CliRunner().invoke(main, ["ablation", "--seeds", "0,one"])
+    assert (refused.exit_code, "--seeds" in refused.output) == (2, True)
+
+
+def test_a_home_of_another_machine_is_merged_once(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ablation(grid="controls", objectives=("pro",), overrides=TINY)
+    monkeypatch.setenv("CYCLEALIGN_HOME", str(tmp_path))
+    result = CliRunner().invoke(main, ["ledger", "import", str(home)])
+    assert result.exit_code == 0, result.output
+    assert NAMES[0] in result.output
+    found = CliRunner().invoke(main, ["status", NAMES[0], "--json"])
+    assert json.loads(found.output)["state"] == "complete"
+    again = CliRunner().invoke(main, ["ledger", "import", str(home)])
+    assert again.output.startswith("0 new runs, 0 new rows")
+
+
+def test_a_cells_home_shows_what_was_built_once(tmp_path: Path) -> None:
+    order = Order("a-cell", tmp_path / "cells" / "a-cell", {})
+    prepare_home(order, tmp_path)
+    (tmp_path / "models" / "a-model").mkdir()
+    prepare_home(order, tmp_path)
+    assert (order.home / "models" / "a-model").is_dir()
+    assert not os.path.lexists(order.home / "data")
+
+
+def test_without_a_server_nothing_can_be_fanned_out() -> None:
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    with temporary_settings(restore_defaults={PREFECT_API_URL}), pytest.raises(UsageError, match="make up"):
+        require_server()

@@ -1,0 +1,198 @@
+"""The API key is found nowhere: not in what is written, not in what is said, not in what is raised.
+
+Looked through after each way in which a run may end: the home (ledger, write-ahead log, snapshot, reports,
+checkpoints), the Prefect server's database and the results that it keeps, the output and the exceptions. The endpoint
+does its worst meanwhile: its errors repeat the key that they were sent.
+"""
+
+import asyncio
+import base64
+import gzip
+import json
+import logging
+import pickle
+import sqlite3
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import duckdb
+import pytest
+from prefect.settings import PREFECT_SERVER_DATABASE_CONNECTION_URL, temporary_settings
+from starlette.responses import JSONResponse
+from starlette.types import Message, Receive, Scope, Send
+
+from cyclealign.errors import EndpointRefused
+from cyclealign.settings import merge
+from flows.train import train
+from storage import runs
+from storage.asking import answer
+from storage.ledger import Ledger
+from tests.flows.children import TINY, Place, kept_results, start, train_there
+from tests.flows.judge_server import JudgeServer
+from tests.flows.written import everything_below, found_in
+
+KEY = "sk-canary-7Qe2mXw9Zr4Tt1Yb6Kc8"
+
+
+class Talkative(JudgeServer):
+    """Repeats the key that it was sent wherever it can, and behaves as it is told: `mode`."""
+
+    mode = "answers"
+    heard: list[str]
+
+    def __init__(self, home: Path, overrides: dict[str, Any]) -> None:
+        super().__init__(home, overrides)
+        self.heard = []
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One chat completion."""
+        sent = dict(scope["headers"])[b"authorization"].decode()
+        self.heard.append(sent)
+        error = JSONResponse(
+            {"error": {"message": f"no: {sent}", "code": sent}}, self._status(), {"x-sent": sent}
+        )
+        if self.mode == "cuts":
+            receive.__self__.transport.abort()  # type: ignore[attr-defined]  uvicorn's request cycle
+        elif self.mode == "hangs":
+            await asyncio.sleep(30)
+        elif self.mode == "refuses" or len(self.heard) == 1:
+            await error(scope, receive, send)
+        else:
+            await super().handle(scope, receive, _repeating(send, sent))
+
+    def _status(self) -> int:
+        return 401 if self.mode == "refuses" else 500
+
+
+def _repeating(send: Send, sent: str) -> Send:
+    async def repeat(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message["headers"], (b"x-sent", sent.encode())]
+        await send(message)
+
+    return repeat
+
+
+class Endings:
+    """Has runs end in several ways; each returns what was said and raised on the way."""
+
+    def __init__(self, home: Path, judge: Talkative, folder: Path) -> None:
+        self.home, self.judge, self.output, self.results = home, judge, folder / "output", folder / "results"
+
+    def settings(self, **black_box: Any) -> dict[str, Any]:
+        """Of a run at the judge; each ending has a seed of its own, so that it asks questions of its own."""
+        price = {"input": 1.0, "output": 2.0}
+        base = {"endpoint": "api", "base_url": self.judge.url, "price": price, "attempts": 2}
+        return merge(TINY, {"black_box": {**base, **black_box}})
+
+    def success(self) -> BaseException | None:
+        """The first call fails once, then all is well."""
+        result = train(profile="laptop", overrides=self.settings(), run="canary-success")
+        assert result["state"] == "complete"
+        return None
+
+    def refused(self) -> BaseException | None:
+        """The key is refused with a message that repeats it."""
+        self.judge.mode = "refuses"
+        return self._fails(EndpointRefused, "canary-refused", {"seed": 1})
+
+    def transport(self) -> BaseException | None:
+        """Every connection is cut after the request was read."""
+        self.judge.mode = "cuts"
+        return self._fails(EndpointRefused, "canary-transport", {"seed": 2})
+
+    def crash(self) -> BaseException | None:
+        """The flow breaks in the middle, with answers behind it."""
+        return self._fails(Exception, "canary-crash", {"seed": 3, "training": {"learning_rate": 1e30}})
+
+    def kill(self) -> BaseException | None:
+        """The process is killed while its calls are under way."""
+        self.judge.mode = "hangs"
+        place = Place.here(self.home, key=KEY, output=self.output, results=self.results)
+        child = start(train_there, place, "canary-kill", merge(self.settings(), {"seed": 4}))
+        while not self.judge.heard and child.is_alive():
+            time.sleep(0.02)
+        child.kill()
+        child.join()
+        open_calls = (
+            "select count(*) from api_attempts where run_name = 'canary-kill' and state = 'in_flight'"
+        )
+        assert answer(self.home, open_calls)[0].iloc[0, 0] > 0, self.output.read_text()
+        return None
+
+    def _fails(self, expected: type[Exception], run: str, changes: dict[str, Any]) -> BaseException:
+        with pytest.raises(expected) as caught:
+            train(profile="laptop", overrides=merge(self.settings(), changes), run=run)
+        assert runs.status(Ledger(self.home), run)[0].state in ("paused", "failed")
+        return caught.value
+
+
+@pytest.fixture
+def endings(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Endings]:
+    """The ways to end, with the key in the environment and Prefect told to keep every result."""
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    with Talkative(home, TINY) as judge, temporary_settings(kept_results(tmp_path / "results")):
+        yield Endings(home, judge, tmp_path)
+
+
+def prefect_folder() -> Path:
+    """Where the test server's database is."""
+    return Path(urlsplit(str(PREFECT_SERVER_DATABASE_CONNECTION_URL.value())).path[1:]).parent
+
+
+def said_by(error: BaseException | None) -> Iterator[tuple[str, bytes]]:
+    """An exception as logs show it, with the locals of every frame, and as a serializer writes it."""
+    if error is None:
+        return
+    shown = traceback.TracebackException.from_exception(error, capture_locals=True)
+    yield "traceback", "".join(shown.format()).encode()
+    yield "exception", repr(vars(error)).encode() + pickle.dumps(error)
+
+
+@pytest.mark.parametrize(
+    "ending",
+    [Endings.success, Endings.refused, Endings.transport, Endings.crash, Endings.kill],
+    ids=lambda e: e.__name__,
+)
+def test_the_key_is_found_nowhere_after(
+    endings: Endings,
+    ending: Callable[[Endings], BaseException | None],
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    with (
+        caplog.at_level(logging.DEBUG),
+        caplog.at_level(logging.INFO, "httpcore2"),
+    ):  # its trace shows all headers
+        error = ending(endings)
+    assert f"Bearer {KEY}" in endings.judge.heard
+    said = [("log", caplog.text.encode()), ("output", "".join(capfd.readouterr()).encode()), *said_by(error)]
+    written = [*everything_below([endings.home, tmp_path, prefect_folder()])]
+    assert found_in(KEY, [*said, *written]) == []
+    places = {place for place, _ in written}
+    assert any(place.endswith("ledger.duckdb: api_attempts") for place in places)
+    assert any(place.endswith("prefect-test.db: flow_run_state") for place in places)
+    if ending is not Endings.kill:  # who is killed in its first segment has stored no result yet
+        assert any(place.startswith(str(tmp_path / "results")) for place in places)
+
+
+def test_a_key_that_was_written_would_be_found(tmp_path: Path) -> None:
+    (tmp_path / "result").write_text(
+        json.dumps({"result": base64.b64encode(pickle.dumps({"key": KEY})).decode()})
+    )
+    (tmp_path / "log.gz").write_bytes(gzip.compress(f"Authorization: Bearer {KEY}".encode()))
+    (tmp_path / "plain").write_text(f"Authorization: Bearer {KEY}")
+    with duckdb.connect(str(tmp_path / "ledger")) as connection:
+        connection.execute("create table t as select {'a': [?]} as nested from range(5000)", [KEY])
+    lite = sqlite3.connect(tmp_path / "server.db")
+    lite.execute("create table runs (state)")
+    lite.execute("insert into runs values (?)", ["x" * 50_000 + KEY])
+    lite.commit()
+    lite.close()
+    found = {Path(place.partition(":")[0]).name for place in found_in(KEY, everything_below([tmp_path]))}
+    assert found == {"result", "log.gz", "plain", "ledger", "server.db"}

@@ -1,0 +1,174 @@
+"""The evaluation alone: several systems, a judge, nothing done twice, and only what is missing done again."""
+
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+from click.testing import CliRunner
+
+from cyclealign.compared_systems import ComparedSystem
+from cyclealign.errors import RunUnknown, UsageError
+from cyclealign.settings import merge
+from flows.cli import main
+from flows.evaluation import evaluate
+from flows.train import train
+from storage.asking import answer
+from storage.ledger import Ledger
+from tests.flows.conftest import SMALL
+from tests.tasks.evaluated import longer_wins
+from tests.tasks.model_server import ModelServer, serving
+
+OTHER = merge(SMALL, {"seed": 1})
+SYSTEMS = [
+    ComparedSystem(label="Other seed", run="other-seed"),
+    ComparedSystem(label="Backbone", model="world"),
+]
+COUNTS = {
+    "generations": "select count(*) from generations",
+    "last generation": "select max(created_at) from generations",
+    "rewards": "select count(*) from reward_scores",
+    "last reward": "select max(scored_at) from reward_scores",
+    "verdicts": "select count(*) from comparisons",
+    "last verdict": "select max(compared_at) from comparisons",
+    "attempts": "select count(*) from api_attempts",
+}
+
+
+@pytest.fixture
+def whole(home: Path) -> Path:
+    train(profile="laptop", overrides=SMALL, run="whole")
+    train(profile="laptop", overrides=OTHER, run="other-seed")
+    return home
+
+
+def counts(home: Path) -> dict[str, Any]:
+    return {name: answer(home, question)[0].iloc[0, 0] for name, question in COUNTS.items()}
+
+
+def forget(home: Path, statement: str) -> None:
+    Ledger(home).close()
+    with duckdb.connect(str(home / "ledger.duckdb")) as connection:
+        connection.execute(statement)
+
+
+def test_systems_are_evaluated_beside_the_run_and_compared_with_it(whole: Path) -> None:
+    evaluate(run="whole", systems=SYSTEMS, judge=True)
+    roles, _ = answer(whole, "select role from run_systems where run_name = 'whole' order by role")
+    assert list(roles["role"]) == ["Backbone", "Other seed", "after", "before"]
+    pairs, _ = answer(
+        whole,
+        "select generation_id from comparison_outcomes join generations using (generation_id)"
+        " join run_systems using (system_id) where run_name = 'whole' and role = 'after'",
+    )
+    assert len(pairs) == 2 * 8  # the backbone is the untrained model: two others, eight prompts
+
+
+def test_the_untrained_model_is_the_same_system_under_every_name(whole: Path) -> None:
+    evaluate(run="whole", systems=SYSTEMS)
+    found, _ = answer(
+        whole, "select count(distinct system_id) from run_systems where role in ('before', 'Backbone')"
+    )
+    assert found.iloc[0, 0] == 1
+
+
+def test_a_second_evaluation_repeats_nothing(whole: Path) -> None:
+    evaluate(run="whole", systems=SYSTEMS, judge=True)
+    before = counts(whole)
+    evaluate(run="whole", systems=SYSTEMS, judge=True)
+    assert counts(whole) == before
+
+
+def test_only_the_scores_that_were_lost_are_made_again(whole: Path) -> None:
+    evaluate(run="whole", systems=SYSTEMS, judge=True)
+    before = counts(whole)
+    lost = (
+        "select generation_id from generations join run_systems using (system_id) where role = 'Other seed'"
+    )
+    forget(whole, f"delete from reward_scores where generation_id in ({lost})")
+    fewer = counts(whole)["rewards"]
+    evaluate(run="whole", systems=SYSTEMS, judge=True)
+    after = counts(whole)
+    assert fewer == before["rewards"] - 8 * 3  # eight prompts, three reward models
+    assert after["rewards"] == before["rewards"]
+    assert {**after, "last reward": None} == {**before, "last reward": None}
+    again, _ = answer(
+        whole, f"select count(*) from reward_scores where scored_at > '{before['last reward']}'"
+    )
+    assert again.iloc[0, 0] == 8 * 3
+
+
+def test_lost_verdicts_are_read_from_the_recorded_answers(whole: Path) -> None:
+    evaluate(run="whole", judge=True)
+    before = counts(whole)
+    forget(whole, "delete from comparisons")
+    evaluate(run="whole", judge=True)
+    assert counts(whole)["attempts"] == before["attempts"]
+
+
+def test_other_generation_settings_are_other_generations(whole: Path) -> None:
+    evaluate(run="whole")
+    before = counts(whole)
+    evaluate(run="whole", overrides={"evaluation": {"sampling": {"temperature": 0}}})
+    assert counts(whole)["generations"] == before["generations"] + 2 * 8
+
+
+def test_overrides_that_would_make_another_run_are_refused(whole: Path) -> None:
+    with pytest.raises(UsageError, match="change the run itself"):
+        evaluate(run="whole", overrides={"method": {"rounds": 7}})
+
+
+def test_wrong_systems_are_known_before_anything_is_computed(whole: Path) -> None:
+    before = counts(whole)
+    with pytest.raises(RunUnknown, match="nobody"):
+        evaluate(run="whole", systems=[ComparedSystem(label="x", run="nobody")])
+    with pytest.raises(UsageError, match="label"):
+        evaluate(run="whole", systems=[SYSTEMS[0], SYSTEMS[0]])
+    assert counts(whole) == before
+
+
+def endpoint(server: ModelServer) -> dict[str, Any]:
+    return {
+        "base_url": server.url,
+        "model": "paid-model",
+        "price": {"input": 1.0, "output": 2.0},
+        "attempts": 2,
+    }
+
+
+def test_a_chat_model_is_a_system_that_is_paid_once(whole: Path) -> None:
+    with serving(ModelServer(lambda _body: "Try this: write a list.")) as server:
+        chat = ComparedSystem.model_validate({"label": "Chat", "api": endpoint(server)})
+        evaluate(run="whole", systems=[chat])
+        evaluate(run="whole", systems=[chat])
+        assert len(server.asked) == 8
+    scored, _ = answer(
+        whole,
+        "select count(*) from evaluated_generations join reward_scores using (generation_id) where role = 'Chat'",
+    )
+    assert scored.iloc[0, 0] == 8 * 3
+
+
+def test_a_paid_judge_is_asked_through_one_batch_and_once(whole: Path) -> None:
+    with serving(ModelServer(longer_wins)) as server:
+        changed = {"judge": {"endpoint": endpoint(server)}, "batches": {"enabled": True, "poll_s": 0.05}}
+        for _ in range(2):
+            evaluate(run="whole", systems=SYSTEMS, judge=True, overrides={"evaluation": changed})
+        assert (len(server.batches), server.asked) == (1, [])
+    judged, _ = answer(whole, "select distinct judge from comparisons where judge like 'paid-model%'")
+    assert len(judged) == 1
+
+
+def test_the_command_line_prints_the_systems_and_what_the_judge_is(whole: Path) -> None:
+    command = ["evaluate", "whole", "--system", "Other seed=run:other-seed", "--judge"]
+    result = CliRunner().invoke(main, [*command, "--set", "evaluation.judge.order=shuffled"])
+    assert result.exit_code == 0, result.output
+    for words in ("Other seed", "% inconsistent", "% to the first shown", "no witness of its own"):
+        assert words in result.output
+
+
+@pytest.mark.parametrize("system", ["x=run:nobody", "x", "x=api:gpt-4.1-mini@not-a-url"])
+def test_a_wrong_system_is_wrong_use(whole: Path, system: str) -> None:
+    result = CliRunner().invoke(main, ["evaluate", "whole", "--system", system])
+    assert result.exit_code == 2, result.output
+    assert "Traceback" not in result.output

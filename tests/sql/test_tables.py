@@ -1,0 +1,211 @@
+"""Given a few rows, each of the paper's tables answers with exactly these."""
+
+import math
+from collections.abc import Iterator
+from importlib.resources import files
+
+import duckdb
+import pytest
+
+from tests.sql.evaluated_run import NOW, RUN, ask, compare, empty_ledger, evaluate, insert, score
+
+TABLES = ("table_1", "table_1_scores", "table_2", "table_2_outcomes", "table_2_verdicts", "table_5")
+
+
+@pytest.fixture
+def connection() -> Iterator[duckdb.DuckDBPyConnection]:
+    with empty_ledger() as opened:
+        evaluate(opened)
+        yield opened
+
+
+@pytest.mark.parametrize("exhibit", TABLES)
+def test_every_table_says_its_purpose_its_parameters_and_its_grain(exhibit: str) -> None:
+    lines = files("sql").joinpath("exhibits", f"{exhibit}.sql").read_text().splitlines()
+    header = [line for line in lines if line.startswith("--")]
+    assert "(paper, Table" in header[0]
+    assert header[1].startswith("-- Parameters: $run_name")
+    assert any(line.startswith("-- One row per") for line in header)
+
+
+@pytest.mark.parametrize("exhibit", [name for name in TABLES if name != "table_5"])
+def test_without_a_run_every_run_is_shown(connection: duckdb.DuckDBPyConnection, exhibit: str) -> None:
+    score(connection, "rm", {"after/p0": 1.0})
+    compare(connection, "after/p0", "PRO/p0", "first")
+    insert(connection, "run_samples", {"run_name": "another", "purpose": "evaluation", "sample_digest": "s"})
+    for role in ("after", "PRO"):
+        row = {"run_name": "another", "role": role, "system_id": f"{role}-system", "generation_digest": "g"}
+        insert(connection, "run_systems", row)
+    assert {row["run_name"] for row in ask(connection, exhibit, run_name=None)} == {RUN, "another"}
+    assert {row["run_name"] for row in ask(connection, exhibit)} == {RUN}
+
+
+def test_table_1_averages_over_responses_and_shows_how_many_there_are(
+    connection: duckdb.DuckDBPyConnection,
+) -> None:
+    score(
+        connection,
+        "rm",
+        {"after/p0": 0.0, "after/p1": math.log(3), "after/p2": math.log(3), "PRO/p1": -1000.0},
+    )
+    score(connection, "rm", {"after/elsewhere": 50.0})
+    rows = {(row["role"], row["subset"]): row for row in ask(connection, "table_1")}
+    total, helpful = rows["after", "all"], rows["after", "helpful-base"]
+    assert (total["responses"], total["prompts"], helpful["responses"]) == (3, 3, 2)
+    assert total["sigmoid_mean_100"] == pytest.approx((50 + 75 + 75) / 3)
+    assert total["mean_reward"] == pytest.approx(2 * math.log(3) / 3)
+    assert rows["PRO", "all"]["sigmoid_mean_100"] == pytest.approx(0)
+    assert (rows["PRO", "all"]["responses"], rows["PRO", "all"]["prompts"]) == (1, 3)
+
+
+def test_table_1_total_is_the_micro_average_of_its_subsets(connection: duckdb.DuckDBPyConnection) -> None:
+    score(connection, "rm", {"after/p0": 3.0, "after/p1": -1.0, "after/p2": 0.5})
+    rows = {row["subset"]: row for row in ask(connection, "table_1")}
+    parts = [rows[name] for name in ("harmless-base", "helpful-base")]
+    weighted = sum(row["sigmoid_mean_100"] * row["responses"] for row in parts) / 3
+    assert rows["all"]["sigmoid_mean_100"] == pytest.approx(weighted)
+
+
+def test_table_1_scores_are_those_of_the_sample_in_its_order(connection: duckdb.DuckDBPyConnection) -> None:
+    score(connection, "rm", {"after/p1": 1.0, "after/p0": 2.0, "after/elsewhere": 3.0})
+    assert [(row["prompt_id"], row["reward"]) for row in ask(connection, "table_1_scores")] == [
+        ("p0", 2.0),
+        ("p1", 1.0),
+    ]
+
+
+def both(connection: duckdb.DuckDBPyConnection, prompt: str, ours_first: str, theirs_first: str) -> None:
+    compare(connection, f"after/{prompt}", f"PRO/{prompt}", ours_first)
+    compare(connection, f"PRO/{prompt}", f"after/{prompt}", theirs_first)
+
+
+def test_table_2_by_hand(connection: duckdb.DuckDBPyConnection) -> None:
+    both(connection, "p0", "first", "second")  # won in both orders
+    both(connection, "p1", "first", "first")  # the first one both times: inconsistent
+    both(connection, "p2", "first", "missing")
+    rows = {row["subset"]: row for row in ask(connection, "table_2")}
+    shares = [rows["all"][name] for name in ("prompts", "win", "tie", "lose", "missing", "inconsistent")]
+    assert shares == pytest.approx([3, 100 / 3, 100 / 3, 0, 100 / 3, 100 / 3])
+    helpful = [
+        rows["helpful-base"][name] for name in ("prompts", "win", "tie", "lose", "missing", "inconsistent")
+    ]
+    assert helpful == pytest.approx([2, 0, 50, 0, 50, 50])
+    assert rows["harmless-base"]["win"] == 100
+
+
+def test_table_2_is_seen_from_the_trained_model_else_from_the_first_label(
+    connection: duckdb.DuckDBPyConnection,
+) -> None:
+    compare(connection, "PRO/p0", "after/p0", "first")
+    compare(connection, "before/p0", "PRO/p0", "second")
+    rows = {
+        (row["role"], row["against"]): row for row in ask(connection, "table_2") if row["subset"] == "all"
+    }
+    assert rows["after", "PRO"]["lose"] == 100
+    assert rows["PRO", "before"]["win"] == 100
+    assert len(rows) == 2
+
+
+def test_table_2_leaves_out_people_and_prompts_of_other_samples(
+    connection: duckdb.DuckDBPyConnection,
+) -> None:
+    compare(connection, "after/p0", "PRO/p0", "first", judge="Ann", judge_kind="person")
+    compare(connection, "after/elsewhere", "PRO/elsewhere", "first")
+    assert ask(connection, "table_2") == []
+    assert ask(connection, "table_2_outcomes") == []
+    assert ask(connection, "table_2_verdicts") == []
+
+
+def test_table_2_outcomes_name_each_prompt(connection: duckdb.DuckDBPyConnection) -> None:
+    both(connection, "p1", "tie", "tie")
+    both(connection, "p0", "second", "first")
+    rows = ask(connection, "table_2_outcomes")
+    assert [(row["prompt_id"], row["outcome"], row["inconsistent"]) for row in rows] == [
+        ("p0", "lose", False),
+        ("p1", "tie", False),
+    ]
+
+
+def test_table_2_verdicts_know_order_lengths_and_who_answered(connection: duckdb.DuckDBPyConnection) -> None:
+    both(connection, "p0", "first", "missing")
+    compare(connection, "after/p1", "PRO/p1", "tie", call_key=None)  # identical responses: nobody was asked
+    call = {
+        "call_key": "after/p0 PRO/p0",
+        "run_name": RUN,
+        "purpose": "comparison",
+        "model": "m",
+        "origin": "o",
+    }
+    rest = {
+        "slot": "[]",
+        "request": "{}",
+        "state": "answered",
+        "asked_at": "2026-01-01",
+        "served_model": "m-0613",
+    }
+    insert(connection, "api_calls", {**call, **rest})
+    theirs, ours = ask(connection, "table_2_verdicts")
+    assert (theirs["ours_first"], theirs["verdict"], theirs["first_length"], theirs["second_length"]) == (
+        False,
+        "missing",
+        3,
+        5,
+    )
+    assert (ours["ours_first"], ours["verdict"], ours["first_length"], ours["served_model"]) == (
+        True,
+        "first",
+        5,
+        "m-0613",
+    )
+
+
+def test_table_5_shows_the_largest_and_the_median_difference(connection: duckdb.DuckDBPyConnection) -> None:
+    score(connection, "rm", {"after/p0": 1.0, "after/p1": 2.0, "after/p2": 5.0, "PRO/p0": 0.0, "PRO/p1": 2.5})
+    score(connection, "rm", {"PRO/p2": 2.0})
+    score(connection, "other", {"after/p1": 9.0, "PRO/p1": 0.0})
+    rows = ask(connection, "table_5", reward_model="rm", role="after", against="PRO")
+    assert [(row["chosen"], row["prompt_id"], row["difference"]) for row in rows] == [
+        ("largest", "p2", 3.0),
+        ("median", "p0", 1.0),
+    ]
+    assert rows[0]["response"] == "after"
+    assert rows[0]["response_against"] == "PRO"
+    only = ask(connection, "table_5", reward_model="other", role="after", against="PRO")
+    assert [row["chosen"] for row in only] == ["largest"]
+
+
+def audited(connection: duckdb.DuckDBPyConnection) -> None:
+    """One round whose three candidates are two texts; ranked 0, 2, 1, and asked again."""
+    key = {"run_name": RUN, "step": 0, "round": 1}
+    insert(connection, "rounds", {**key, "wave": 0, "prompt_id": "p0", "state": "ranked", "sampled_at": NOW})
+    connection.execute("update rounds set permutation = [2, 0, 1], call_key = 'first'")
+    for slot, text in enumerate(("twin", "twin", "other")):
+        insert(connection, "responses", {**key, "slot": slot, "kind": "candidate", "text": text})
+    insert(connection, "rankings", {**key, "ranker": "black_box", "ranking": [0, 2, 1]})
+    asked = {"permutation": [0, 1, 2], "ranking": [2, 0, 1], "call_key": "second", "audited_at": NOW}
+    insert(connection, "audits", {**key, "audit_seed": 7, **asked})
+    call = {"run_name": RUN, "model": "m", "origin": "o", "slot": "[]", "request": "{}", "asked_at": NOW}
+    for name, served in (("first", "m-0613"), ("second", "m-1106")):
+        row = {"call_key": name, "purpose": "ranking", "state": "answered", "served_model": served}
+        insert(connection, "api_calls", {**call, **row})
+
+
+def test_an_audit_stands_beside_what_was_recorded(connection: duckdb.DuckDBPyConnection) -> None:
+    audited(connection)
+    (row,) = ask(connection, "run_audit")
+    assert (row["audit_seed"], row["subset"], row["lengths"], row["same_as"]) == (
+        7,
+        "harmless-base",
+        [4, 4, 5],
+        [0, 0, 2],
+    )
+    assert (row["recorded_permutation"], row["recorded_ranking"], row["recorded_model"]) == (
+        [2, 0, 1],
+        [0, 2, 1],
+        "m-0613",
+    )
+    assert (row["repeated_permutation"], row["repeated_ranking"], row["repeated_model"]) == (
+        [0, 1, 2],
+        [2, 0, 1],
+        "m-1106",
+    )

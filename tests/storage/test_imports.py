@@ -1,0 +1,139 @@
+"""Merging ledgers: all finished runs of the other one, once, or nothing."""
+
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from cyclealign.errors import LedgerConflict, LedgerLocked, UsageError
+from storage import calls, evaluations, imports, rounds, runs
+from storage.evaluations import System
+from storage.ledger import Ledger
+from tests.storage.conftest import RunScript
+from tests.storage.test_calls import REPLY, description
+from tests.storage.values import new_run, ranked, sampled, trained
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> Iterator[Ledger]:
+    opened = Ledger(tmp_path / "other")
+    yield opened
+    opened.close()
+
+
+def add_run(ledger: Ledger, name: str, *, finished: bool = True, loss: float = 0.5) -> None:
+    """A run of one step and round."""
+    runs.register(ledger, new_run(name))
+    rounds.record_sampled(ledger, name, [sampled(0)])
+    rounds.record_ranked(ledger, name, [ranked(0)])
+    rounds.record_trained(ledger, name, [trained(0, loss=loss)])
+    if finished:
+        runs.finish(ledger, name)
+
+
+def everything(ledger: Ledger) -> dict[str, list[tuple[object, ...]]]:
+    """Every row of every table."""
+    ledger.close()
+    with duckdb.connect(str(ledger.path), read_only=True) as connection:
+        names = [name for (name,) in connection.execute("select table_name from duckdb_tables()").fetchall()]
+        return {name: connection.execute(f"select * from {name} order by all").fetchall() for name in names}
+
+
+def test_a_merged_run_is_the_same_in_both_ledgers_and_merging_again_changes_nothing(
+    ledger: Ledger, other: Ledger
+) -> None:
+    add_run(ledger, "here")
+    add_run(other, "there")
+    other.close()
+    found = imports.merge(ledger, other.home)
+    assert found.runs == ("there",)
+    assert rounds.recorded(ledger, "there", 0, 1) == rounds.recorded(other, "there", 0, 1)
+    other.close()
+    merged = everything(ledger)
+    assert imports.merge(ledger, other.path) == imports.Imported((), (), 0)
+    assert everything(ledger) == merged
+
+
+def test_other_content_under_the_same_name_is_refused_whole_and_named(ledger: Ledger, other: Ledger) -> None:
+    add_run(ledger, "same", loss=0.5)
+    add_run(other, "new")
+    add_run(other, "same", loss=0.25)
+    other.close()
+    before = everything(ledger)
+    with pytest.raises(LedgerConflict, match=r"rounds: same 0 1"):
+        imports.merge(ledger, other.path)
+    assert everything(ledger) == before
+
+
+def test_unfinished_runs_stay_where_they_are(ledger: Ledger, other: Ledger) -> None:
+    add_run(other, "done")
+    add_run(other, "halfway", finished=False)
+    other.close()
+    found = imports.merge(ledger, other.path)
+    assert (found.runs, found.skipped) == (("done",), ("halfway",))
+    assert rounds.recorded(ledger, "halfway", 0, 1) == {}
+
+
+def test_an_answer_that_both_bought_stays_and_the_money_of_both_counts(ledger: Ledger, other: Ledger) -> None:
+    for one in (ledger, other):
+        add_run(one, "a-run" if one is ledger else "b-run")
+        asked = description() if one is ledger else description(run_name="b-run")
+        attempt = calls.begin_attempt(one, asked, Decimal("0.5"), cap=None)
+        calls.settle(one, attempt, REPLY, Decimal("0.25"))
+    other.close()
+    imports.merge(ledger, other.path)
+    with ledger.session() as session:
+        assert len(session.rows("schema/tables")) > 0
+    assert calls.spend(ledger, "a-run") == calls.spend(ledger, "b-run") == Decimal("0.25")
+
+
+@pytest.mark.parametrize(("gap", "refused"), [(1e-6, False), (0.1, True)], ids=["rounding", "another reward"])
+def test_rewards_are_the_same_up_to_rounding(
+    ledger: Ledger, other: Ledger, gap: float, refused: bool
+) -> None:
+    for one, reward in ((ledger, 1.0), (other, 1.0 + gap)):
+        evaluations.put_system(one, System("before", {"model": "m"}))
+        evaluations.put_reward_scores(one, "a-model", {"a-generation": reward})
+    other.close()
+    if refused:
+        with pytest.raises(LedgerConflict, match="reward_scores: a-generation a-model"):
+            imports.merge(ledger, other.path)
+    else:
+        imports.merge(ledger, other.path)
+        assert evaluations.reward_scores(ledger, "a-model", ["a-generation"]) == {"a-generation": 1.0}
+
+
+def test_a_ledger_is_not_merged_into_itself_and_one_that_is_not_there_is_named(ledger: Ledger) -> None:
+    add_run(ledger, "here")
+    with pytest.raises(UsageError, match="the ledger of this home"):
+        imports.merge(ledger, ledger.home)
+    with pytest.raises(UsageError, match="No ledger at"):
+        imports.merge(ledger, ledger.home / "nowhere")
+
+
+HOLD = """
+    import sys
+    import duckdb
+    connection = duckdb.connect(sys.argv[1])
+    print("held", flush=True)
+    sys.stdin.readline()
+    """
+
+
+def test_a_ledger_that_a_run_holds_is_not_merged(ledger: Ledger, other: Ledger, script: RunScript) -> None:
+    add_run(other, "there")
+    other.close()
+    holder = script(HOLD, other.path)
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "held\n"
+    with pytest.raises(LedgerLocked, match="other"):
+        imports.merge(ledger, other.path)
+
+
+def test_every_table_of_the_ledger_can_be_merged_or_is_left_out_by_name(ledger: Ledger) -> None:
+    with ledger.session() as session:
+        keyed = {row["table_name"] for row in session.rows("imports/tables")}
+        assert {row["table_name"] for row in session.rows("schema/tables")} == keyed
+    assert set(imports.NOT_COMPARED) | set(imports.LEFT_OUT) | set(imports.NEVER_IN_CONFLICT) <= keyed

@@ -1,0 +1,70 @@
+"""A disk that is full or not writable says so in one message, whoever was writing."""
+
+import errno
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from cyclealign.disk import require_room, require_writable, writing
+from cyclealign.errors import StorageFull
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EFBIG])
+def test_what_the_disk_refuses_is_told_with_what_to_do(tmp_path: Path, number: int) -> None:
+    with pytest.raises(StorageFull) as caught, writing(tmp_path / "report"):
+        raise OSError(number, os.strerror(number))
+    for words in (str(tmp_path / "report"), os.strerror(number), "make room", "run the same command again"):
+        assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "error", [FileNotFoundError(errno.ENOENT, "gone"), OSError("no number"), KeyError("x")]
+)
+def test_errors_that_are_no_fault_of_the_disk_pass_unchanged(tmp_path: Path, error: Exception) -> None:
+    with pytest.raises(type(error)), writing(tmp_path):
+        raise error
+
+
+def test_tensors_that_do_not_fit_are_told_like_everything_else(tmp_path: Path) -> None:
+    """In a process of its own, whose files may not grow."""
+    code = """
+        import resource, sys
+        from pathlib import Path
+        import numpy as np
+        from safetensors.numpy import save_file
+        from cyclealign.disk import writing
+        from cyclealign.errors import StorageFull
+        path = Path(sys.argv[1])
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+        try:
+            with writing(path):
+                save_file({"weights": np.zeros(10_000)}, path)
+        except StorageFull as error:
+            print(error)
+        """
+    command = [sys.executable, "-c", textwrap.dedent(code), str(tmp_path / "adapter")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert f"{tmp_path / 'adapter'} could not be written: File too large" in done.stdout
+
+
+def test_a_folder_is_made_and_tried_and_stays_empty(tmp_path: Path) -> None:
+    require_writable(tmp_path / "deep" / "home")
+    assert list((tmp_path / "deep" / "home").iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_made_names_the_setting(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(
+        StorageFull, match=r"file/home cannot be written to: Not a directory.*CYCLEALIGN_HOME"
+    ):
+        require_writable(tmp_path / "file" / "home")
+
+
+def test_room_is_compared_with_what_is_needed(tmp_path: Path) -> None:
+    require_room(tmp_path, 1)
+    with pytest.raises(StorageFull, match=r"MiB free, expected at least 1,048,576,000,000 MiB"):
+        require_room(tmp_path, 2**20 * 1_048_576_000_000)
