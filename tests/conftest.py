@@ -3,5 +3,10 @@
 import atexit
 import os
 
+from hypothesis import settings
+
+settings.register_profile("without deadlines", deadline=None)  # no test asserts a time
+settings.load_profile("without deadlines")
+
 # DuckDB's binding lists its types as leaked when the interpreter ends; the tests' own last line comes before
 atexit.register(lambda: os.dup2(os.open(os.devnull, os.O_WRONLY), 2))
