@@ -75,8 +75,6 @@ def test_another_order_and_another_backbone_learn_from_the_same_texts(home: Path
     assert ended["state"] == "complete"
     texts = "select md5(string_agg(text, '' order by text)) from responses where run_name = '{}'"
     assert count(home, texts.format("elsewhere")) == count(home, texts.format(source))
-    tokens = "select md5(string_agg(tokens::varchar, '' order by text)) from responses where run_name = '{}'"
-    assert count(home, tokens.format("elsewhere")) != count(home, tokens.format(source))
     prompts = "select string_agg(prompt_id, '' order by step) from rounds where round = 1 and run_name = '{}'"
     assert count(home, prompts.format("elsewhere")) != count(home, prompts.format(source))
 
