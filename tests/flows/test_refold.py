@@ -13,6 +13,7 @@ from storage import runs
 from storage.asking import answer
 from storage.ledger import Ledger
 from tests.flows.conftest import SMALL
+from tests.models.conftest import save_tiny_llama
 
 
 @pytest.fixture(scope="module")
@@ -68,13 +69,22 @@ def forget_the_end(home: Path, name: str) -> None:
         connection.execute("update runs set state = 'running' where run_name = ?", [name])
 
 
-def test_another_order_and_another_backbone_learn_from_the_same_texts(home: Path, source: str) -> None:
-    writer = next((home / "world").glob("*/writer"))
-    overrides = {"seed": 5, "white_box": {"model": str(writer)}, "method": {"rewrite": "off"}}
+def test_another_order_and_another_backbone_learn_from_the_same_texts(
+    home: Path, source: str, tmp_path: Path
+) -> None:
+    backbone = save_tiny_llama(tmp_path / "another")  # with a tokenizer of its own
+    overrides = {"seed": 5, "white_box": {"model": str(backbone)}, "method": {"rewrite": "off"}}
     ended = refold(source=source, run="elsewhere", overrides=overrides)
     assert ended["state"] == "complete"
     texts = "select md5(string_agg(text, '' order by text)) from responses where run_name = '{}'"
     assert count(home, texts.format("elsewhere")) == count(home, texts.format(source))
+    longest = "select max(len(tokens)), max(list_max(tokens)) from responses where run_name = 'elsewhere'"
+    most, highest = answer(home, longest)[0].iloc[0]
+    assert (most <= 12, highest < 300) == (True, True)
+    tokens = (
+        "select md5(string_agg(tokens::varchar, '' order by text, step)) from responses where run_name = '{}'"
+    )
+    assert count(home, tokens.format("elsewhere")) != count(home, tokens.format(source))
     prompts = "select string_agg(prompt_id, '' order by step) from rounds where round = 1 and run_name = '{}'"
     assert count(home, prompts.format("elsewhere")) != count(home, prompts.format(source))
 
