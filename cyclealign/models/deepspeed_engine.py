@@ -7,7 +7,7 @@ compiles a small operation, which needs a C++ compiler and ninja.
 import io
 import math
 import os
-import socket
+import sys
 import warnings
 from collections.abc import Mapping
 from contextlib import redirect_stdout
@@ -17,7 +17,7 @@ import torch
 from accelerate import Accelerator, DeepSpeedPlugin
 from accelerate.state import AcceleratorState
 from accelerate.utils import InitProcessGroupKwargs
-from torch import Tensor
+from torch import Tensor, distributed
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from cyclealign.models.checkpoint_files import Moments
@@ -38,10 +38,11 @@ class DeepSpeedEngine(TrainingEngine):
     def __init__(self, scores: SequenceScores, training: TrainingSettings, device: torch.device) -> None:
         super().__init__(scores, training)
         self._stage = training.zero_stage
+        backend = "gloo" if device.type == "cpu" else "nccl"
         _prepare_environment(device)
+        _meet(backend)
         # accelerate keeps one plugin per process; a second model in this process brings its own settings.
         AcceleratorState._reset_state(reset_partial_state=True)
-        backend = "gloo" if device.type == "cpu" else "nccl"
         # DeepSpeed prints what it builds, and calls functions that torch has renamed.
         warnings.filterwarnings("ignore", r".*(all_gather|reduce_scatter)\w*` is deprecated", FutureWarning)
         with redirect_stdout(io.StringIO()):
@@ -119,18 +120,21 @@ class DeepSpeedEngine(TrainingEngine):
 
 
 def _prepare_environment(device: torch.device) -> None:
-    """What a launcher would have set; a process without one is the only rank, on loopback."""
+    """What a launcher would have set; a process without one is the only rank."""
     if device.type == "cpu":
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
     if "WORLD_SIZE" not in os.environ:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        alone = {
-            "RANK": "0",
-            "LOCAL_RANK": "0",
-            "WORLD_SIZE": "1",
-            "MASTER_ADDR": "127.0.0.1",
-            "MASTER_PORT": str(port),
-        }
-        os.environ.update(alone)
+        os.environ.update({"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"})
+
+
+def _meet(backend: str) -> None:
+    """Make the group of ranks of a process that is alone; several are brought together by their launcher.
+
+    Left to itself, torch would wait for other ranks at a port of every network interface.
+    """
+    if os.environ["WORLD_SIZE"] != "1" or distributed.is_initialized():
+        return
+    if sys.platform == "linux":
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    store = distributed.HashStore()  # type: ignore[attr-defined]  # documented, but missing from torch's types
+    distributed.init_process_group(backend, store=store, rank=0, world_size=1)

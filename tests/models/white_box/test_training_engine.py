@@ -70,5 +70,10 @@ def test_every_engine_continues_from_its_checkpoint_bit_for_bit(
     assert runs[where][engine]["resumed_weights"] == runs[where][engine]["weights"]
 
 
+def test_a_process_without_a_launcher_listens_on_loopback_alone(runs: dict[str, Results]) -> None:
+    for found in runs["alone"].values():
+        assert set(found["listens_on"]) <= {"127.0.0.1", "::1"}
+
+
 def test_two_fresh_processes_end_in_equal_bits(runs: dict[str, Results]) -> None:
     assert runs["again"]["torch"]["weights"] == runs["alone"]["torch"]["weights"]

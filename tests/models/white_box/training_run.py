@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from cyclealign.models.white_box import WhiteBox
 from cyclealign.records import Prompt, TrainingExample, Turn
 from cyclealign.settings import MethodSettings, SamplingSettings, TrainingSettings, WhiteBoxSettings
@@ -71,7 +73,14 @@ def run(model: Path, engine: str, checkpoint: Path) -> dict[str, Any]:
         "resumed_weights": resumed.weights_sha256(),
         "rank": white_box._trained_engine().rank,
         "ranks": white_box._trained_engine().ranks,
+        "listens_on": sorted(listening_addresses()),
     }
+
+
+def listening_addresses() -> set[str]:
+    """Where this process takes connections."""
+    found = psutil.Process().net_connections("tcp")
+    return {one.laddr.ip for one in found if one.status == psutil.CONN_LISTEN}
 
 
 def main() -> None:
