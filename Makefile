@@ -43,7 +43,7 @@ bench: $(STAMP)
 chaos: $(STAMP)
 	$(BIN)/python -m benchmarks.chaos $(if $(KILLS),--kills $(KILLS))
 
-# A thousand questions to servers that fail half of the time: ours, and one from npm (needs Node.js). Two minutes.
+# A thousand questions to servers that fail half of the time: ours, and one from npm (needs Node.js). Three minutes.
 faults: $(STAMP)
 	$(BIN)/python -m benchmarks.faults
 

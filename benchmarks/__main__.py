@@ -11,7 +11,7 @@ from typing import Protocol
 import click
 from rich.console import Console
 
-from benchmarks import ledger_commits, prefect_share, results
+from benchmarks import chaos, ledger_commits, prefect_share, results
 from benchmarks.rows import Row
 
 
@@ -27,6 +27,7 @@ class Script(Protocol):
 SCRIPTS: tuple[Script, ...] = (
     ledger_commits,
     prefect_share,
+    chaos,
 )
 
 

@@ -124,6 +124,12 @@ def bars(found: Sequence[Sequence[Outcome]]) -> list[Row]:
             total("asked_again_without_being_in_flight"),
             "calls",
         ),
+        Row(
+            f"{named}: kills after which more was asked again than was in flight",
+            at_most(0),
+            total("kills_that_cost_more"),
+            "kills",
+        ),
         Row(f"{named}: spend in the ledger over what was asked for", at_least(1), covered),
     ]
 

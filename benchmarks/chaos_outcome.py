@@ -7,10 +7,10 @@ from dataclasses import asdict, dataclass
 from decimal import Decimal
 from typing import Any
 
-from benchmarks.chaos_trainer import PRICE, Kill, Trainer
+from benchmarks.chaos_trainer import PRICE, Trainer
 from storage import runs
 from tests.flows.ended_runs import EndedRun, differing_tables
-from tests.flows.lives import Life, again_after, asked_again, bought_again, without_cause
+from tests.flows.lives import again_after, asked_again, bought_again, lost, without_cause
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,11 @@ class Outcome:
     seconds: float
 
     @property
+    def kills_that_cost_more(self) -> int:
+        """After which more was asked again than was in flight."""
+        return sum(kill["asked_again"] > kill["in_flight"] for kill in self.kills)
+
+    @property
     def equal(self) -> bool:
         """Whether it ended as if nothing had happened."""
         return self.weights_sha256 == self.weights_sha256_of_the_whole and not self.differing_tables
@@ -49,11 +54,12 @@ class Outcome:
 def compare(killed: Trainer, whole: Trainer, seconds: float) -> Outcome:
     """Everything that the bars are about."""
     ended, lives = killed.lives[-1].left, killed.lives
+    at_kills = [lost(lives, number).total() for number in range(len(killed.kills))]
     return Outcome(
         seed=killed.seed,
         kills=[
-            {**asdict(kill), "in_flight": life.in_flight, "asked_again": again_after(lives, number)}
-            for number, (kill, life) in enumerate(zip(killed.kills, lives, strict=False))
+            {**asdict(kill), "in_flight": in_flight, "asked_again": again_after(lives, number)}
+            for number, (kill, in_flight) in enumerate(zip(killed.kills, at_kills, strict=True))
         ],
         resumes=len(lives) - 1,
         weights_sha256=weights(killed),
@@ -65,7 +71,7 @@ def compare(killed: Trainer, whole: Trainer, seconds: float) -> Outcome:
         attempts=ended.attempts.total(),
         answered_calls_asked_again=bought_again(lives),
         calls_asked_again=asked_again(lives).total(),
-        in_flight_at_kills=sum(life.in_flight for life in lives[:-1]),
+        in_flight_at_kills=sum(at_kills),
         asked_again_without_being_in_flight=without_cause(lives),
         longest_lost_answer_s=longest_lost_answer(killed),
         spend_usd=ended.spend_usd,
@@ -94,18 +100,11 @@ def billed(trainer: Trainer) -> Decimal:
 
 def longest_lost_answer(trainer: Trainer) -> float:
     """Seconds from the judge's answer to the kill that came before its commit; the longest of all."""
-    lost = [
-        seconds
-        for kill, life in zip(trainer.kills, trainer.lives, strict=False)
-        for seconds in _lost_answers(trainer, kill, life)
-    ]
-    return round(max(lost, default=0.0), 3)
+    ages = [age for number in range(len(trainer.kills)) for age in _lost_answers(trainer, number)]
+    return round(max(ages, default=0.0), 3)
 
 
-def _lost_answers(trainer: Trainer, kill: Kill, life: Life) -> list[float]:
-    ages = [
-        kill.at - one.at
-        for one in trainer.judge.log(trainer.name)
-        if one.answered and one.call in life.left.in_flight
-    ]
-    return [age for age in ages if 0 < age < kill.seconds]
+def _lost_answers(trainer: Trainer, number: int) -> list[float]:
+    kill, calls = trainer.kills[number], lost(trainer.lives, number)
+    answers = [one for one in trainer.judge.log(trainer.name) if one.answered and one.call in calls]
+    return [kill.at - one.at for one in answers if 0 < kill.at - one.at < kill.seconds]

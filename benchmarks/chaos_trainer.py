@@ -105,8 +105,6 @@ class Trainer:
             killed = self._life(kill=kill)
             if kills is not None and kill and not killed:
                 kills.give_back()
-            if self._stopped:
-                raise RuntimeError(f"{self.name} was stopped.")
             if not killed:
                 return
 
@@ -125,13 +123,15 @@ class Trainer:
         process = self._process = self._start(said)
         if kill and self._watch.wait_for(moment, sight, lambda: process.poll() is None):
             _kill(process)
+        at = time.time()
         killed = process.wait() == -signal.SIGKILL
+        if self._stopped:
+            raise RuntimeError(f"{self.name} was stopped.")
         if process.returncode and not killed:
             words = sight.words()[-2000:]
             raise RuntimeError(f"{self.name} ended with {process.returncode} in its life {number}:\n{words}")
-        ended = time.time()
         time.sleep(ARRIVING_S)
-        self._take_stock(asked, Kill(moment, ended, ended - sight.started) if killed else None, sight)
+        self._take_stock(asked, Kill(moment, at, at - sight.started) if killed else None, sight)
         return killed
 
     def _take_stock(self, asked: int, kill: Kill | None, sight: Sight) -> None:

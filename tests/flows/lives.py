@@ -20,10 +20,14 @@ class Life:
     left: Remains
     """What was committed when it was over."""
 
-    @property
-    def in_flight(self) -> int:
-        """Calls that were under way, as far as the ledger knows, when this life ended."""
-        return self.left.in_flight.total()
+
+def lost(lives: Sequence[Life], number: int) -> Counter[str]:
+    """The calls that were under way, as far as the ledger knows, when life `number` ended; not those of lives before.
+
+    A life that dies early leaves what earlier ones have lost as it found it.
+    """
+    before = lives[number - 1].left.in_flight if number else {}
+    return Counter(call for attempt, call in lives[number].left.in_flight.items() if attempt not in before)
 
 
 def bought_again(lives: Sequence[Life]) -> int:
@@ -39,27 +43,27 @@ def bought_again(lives: Sequence[Life]) -> int:
 def asked_again(lives: Sequence[Life]) -> Counter[str]:
     """How many times more than once each call was asked."""
     calls = lives[-1].left.calls
-    asked = sum((life.asked for life in lives), Counter())
+    asked = sum((life.asked for life in lives), Counter[str]())
     return Counter({call: times - calls[call] for call, times in asked.items() if times > calls[call]})
 
 
 def without_cause(lives: Sequence[Life]) -> int:
-    """Requests that repeat a call more often than it was in flight when a life ended; must be 0."""
-    in_flight = sum((life.left.in_flight for life in lives[:-1]), Counter())
+    """Requests that repeat a call more often than it was lost in flight; must be 0."""
+    in_flight = sum((lost(lives, number) for number in range(len(lives))), Counter[str]())
     return (asked_again(lives) - in_flight).total()
 
 
 def again_after(lives: Sequence[Life], number: int) -> int:
-    """Of the calls in flight when life `number` ended: how many later requests repeat them, until the next loss."""
-    return sum(_repeats(lives, number, call) for call in lives[number].left.in_flight)
+    """Of the calls lost at the end of life `number`: how many later requests repeat them, until they are lost again."""
+    return sum(_repeats(lives, number, call) for call in lost(lives, number))
 
 
 def _repeats(lives: Sequence[Life], number: int, call: str) -> int:
     if not sum(life.asked[call] for life in lives[: number + 1]):
         return 0  # committed as in flight, but never sent: the first request is no repetition
     repeated = 0
-    for life in lives[number + 1 :]:
-        repeated += life.asked[call]
-        if life.left.in_flight[call]:
+    for later in range(number + 1, len(lives)):
+        repeated += lives[later].asked[call]
+        if lost(lives, later)[call]:
             break
     return repeated

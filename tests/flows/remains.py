@@ -20,7 +20,8 @@ from tests.flows.asked import call_of
 
 CALLS = "select request, state from api_calls where run_name = ?"
 ATTEMPTS = """
-    select api_calls.request, api_attempts.state, coalesce(api_attempts.cost_usd, api_attempts.reserved_usd)
+    select api_attempts.attempt, api_calls.request, api_attempts.state,
+        coalesce(api_attempts.cost_usd, api_attempts.reserved_usd)
     from api_attempts join api_calls using (call_key)
     where api_attempts.run_name = ?
 """
@@ -36,8 +37,8 @@ class Remains:
     answered: Counter[str] = field(default_factory=Counter)
     """How many of them have a committed answer."""
     attempts: Counter[str] = field(default_factory=Counter)
-    in_flight: Counter[str] = field(default_factory=Counter)
-    """Attempts without an outcome; the process that made them is gone."""
+    in_flight: dict[int, str] = field(default_factory=dict)
+    """Attempts without an outcome, by number: their call. The process that made them is gone."""
     spend_usd: Decimal = Decimal(0)
     rounds: dict[tuple[int, int], str] = field(default_factory=dict)
     """State by step and round."""
@@ -52,12 +53,12 @@ def remains(home: Path, run_name: str) -> Remains:
             connection.execute(query, [run_name]).fetchall() for query in (CALLS, ATTEMPTS, ROUNDS)
         )
     bodies = [(_call(request), state) for request, state in calls]
-    tries = [(_call(request), state) for request, state, _ in attempts]
+    tries = {number: (_call(request), state) for number, request, state, _ in attempts}
     return Remains(
         calls=Counter(call for call, _ in bodies),
         answered=Counter(call for call, state in bodies if state == "answered"),
-        attempts=Counter(call for call, _ in tries),
-        in_flight=Counter(call for call, state in tries if state == "in_flight"),
+        attempts=Counter(call for call, _ in tries.values()),
+        in_flight={number: call for number, (call, state) in tries.items() if state == "in_flight"},
         spend_usd=sum((usd for *_, usd in attempts), Decimal(0)),
         rounds={(step, round_): state for step, round_, state in rounds},
     )

@@ -5,7 +5,6 @@ checkpoints), the Prefect server's database and the results that it keeps, the o
 does its worst meanwhile: its errors repeat the key that they were sent.
 """
 
-import asyncio
 import base64
 import gzip
 import json
@@ -58,7 +57,8 @@ class Talkative(JudgeServer):
         if self.mode == "cuts":
             receive.__self__.transport.abort()  # type: ignore[attr-defined]  uvicorn's request cycle
         elif self.mode == "hangs":
-            await asyncio.sleep(30)
+            while (await receive())["type"] != "http.disconnect":
+                pass
         elif self.mode == "refuses" or len(self.heard) == 1:
             await error(scope, receive, send)
         else:

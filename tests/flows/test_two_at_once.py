@@ -17,6 +17,8 @@ from flows.train import train
 from storage import runs
 from storage.asking import answer
 from storage.ledger import Ledger
+from tasks.context import load_settings
+from tasks.preparation import standalone_judge
 from tests.flows.children import FORKS, TINY, Place, evaluate_there, read_until, start, train_there
 from tests.flows.ended_runs import EndedRun, differing_tables
 from tests.flows.judge_server import JudgeServer
@@ -41,28 +43,34 @@ class Crowd:
     """Two trainings and an evaluation that ran at the same time on one ledger, and the same trainings alone."""
 
     together: Path
-    alone: Path
+    alone: dict[str, Path]
+    """A home for each."""
     exits: dict[str, int | None]
     generated_before: list[Any]
 
 
 @pytest.fixture(scope="module")
 def crowd(world_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Crowd:
-    folder = tmp_path_factory.mktemp("two-at-once")
-    together, alone = (home_beside(world_home, folder / name) for name in ("together", "alone"))
-    for home, run, seed in ((together, "finished", 0), (alone, "one", 1), (alone, "other", 2)):
-        start(train_there, Place.here(home), run, seeded(seed)).join()
+    standalone_judge(load_settings("laptop", TINY), world_home)  # makes the world where no test has made it
+    folder, seeds = tmp_path_factory.mktemp("two-at-once"), {"finished": 0, "one": 1, "other": 2}
+    homes = {name: home_beside(world_home, folder / f"of {name}") for name in seeds}
+    done(*[start(train_there, Place.here(homes[name]), name, seeded(seed)) for name, seed in seeds.items()])
+    together = homes.pop("finished")
     generated = generations(together, "finished")
     place = Place.here(together, output=folder / "output")
-    processes = {
-        "one": start(train_there, place, "one", seeded(1)),
-        "other": start(train_there, place, "other", seeded(2)),
-        "evaluation": start(evaluate_there, place, "finished"),
-    }
-    for process in processes.values():
+    exits = done(
+        start(train_there, place, "one", seeded(1)),
+        start(train_there, place, "other", seeded(2)),
+        start(evaluate_there, place, "finished"),
+    )
+    return Crowd(together, homes, dict(zip(("one", "other", "evaluation"), exits, strict=True)), generated)
+
+
+def done(*processes: BaseProcess) -> list[int | None]:
+    """The exit codes, once all have ended."""
+    for process in processes:
         process.join()
-    exits = {name: process.exitcode for name, process in processes.items()}
-    return Crowd(together, alone, exits, generated)
+    return [process.exitcode for process in processes]
 
 
 def generations(home: Path, run: str) -> list[Any]:
@@ -83,7 +91,7 @@ def test_two_trainings_and_an_evaluation_at_once_end_well(crowd: Crowd) -> None:
 
 @pytest.mark.parametrize("run", ["one", "other"])
 def test_a_training_beside_another_ends_as_if_it_were_alone(crowd: Crowd, run: str) -> None:
-    homes = (crowd.together, crowd.alone)
+    homes = (crowd.together, crowd.alone[run])
     digests = {runs.status(Ledger(home), run)[0].weights_sha256 for home in homes}
     assert len(digests) == 1
     assert differing_tables(*[EndedRun(home, run) for home in homes]) == []
@@ -144,7 +152,7 @@ def disturbed(crowd: Crowd) -> Disturbed:
         held, reader = judge.holding.is_set(), judge.reader.exitcode
     enough.set()
     snapshot.join(30)
-    whole = runs.status(Ledger(crowd.alone), "one")[0].weights_sha256
+    whole = runs.status(Ledger(crowd.alone["one"]), "one")[0].weights_sha256
     return Disturbed(home, whole or "", result, held, reader, snapshot.exitcode)
 
 
