@@ -15,6 +15,7 @@
     │   ├── LedgerOnNetwork           the file would lie on a network file system
     │   ├── LedgerConflict            another ledger holds other content under the same keys
     │   └── StorageFull               the disk is full or read-only
+    ├── PrefectUnreachable            the Prefect server stopped answering while a flow ran
     ├── RunPaused                     nothing is wrong with the run; it continues when the cause is gone (exit code 3)
     │   ├── BudgetReached             the next call could exceed the cap
     │   └── EndpointRefused           key, quota or model name refused by the endpoint
@@ -89,6 +90,10 @@ class LedgerConflict(LedgerError):
 
 class StorageFull(LedgerError):
     """The disk is full or read-only; what was committed is safe."""
+
+
+class PrefectUnreachable(CycleAlignError):
+    """The Prefect server stopped answering while a flow ran."""
 
 
 class RunPaused(CycleAlignError):

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from cyclealign.disk import require_writable
+from cyclealign.errors import PrefectUnreachable
 
 TERMINAL = ["COMPLETED", "FAILED", "CRASHED", "CANCELLED"]
 
@@ -36,12 +37,37 @@ def prepare_environment(*, quiet: bool = True) -> None:
 
 
 def in_process(flow: Any, **parameters: Any) -> Any:
-    """The result of a flow run in this process; errors of the flow are raised as they are."""
-    with _server_or_own() as own:
+    """The result of a flow run in this process; errors of the flow are raised as they are.
+
+    Raises:
+        PrefectUnreachable: the Prefect server went away meanwhile.
+    """
+    with _server_or_own() as own, _server_needed():
         state = flow(**parameters, return_state=True)
         if own:
             drain(str(state.state_details.flow_run_id))
         return state.result(raise_on_failure=True)
+
+
+@contextmanager
+def _server_needed() -> Iterator[None]:
+    """Tells a Prefect server that has gone from other failures of a connection, which pass unchanged."""
+    import httpx  # noqa: PLC0415  Prefect's client is built on it
+    from prefect.settings import PREFECT_API_URL  # noqa: PLC0415  slow to import
+
+    from flows.own_server import answers  # noqa: PLC0415  likewise
+
+    try:
+        yield
+        return
+    except httpx.TransportError as error:
+        if answers(str(PREFECT_API_URL.value())):
+            raise
+        problem = str(error) or type(error).__name__
+    raise PrefectUnreachable(
+        f"The Prefect server went away while the flow ran: {problem}. Expected it to be there to the end. What was "
+        "computed is in the ledger: the same command again continues."
+    )
 
 
 @contextmanager

@@ -55,6 +55,7 @@ def prepare(context: RunContext) -> Prepared:
     """
     if context.source is not None:
         return prepared_like(context, prepare(context.source))
+    require_local_parts(context)
     world = build_world(context) if context.settings.data.source == "world" else None
     filtered = prepare_dialogues(context, StandIns(world))
     pairs = preference_data(context, filtered)
@@ -62,6 +63,25 @@ def prepare(context: RunContext) -> Prepared:
     evaluation = draw_evaluation(context, filtered)
     preference = fit_preference(context, pairs) if pairs else None
     return Prepared(filtered.dataset_digest, training, evaluation, StandIns(world, preference))
+
+
+def require_local_parts(context: RunContext) -> None:
+    """What has to lie on this machine is looked for before anything else is loaded or a hub is asked.
+
+    Raises:
+        DataError: files of dialogues are missing.
+        ModelError: the model that preference models read is missing.
+    """
+    settings = context.settings
+    if settings.data.source == "folder":
+        FolderSource(Path(settings.data.path), settings.data.subsets).files()
+    if uses_preference_models(settings):
+        frozen_model(settings, context.home)
+
+
+def uses_preference_models(settings: Settings) -> bool:
+    """Whether the judge or the evaluation is a preference model on real pairs."""
+    return "preference" in (settings.black_box.endpoint, settings.evaluation.reward_model)
 
 
 def prepared_like(context: RunContext, prepared: Prepared) -> Prepared:
@@ -128,8 +148,7 @@ def _warn_unlike_table_6(table: list[dict[str, Any]]) -> None:
 
 def preference_data(context: RunContext, prepared: PreparedDialogues) -> PreferenceData | None:
     """The pairs for preference models, where the profile uses them."""
-    settings = context.settings
-    if "preference" not in (settings.black_box.endpoint, settings.evaluation.reward_model):
+    if not uses_preference_models(context.settings):
         return None
     return PreferenceData(load_pairs(prepared.folder, "train"), load_pairs(prepared.folder, "test"))
 

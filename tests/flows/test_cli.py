@@ -54,6 +54,16 @@ def test_a_value_of_the_wrong_kind_says_what_was_expected(home: Path) -> None:
     refused(run("train", "--set", "method.rounds=many"), 2, "method.rounds", "valid integer", "'many'")
 
 
+def test_real_dialogues_without_the_real_model_say_how_to_get_it(home: Path) -> None:
+    folder = home / "empty-files"
+    for subset in ("harmless-base", "helpful-base", "helpful-online", "helpful-rejection-sampled"):
+        (folder / subset).mkdir(parents=True)
+        for split in ("train", "test"):
+            (folder / subset / f"{split}.jsonl.gz").write_bytes(b"")
+    named = ("--profile", "hh-rlhf-smollm2", "--run", "no-smollm2", "--set", f"data.path={folder}")
+    refused(run("train", *named), 1, "make smollm2")
+
+
 def test_missing_data_files_are_named(home: Path) -> None:
     result = run(*FOLDER_RUN, "--set", "data.path=nowhere", "--set", "data.max_prompt_tokens=null")
     refused(result, 1, "nowhere/harmless-base/train.jsonl.gz", "data.path")
@@ -74,7 +84,8 @@ def test_data_that_is_not_hh_rlhf_is_refused(home: Path, tmp_path: Path, content
             (tmp_path / subset / f"{split}.jsonl.gz").write_bytes(content)
     name = f"bad-{words.replace(' ', '-')}"
     data = ("--set", f"data.path={tmp_path}", "--set", "data.max_prompt_tokens=null")
-    refused(run("train", "--profile", "hh-rlhf-smollm2", "--run", name, *data), 1, words)
+    model = ("--set", f"white_box.model={tmp_path}")  # there, and never loaded
+    refused(run("train", "--profile", "hh-rlhf-smollm2", "--run", name, *data, *model), 1, words)
 
 
 def test_a_model_that_is_not_there_says_what_to_do(home: Path) -> None:

@@ -66,3 +66,32 @@ def test_a_server_whose_command_was_killed_ends_too(tmp_path: Path) -> None:
     command.communicate()
     server_is_gone = psutil.wait_procs([server], timeout=30)[1] == []
     assert server_is_gone
+
+
+def test_a_server_that_goes_away_ends_the_command_with_one_message(tmp_path: Path) -> None:
+    program = """
+        import psutil
+        from flows.local import in_process, prepare_environment
+
+        prepare_environment()
+        from prefect import flow
+        from prefect.artifacts import create_markdown_artifact
+
+        @flow
+        def bereft():
+            for child in psutil.Process().children():
+                child.kill()
+                child.wait()
+            create_markdown_artifact("never kept", key="never-kept")
+
+        in_process(bereft)
+    """
+    environment = {**os.environ, "CYCLEALIGN_HOME": str(tmp_path), "PREFECT_CLIENT_MAX_RETRIES": "0"}
+    for name in ("PREFECT_API_URL", "PREFECT_API_AUTH_STRING", "PREFECT_HOME"):
+        environment.pop(name, None)
+    command = [sys.executable, "-c", textwrap.dedent(program)]
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert "cyclealign.errors.PrefectUnreachable: The Prefect server went away" in done.stderr
+    assert "the same command again continues" in done.stderr
