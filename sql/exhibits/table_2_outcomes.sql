@@ -4,27 +4,15 @@
 -- ('after') stands on the left, other pairs are in the order of their labels. Outcomes are the left one's:
 -- win, tie, lose or missing; inconsistent ones were decided differently in the two orders and count as ties.
 select
-    ours.run_name,
-    comparison_outcomes.judge,
-    ours.role,
-    theirs.role as against,
-    ours.subset,
-    ours.prompt_id,
-    comparison_outcomes.orders,
-    comparison_outcomes.outcome,
-    comparison_outcomes.inconsistent
-from evaluated_generations as ours
-inner join evaluated_generations as theirs
-    on
-        ours.run_name = theirs.run_name
-        and ours.prompt_id = theirs.prompt_id
-        and theirs.role <> 'after'
-        and (ours.role = 'after' or ours.role < theirs.role)
-inner join comparison_outcomes
-    on
-        ours.generation_id = comparison_outcomes.generation_id
-        and theirs.generation_id = comparison_outcomes.against_id
-where
-    comparison_outcomes.judge_kind = 'model'
-    and ($run_name::varchar is null or ours.run_name = $run_name)
-order by ours.run_name, comparison_outcomes.judge, ours.role, theirs.role, ours.position;
+    run_name,
+    judge,
+    role,
+    against,
+    subset,
+    prompt_id,
+    orders,
+    outcome,
+    inconsistent
+from run_comparisons
+where judge_kind = 'model' and ($run_name::varchar is null or run_name = $run_name)
+order by run_name, judge, role, against, position;

@@ -6,36 +6,24 @@
 -- them who preferred the left one. verdicts is how many there are in all.
 with verdicts as (
     select
-        ours.run_name,
-        ours.role as ours,
-        theirs.role as theirs,
-        ours.subset,
-        ours.prompt_id,
-        comparison_outcomes.judge,
-        (comparison_outcomes.outcome = 'win')::integer as win,
-        (comparison_outcomes.outcome = 'tie')::integer as tie,
-        (comparison_outcomes.outcome = 'lose')::integer as lose,
-        count(*) over (partition by ours.generation_id, theirs.generation_id) as annotators_of_prompt
-    from evaluated_generations as ours
-    inner join evaluated_generations as theirs
-        on
-            ours.run_name = theirs.run_name
-            and ours.prompt_id = theirs.prompt_id
-            and theirs.role <> 'after'
-            and (ours.role = 'after' or ours.role < theirs.role)
-    inner join comparison_outcomes
-        on
-            ours.generation_id = comparison_outcomes.generation_id
-            and theirs.generation_id = comparison_outcomes.against_id
-    where
-        comparison_outcomes.judge_kind = 'person'
-        and ($run_name::varchar is null or ours.run_name = $run_name)
+        run_name,
+        role,
+        against,
+        subset,
+        prompt_id,
+        judge,
+        (outcome = 'win')::integer as win,
+        (outcome = 'tie')::integer as tie,
+        (outcome = 'lose')::integer as lose,
+        count(*) over (partition by run_name, role, against, prompt_id) as annotators_of_prompt
+    from run_comparisons
+    where judge_kind = 'person' and ($run_name::varchar is null or run_name = $run_name)
 )
 
 select
     verdicts.run_name,
-    verdicts.ours as role,  -- noqa: RF04
-    verdicts.theirs as against,
+    verdicts.role,
+    verdicts.against,
     coalesce(verdicts.subset, 'all') as subset,
     count(distinct verdicts.judge) as annotators,
     count(*) as verdicts,
@@ -46,7 +34,7 @@ select
 from verdicts
 group by
     grouping sets (
-        (verdicts.run_name, verdicts.ours, verdicts.theirs, verdicts.subset),
-        (verdicts.run_name, verdicts.ours, verdicts.theirs)
+        (verdicts.run_name, verdicts.role, verdicts.against, verdicts.subset),
+        (verdicts.run_name, verdicts.role, verdicts.against)
     )
-order by verdicts.run_name, verdicts.ours, verdicts.theirs, subset = 'all', subset;
+order by verdicts.run_name, verdicts.role, verdicts.against, subset = 'all', subset;

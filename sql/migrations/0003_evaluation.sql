@@ -60,6 +60,34 @@ select
 from sides
 group by judge, judge_kind, generation_id, against_id;
 
+-- one row per run, pair of roles, prompt of the evaluation sample and judge: how the system in role fared
+-- against the other. The run's own trained model ('after') stands on the left, other pairs are in the order
+-- of their labels.
+create view run_comparisons as
+select
+    ours.run_name,
+    comparison_outcomes.judge,
+    comparison_outcomes.judge_kind,
+    ours.role,
+    theirs.role as against,
+    ours.subset,
+    ours.prompt_id,
+    ours.position,
+    comparison_outcomes.orders,
+    comparison_outcomes.outcome,
+    comparison_outcomes.inconsistent
+from evaluated_generations as ours
+inner join evaluated_generations as theirs
+    on
+        ours.run_name = theirs.run_name
+        and ours.prompt_id = theirs.prompt_id
+        and theirs.role <> 'after'
+        and (ours.role = 'after' or ours.role < theirs.role)
+inner join comparison_outcomes
+    on
+        ours.generation_id = comparison_outcomes.generation_id
+        and theirs.generation_id = comparison_outcomes.against_id;
+
 -- one row per plan to send calls through a Batch API, committed before anything is sent
 create table batches (
     batch varchar primary key,        -- our name for it; it stands in the metadata at the provider
