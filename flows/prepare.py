@@ -4,12 +4,13 @@ from typing import Any
 
 from prefect import flow
 
+from flows.train import named
 from tasks.context import open_run
 from tasks.preparation import filter_counts
 from tasks.preparation import prepare as prepare_run
 
 
-@flow(name="cyclealign", flow_run_name="prepare {profile} {run}", validate_parameters=True)
+@flow(name="cyclealign", flow_run_name=named("prepare"), validate_parameters=True)
 def prepare(
     profile: str = "laptop", overrides: dict[str, Any] | None = None, run: str | None = None
 ) -> list[dict[str, Any]]:

@@ -3,9 +3,11 @@
 Read in this order: this file, `tasks/cycle.py` (the one loop), `cyclealign/method/agreement.py` and `objectives.py`.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from prefect import flow
+from prefect.runtime import flow_run
 
 from storage import runs
 from tasks.assembly import Assembly, assemble
@@ -18,7 +20,17 @@ from tasks.progress import say
 from tasks.publication import publish_report, save_adapter
 
 
-@flow(name="cyclealign", flow_run_name="train {profile} {run}", validate_parameters=True)
+def named(verb: str) -> Callable[[], str]:
+    """Names a flow run after what it does and its run, or its profile where the run has no name of its own."""
+
+    def name() -> str:
+        parameters = flow_run.parameters or {}
+        return f"{verb} {parameters.get('run') or parameters.get('profile')}"
+
+    return name
+
+
+@flow(name="cyclealign", flow_run_name=named("train"), validate_parameters=True)
 def train(
     profile: str = "laptop", overrides: dict[str, Any] | None = None, run: str | None = None
 ) -> dict[str, Any]:

@@ -133,6 +133,7 @@ def run_name(settings: Settings, name: str | None) -> str:
 def running(context: RunContext) -> Iterator[None]:
     """Claim the run for this process and record how the block ends: paused, failed, or left to the caller."""
     runs.claim(context.ledger, context.name)
+    context.ledger.publish_snapshot()  # questions have an answer before the first checkpoint
     try:
         yield
     except RunPaused as pause:

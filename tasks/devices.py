@@ -18,8 +18,11 @@ from prefect.events.actions import ChangeFlowRunState
 from prefect.events.schemas.automations import EventTrigger, Posture
 from prefect.events.schemas.events import ResourceSpecification
 from prefect.exceptions import ObjectNotFound
+from prefect.settings import get_current_settings
 
 AUTOMATION = "cyclealign-crash-zombies"
+MISSED_HEARTBEATS = 3
+"""One may be late on a busy machine."""
 
 
 def slot_name(device: str) -> str:
@@ -54,9 +57,14 @@ def device_slot(device: str) -> Iterator[None]:
 
 
 def create_heartbeat_automation() -> None:
-    """Mark a flow run as crashed when it has sent no heartbeat for 90 seconds (Prefect's recommended automation)."""
-    if _exists():
+    """Mark a flow run as crashed when it has missed three heartbeats (Prefect's recommended automation).
+
+    Where heartbeats are turned off there is nothing to miss, and no automation.
+    """
+    frequency = get_current_settings().flows.heartbeat_frequency
+    if frequency is None or _exists():
         return
+    patience = timedelta(seconds=MISSED_HEARTBEATS * frequency)
     trigger = EventTrigger(
         after={"prefect.flow-run.heartbeat"},
         expect={"prefect.flow-run.*"},
@@ -64,10 +72,13 @@ def create_heartbeat_automation() -> None:
         for_each={"prefect.resource.id"},
         posture=Posture.Proactive,
         threshold=1,
-        within=timedelta(seconds=90),
+        within=patience,
     )
     action = ChangeFlowRunState(
-        name=None, force=False, state=StateType.CRASHED, message="No heartbeat for 90 seconds."
+        name=None,
+        force=False,
+        state=StateType.CRASHED,
+        message=f"No heartbeat for {patience.seconds} seconds.",
     )
     Automation(name=AUTOMATION, trigger=trigger, actions=[action]).create()
 
