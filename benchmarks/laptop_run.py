@@ -26,12 +26,9 @@ def run(side: str, overrides: dict[str, Any]) -> str:
 
 def _with_prefect(overrides: dict[str, Any]) -> Any:
     """As the command line does it."""
-    from flows.local import in_process, prepare_environment  # noqa: PLC0415
+    from flows.local import in_process  # noqa: PLC0415  the other side must not import it
 
-    prepare_environment()
-    from flows.train import train  # noqa: PLC0415  after the settings that Prefect reads at its import
-
-    return in_process(train, profile=PROFILE, overrides=overrides, run=RUN)
+    return in_process("flows.train:train", profile=PROFILE, overrides=overrides, run=RUN)
 
 
 def _without_prefect(overrides: dict[str, Any]) -> Any:

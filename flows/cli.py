@@ -64,10 +64,11 @@ def main() -> None:
 def train(profile: str, run: str | None, assignments: tuple[str, ...]) -> None:
     """The whole job; the same command again continues an unfinished run."""
     from cyclealign.settings import parse_overrides
+    from flows.local import in_process
 
     overrides = parse_overrides(assignments)
     name = _checked_name(profile, overrides, run)
-    _run_flow("train", profile=profile, overrides=overrides, run=run)
+    in_process("flows.train:train", profile=profile, overrides=overrides, run=run)
     _print_end(name)
 
 
@@ -78,11 +79,12 @@ def train(profile: str, run: str | None, assignments: tuple[str, ...]) -> None:
 def prepare(profile: str, run: str | None, assignments: tuple[str, ...]) -> None:
     """Load, filter and sample the dialogues of a profile."""
     from cyclealign.settings import parse_overrides
+    from flows.local import in_process
     from flows.output import print_rows
 
     overrides = parse_overrides(assignments)
     _checked_name(profile, overrides, run)
-    print_rows(_run_flow("prepare", profile=profile, overrides=overrides, run=run))
+    print_rows(in_process("flows.prepare:prepare", profile=profile, overrides=overrides, run=run))
 
 
 @main.command()
@@ -203,16 +205,6 @@ def judge(profile: str, assignments: tuple[str, ...], port: int, host: str, toke
 
 for command in (ablation, annotate, audit, baseline, evaluate, exhibit, ledger, refold):
     main.add_command(command)
-
-
-def _run_flow(name: str, **parameters: Any) -> Any:
-    from importlib import import_module
-
-    from flows.local import in_process, prepare_environment
-
-    prepare_environment()
-    module = {"train": "flows.train", "prepare": "flows.prepare"}[name]
-    return in_process(getattr(import_module(module), name), **parameters)
 
 
 def _checked_name(profile: str, overrides: dict[str, Any], run: str | None) -> str:

@@ -2,8 +2,6 @@
 (`flows.cli`).
 """
 
-from typing import Any
-
 import click
 
 SYSTEM_FORMS = "LABEL=run:NAME, LABEL=model:FOLDER_OR_HUB_NAME or LABEL=api:MODEL@BASE_URL"
@@ -26,13 +24,15 @@ def evaluate(run: str, systems: tuple[str, ...], judge: bool, assignments: tuple
     """Evaluate a run's model before and after, and other systems beside it; what did not change is reused."""
     from cyclealign.compared_systems import parse_system
     from cyclealign.settings import parse_overrides
-    from tasks.publication import print_end
-    from tasks.system_publication import print_systems
+    from flows.local import in_process
 
     overrides = parse_overrides(assignments)
     parsed = [parse_system(text) for text in systems]
     _require_known(run)
-    _run("flows.evaluation", "evaluate", run=run, systems=parsed, judge=judge, overrides=overrides)
+    in_process("flows.evaluation:evaluate", run=run, systems=parsed, judge=judge, overrides=overrides)
+    from tasks.publication import print_end  # behind the settings that Prefect reads at its import
+    from tasks.system_publication import print_systems
+
     print_end(run)
     print_systems(run)
 
@@ -57,11 +57,13 @@ def evaluate(run: str, systems: tuple[str, ...], judge: bool, assignments: tuple
 def audit(run: str, share: float, seed: int, assignments: tuple[str, ...]) -> None:
     """Ask a share of a run's rankings again in another order: is its judge consistent, or swayed by order or length."""
     from cyclealign.settings import parse_overrides
-    from tasks.audit_publication import print_audit
+    from flows.local import in_process
 
     overrides = parse_overrides(assignments)
     _require_known(run)
-    _run("flows.audit", "audit", run=run, share=share, seed=seed, overrides=overrides)
+    in_process("flows.audit:audit", run=run, share=share, seed=seed, overrides=overrides)
+    from tasks.audit_publication import print_audit  # behind the settings that Prefect reads at its import
+
     print_audit(run)
 
 
@@ -71,12 +73,3 @@ def _require_known(run: str) -> None:
     from tasks.context import home_folder
 
     runs.status_anywhere(home_folder(), run)
-
-
-def _run(module: str, name: str, **parameters: Any) -> Any:
-    from importlib import import_module
-
-    from flows.local import in_process, prepare_environment
-
-    prepare_environment()
-    return in_process(getattr(import_module(module), name), **parameters)

@@ -22,7 +22,7 @@ def refold(run: str, name: str, assignments: tuple[str, ...]) -> None:
 
     Another objective, learning rate, order (seed, wave), rewrite mode or backbone may be set.
     """
-    _run_beside("flows.refold", "refold", run, name, assignments)
+    _run_beside("flows.refold:refold", run, name, assignments)
 
 
 @click.command()
@@ -35,7 +35,7 @@ def baseline(run: str, method: str, name: str, assignments: tuple[str, ...]) -> 
 
     dpo and rl (REINFORCE leave-one-out with PPO's clipped ratio) need the extra "baselines".
     """
-    _run_beside("flows.baseline", "baseline", run, name, assignments, method=method)
+    _run_beside("flows.baseline:baseline", run, name, assignments, method=method)
 
 
 @click.command()
@@ -60,6 +60,7 @@ def ablation(  # noqa: PLR0913, PLR0917  one per option
 ) -> None:
     """Run a grid of variants over seeds; finished runs are left alone, the same command does what is left."""
     from cyclealign.settings import parse_overrides
+    from flows.local import in_process
     from flows.output import print_rows
     from tasks.context import load_settings
 
@@ -69,7 +70,7 @@ def ablation(  # noqa: PLR0913, PLR0917  one per option
         "objectives": tuple(_objectives(objectives)),
         "overrides": parse_overrides(assignments),
     }
-    rows = _run("flows.ablation", "ablation", profile=profile, grid=grid, fan_out=fan_out, **chosen)
+    rows = in_process("flows.ablation:ablation", profile=profile, grid=grid, fan_out=fan_out, **chosen)
     print_rows(rows)
 
 
@@ -113,24 +114,15 @@ def _objectives(text: str) -> list[str]:
     return parts
 
 
-def _run_beside(
-    module: str, flow: str, source: str, name: str, assignments: tuple[str, ...], **more: Any
-) -> None:
+def _run_beside(entry: str, source: str, name: str, assignments: tuple[str, ...], **more: Any) -> None:
     from cyclealign.settings import parse_overrides
+    from flows.local import in_process
     from storage import runs
     from tasks.context import home_folder
-    from tasks.publication import print_end
 
     overrides = parse_overrides(assignments)
     runs.status_anywhere(home_folder(), source)  # an unknown run ends here, before Prefect is started
-    _run(module, flow, source=source, run=name, overrides=overrides, **more)
+    in_process(entry, source=source, run=name, overrides=overrides, **more)
+    from tasks.publication import print_end  # behind the settings that Prefect reads at its import
+
     print_end(name)
-
-
-def _run(module: str, name: str, **parameters: Any) -> Any:
-    from importlib import import_module
-
-    from flows.local import in_process, prepare_environment
-
-    prepare_environment()
-    return in_process(getattr(import_module(module), name), **parameters)

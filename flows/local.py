@@ -6,11 +6,15 @@
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from contextlib import contextmanager, nullcontext
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from cyclealign.disk import require_writable
 from cyclealign.errors import PrefectUnreachable
+
+if TYPE_CHECKING:
+    from flows.own_server import OwnServer
 
 TERMINAL = ["COMPLETED", "FAILED", "CRASHED", "CANCELLED"]
 
@@ -36,17 +40,25 @@ def prepare_environment(*, quiet: bool = True) -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
-def in_process(flow: Any, **parameters: Any) -> Any:
+def in_process(entry: str, **parameters: Any) -> Any:
     """The result of a flow run in this process; errors of the flow are raised as they are.
+
+    Args:
+        entry: `module:flow`. The module is imported here, because that takes as long as a server needs to start.
+        parameters: The flow's.
 
     Raises:
         PrefectUnreachable: the Prefect server went away meanwhile.
     """
-    with _server_or_own() as own, _server_needed():
-        state = flow(**parameters, return_state=True)
-        if own:
-            drain(str(state.state_details.flow_run_id))
-        return state.result(raise_on_failure=True)
+    prepare_environment()
+    module, name = entry.split(":")
+    with _own_server_unless_up() as own:
+        flow = getattr(import_module(module), name)
+        with own.used() if own else nullcontext(), _server_needed():
+            state = flow(**parameters, return_state=True)
+            if own:
+                drain(str(state.state_details.flow_run_id))
+            return state.result(raise_on_failure=True)
 
 
 @contextmanager
@@ -71,17 +83,17 @@ def _server_needed() -> Iterator[None]:
 
 
 @contextmanager
-def _server_or_own() -> Iterator[bool]:
+def _own_server_unless_up() -> Iterator["OwnServer | None"]:
     from prefect.settings import get_current_settings  # noqa: PLC0415  slow to import
 
     from flows.own_server import answers, own_server  # noqa: PLC0415  likewise
 
     url = get_current_settings().api.url
     if url and answers(url):
-        yield False
+        yield None
         return
-    with own_server():
-        yield True
+    with own_server() as own:
+        yield own
 
 
 def drain(flow_run_id: str, timeout_s: float = 30.0, quiet_s: float = 1.0) -> None:

@@ -31,26 +31,42 @@ HOST = "127.0.0.1"
 DRAIN_S = 5.0
 
 
-@contextmanager
-def own_server() -> Iterator[None]:
-    """Start the server, have this process use it for the block, and stop it.
+class OwnServer:
+    """A server that starts while its command does something else."""
 
-    Raises:
-        CycleAlignError: it did not start.
-    """
-    password = f"cyclealign:{secrets.token_urlsafe()}"
-    with listen(HOST, 0, "") as listening:
-        url = f"http://{HOST}:{listening.getsockname()[1]}/api"
-        server = _start(listening, password)
-    try:
-        _wait(server, url)
-        with temporary_settings({PREFECT_API_URL: url, PREFECT_API_AUTH_STRING: password}):
+    def __init__(self) -> None:
+        self._password = f"cyclealign:{secrets.token_urlsafe()}"
+        with listen(HOST, 0, "") as listening:
+            self._url = f"http://{HOST}:{listening.getsockname()[1]}/api"
+            self._process = _start(listening, self._password)
+
+    @contextmanager
+    def used(self) -> Iterator[None]:
+        """Have this process use the server for the block, once it is up.
+
+        Raises:
+            CycleAlignError: it did not start.
+        """
+        _wait(self._process, self._url)
+        with temporary_settings({PREFECT_API_URL: self._url, PREFECT_API_AUTH_STRING: self._password}):
             try:
                 yield
             finally:
                 _send_the_rest()
+
+    def stop(self) -> None:
+        """End it; nothing happens where it has ended."""
+        _stop(self._process)
+
+
+@contextmanager
+def own_server() -> Iterator[OwnServer]:
+    """Start a server, and stop it at the end of the block."""
+    server = OwnServer()
+    try:
+        yield server
     finally:
-        _stop(server)
+        server.stop()
 
 
 def _start(listening: socket, password: str) -> "subprocess.Popen[bytes]":

@@ -1,9 +1,9 @@
 """The one connection of this process to a ledger file.
 
 DuckDB lets one process at a time open a file, and opening costs tens of milliseconds. So the connection is
-opened when somebody needs it, kept for a moment after the last use, and given up at once when another process
+opened when somebody needs it, kept through the pauses of a round, and given up at once when another process
 says that it waits: it touches `ledger.waiting` beside the file. Whoever gave way lets the waiting process in
-first.
+first. Programs that know nothing of this read the snapshot, or come in during longer pauses.
 
 Trap: POSIX file locks belong to the process, and closing *any* descriptor of the file drops them. Nothing in
 this process may open the ledger file besides DuckDB while a connection is open.
@@ -31,8 +31,8 @@ from storage.file_systems import require_local
 from storage.processes import describe
 
 LOGGER = logging.getLogger("cyclealign.ledger")
-LINGER_S = 0.5
-"""How long an unused connection is kept for the next session."""
+LINGER_S = 60.0
+"""How long an unused connection is kept for the next session: longer than a wave is sampled or an answer takes."""
 POLL_S = 0.02
 FRESH_S = 1.0
 """A marker older than this was left by a process that died waiting."""
@@ -60,6 +60,11 @@ class WaitingMarker:
     def __init__(self, path: Path) -> None:
         self._path = path
 
+    @classmethod
+    def beside(cls, ledger: Path) -> "WaitingMarker":
+        """The marker of this ledger file."""
+        return cls(ledger.with_suffix(".waiting"))
+
     def touch(self) -> None:
         """Say that this process waits; where that cannot be written, the wait takes longer."""
         with contextlib.suppress(OSError):
@@ -67,7 +72,8 @@ class WaitingMarker:
 
     def remove(self) -> None:
         """Say that this process got in; others that still wait touch the marker again."""
-        self._path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self._path.unlink(missing_ok=True)
 
     def fresh(self) -> bool:
         """Whether another process waits now."""
@@ -83,7 +89,7 @@ class SharedConnection:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._turn = threading.RLock()
-        self._waiting = WaitingMarker(path.with_suffix(".waiting"))
+        self._waiting = WaitingMarker.beside(path)
         self._connection: duckdb.DuckDBPyConnection | None = None
         self._users = 0
         self._keep_until = 0.0

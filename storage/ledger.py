@@ -136,5 +136,5 @@ class Ledger:
             return snapshots.ask(self.path if free else None, self.snapshot_path, statement, parameters)
 
     def close(self) -> None:
-        """Let go of the file now instead of a moment after the last session."""
+        """Let go of the file now instead of a while after the last session."""
         self._shared.close()

@@ -17,13 +17,15 @@ import duckdb
 
 from cyclealign.disk import writing
 from cyclealign.errors import LedgerError, StorageFull, UsageError
+from storage.connection import POLL_S, WaitingMarker
 from storage.faults import LOCKED, translate, translating
 
 if TYPE_CHECKING:
     import pandas as pd
 
 PATIENCE_S = 0.3
-"""How long a question waits for the ledger before it turns to the snapshot."""
+"""How long a question waits for the ledger before it turns to the snapshot: a run between two sessions gives way
+in a tenth of that."""
 
 
 def publish(connection: duckdb.DuckDBPyConnection, ledger: Path, snapshot: Path) -> None:
@@ -78,16 +80,8 @@ def ask(
 
 
 def _open(ledger: Path | None, snapshot: Path) -> tuple[duckdb.DuckDBPyConnection, str]:
-    deadline = time.monotonic() + PATIENCE_S
-    while ledger is not None and ledger.exists():
-        try:
-            return duckdb.connect(str(ledger), read_only=True), "ledger"
-        except duckdb.Error as error:
-            if LOCKED not in str(error):
-                raise translate(error, ledger) or error from None
-        if time.monotonic() > deadline:
-            break
-        time.sleep(0.02)
+    if ledger is not None and (connection := _open_ledger(ledger)) is not None:
+        return connection, "ledger"
     if snapshot.exists():
         written = datetime.fromtimestamp(snapshot.stat().st_mtime).astimezone()
         with translating(snapshot):
@@ -100,3 +94,21 @@ def _open(ledger: Path | None, snapshot: Path) -> tuple[duckdb.DuckDBPyConnectio
     raise UsageError(
         f"No ledger in {snapshot.parent}. Start a run first, or set CYCLEALIGN_HOME to where one is."
     )
+
+
+def _open_ledger(ledger: Path) -> duckdb.DuckDBPyConnection | None:
+    """The ledger for reading; None where there is none, or where nobody gives way."""
+    deadline, marker = time.monotonic() + PATIENCE_S, WaitingMarker.beside(ledger)
+    while ledger.exists() and time.monotonic() < deadline:
+        try:
+            connection = duckdb.connect(str(ledger), read_only=True)
+        except duckdb.Error as error:
+            if LOCKED not in str(error):
+                raise translate(error, ledger) or error from None
+        else:
+            marker.remove()
+            return connection
+        marker.touch()
+        time.sleep(POLL_S)
+    marker.remove()
+    return None

@@ -30,7 +30,7 @@ def status(url: str, **headers: str) -> int:
 
 
 def test_this_process_is_served_and_nobody_else() -> None:
-    with own_server():
+    with own_server() as server, server.used():
         url = get_current_settings().api.url
         assert url is not None
         with get_client(sync_client=True) as client:
@@ -45,7 +45,7 @@ def test_this_process_is_served_and_nobody_else() -> None:
 def test_a_server_whose_command_was_killed_ends_too(tmp_path: Path) -> None:
     code = """
         from flows.own_server import own_server
-        with own_server():
+        with own_server() as server, server.used():
             print("up", flush=True)
             input()
         """
@@ -73,7 +73,7 @@ def test_a_server_that_goes_away_ends_the_command_with_one_message(tmp_path: Pat
         import psutil
         from flows.local import in_process, prepare_environment
 
-        prepare_environment()
+        prepare_environment()  # before Prefect is imported
         from prefect import flow
         from prefect.artifacts import create_markdown_artifact
 
@@ -84,7 +84,7 @@ def test_a_server_that_goes_away_ends_the_command_with_one_message(tmp_path: Pat
                 child.wait()
             create_markdown_artifact("never kept", key="never-kept")
 
-        in_process(bereft)
+        in_process("__main__:bereft")
     """
     environment = {**os.environ, "CYCLEALIGN_HOME": str(tmp_path), "PREFECT_CLIENT_MAX_RETRIES": "0"}
     for name in ("PREFECT_API_URL", "PREFECT_API_AUTH_STRING", "PREFECT_HOME"):

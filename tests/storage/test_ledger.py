@@ -18,7 +18,7 @@ from cyclealign.errors import (
     StorageFull,
     UsageError,
 )
-from storage import migrations, runs
+from storage import connection, migrations, runs
 from storage.ledger import Ledger
 from storage.migrations import Migration
 from tests.storage.conftest import RunScript
@@ -31,6 +31,19 @@ HOLD = """
     with Ledger(Path(sys.argv[1])).session():
         print("held", flush=True)
         sys.stdin.readline()
+    """
+
+KEEP = """
+    import sys
+    from pathlib import Path
+    from storage.ledger import Ledger
+    ledger = Ledger(Path(sys.argv[1]))
+    with ledger.session():
+        pass
+    print("kept", flush=True)
+    sys.stdin.readline()
+    with ledger.session() as session:
+        print([row["run_name"] for row in session.rows("runs/names")])
     """
 
 
@@ -150,7 +163,10 @@ def test_a_marker_left_by_a_process_that_died_waiting_is_ignored(ledger: Ledger)
         duckdb.connect(str(ledger.path), read_only=True)
 
 
-def test_an_unused_connection_is_closed_after_a_moment(ledger: Ledger, script: RunScript) -> None:
+def test_an_unused_connection_is_closed_after_a_while(
+    ledger: Ledger, script: RunScript, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "LINGER_S", 0.1)
     names(ledger)
     assert names_from_elsewhere(script, ledger) == "[]"
 
@@ -344,6 +360,21 @@ def test_a_question_goes_to_the_ledger_when_it_is_free(ledger: Ledger) -> None:
     frame, source = ledger.query_anywhere("select run_name from runs")
     assert frame.to_dict("records") == [{"run_name": "a-run"}]
     assert source == "ledger"
+
+
+def test_a_question_goes_to_the_ledger_while_another_process_keeps_it_without_using_it(
+    ledger: Ledger, script: RunScript
+) -> None:
+    runs.register(ledger, new_run())
+    ledger.close()
+    keeper = script(KEEP, ledger.home)
+    assert keeper.stdout is not None
+    assert keeper.stdout.readline() == "kept\n"
+    frame, source = ledger.query_anywhere("select run_name from runs")
+    assert frame.to_dict("records") == [{"run_name": "a-run"}]
+    assert source == "ledger"
+    assert not (ledger.home / "ledger.waiting").exists()
+    assert keeper.communicate("\n")[0] == "['a-run']\n"  # and goes on afterwards
 
 
 def test_a_question_goes_to_the_snapshot_while_another_process_holds_the_ledger(

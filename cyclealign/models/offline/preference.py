@@ -115,7 +115,8 @@ def _digest(chosen: ChosenPairs, settings: PreferenceSettings, model: str) -> st
         [(pair.prompt.prompt_id, pair.prompt.subset, pair.chosen, pair.rejected) for pair in pairs]
         for pairs in (chosen.judge, chosen.evaluation, chosen.test)
     ]
-    whole = json.dumps([METHOD, settings.model_dump(), model, texts])
+    kept = settings.model_dump(exclude={"model"})  # named by its identity
+    whole = json.dumps([METHOD, kept, model, texts])
     return hashlib.sha256(whole.encode()).hexdigest()[:16]
 
 
