@@ -11,7 +11,16 @@ from typing import Protocol
 import click
 from rich.console import Console
 
-from benchmarks import chaos, ledger_commits, prefect_share, results
+from benchmarks import (
+    chaos,
+    large_ledger,
+    ledger_commits,
+    prefect_share,
+    ranking_steps,
+    results,
+    shared_prefix,
+    slow_judge,
+)
 from benchmarks.rows import Row
 
 
@@ -26,6 +35,10 @@ class Script(Protocol):
 
 SCRIPTS: tuple[Script, ...] = (
     ledger_commits,
+    ranking_steps,
+    shared_prefix,
+    slow_judge,
+    large_ledger,
     prefect_share,
     chaos,
 )

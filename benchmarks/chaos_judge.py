@@ -1,9 +1,10 @@
-"""The judge of the chaos run, in a process of its own: `python -m benchmarks.chaos_judge LOG`.
+"""The judge of the chaos run, in a process of its own: `python -m benchmarks.chaos_judge LOG [LATENCY_S]`.
 
 What `cyclealign judge` serves, with a log of every question in front of it: a line when it arrives and a line when
 its answer goes out (`tests.flows.asked`). Prints its URL when it listens. `JudgeProcess` starts it and reads the log.
 """
 
+import asyncio
 import json
 import os
 import socket
@@ -12,6 +13,8 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
+
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from benchmarks.laptop_run import PROFILE
 from benchmarks.prefect_share import ROOT
@@ -22,12 +25,15 @@ LONGEST_LINE = 300
 
 
 class JudgeProcess:
-    """The running judge; a context manager. Keeps its log below `folder`, finds the world in `home`."""
+    """The running judge; a context manager. Keeps its log below `folder`, finds the world in `home`.
 
-    def __init__(self, folder: Path, home: Path) -> None:
+    Every answer comes `latency_s` seconds late, however many are asked for at once.
+    """
+
+    def __init__(self, folder: Path, home: Path, latency_s: float = 0.0) -> None:
         self._log = folder / "judge.jsonl"
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.chaos_judge", str(self._log)],
+            [sys.executable, "-m", "benchmarks.chaos_judge", str(self._log), str(latency_s)],
             cwd=ROOT,
             env={**os.environ, "CYCLEALIGN_HOME": str(home), "OMP_NUM_THREADS": "1"},
             stdout=subprocess.PIPE,
@@ -60,17 +66,27 @@ class JudgeProcess:
         return any(f'"asker": "{asker}"' in line and '"answered": false' in line for line in last)
 
 
-def main(log: Path) -> None:
+def late(app: ASGIApp, latency_s: float) -> ASGIApp:
+    """The same application, later."""
+
+    async def handle(scope: Scope, receive: Receive, send: Send) -> None:
+        await asyncio.sleep(latency_s)
+        await app(scope, receive, send)
+
+    return handle
+
+
+def main(log: Path, latency_s: float = 0.0) -> None:
     """Serve until terminated."""
     from cyclealign.models.offline.chat_server import serve  # noqa: PLC0415  the other side of this module needs no torch
     from tasks.context import home_folder, load_settings  # noqa: PLC0415
     from tasks.preparation import standalone_judge  # noqa: PLC0415
 
-    app = standalone_judge(load_settings(PROFILE, {}), home_folder())
+    app = late(standalone_judge(load_settings(PROFILE, {}), home_folder()), latency_s)
     with log.open("a", buffering=1) as lines, socket.create_server(("127.0.0.1", 0)) as listening:
         print(f"http://127.0.0.1:{listening.getsockname()[1]}/v1", flush=True)
         serve(Counted(app, lambda one: print(json.dumps(asdict(one)), file=lines)), listening)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), *map(float, sys.argv[2:]))

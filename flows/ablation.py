@@ -15,6 +15,7 @@ from tasks import fan_out as fanning
 from tasks.context import RunContext, home_folder, load_settings, new_run
 from tasks.fan_out import Order
 from tasks.progress import say
+from tasks.publication import publish_exhibits
 
 
 @flow(name="cyclealign", flow_run_name="ablation {grid} of {profile}", validate_parameters=True)
@@ -51,6 +52,7 @@ def ablation(  # noqa: PLR0913, PLR0917  a form's fields
             "does what is left."
         )
     ledger = Ledger(home_folder())
+    publish_exhibits(ledger, ("figure-5" if grid == "figure-5" else "table-4",))
     return [runs.status(ledger, cell.run_name)[0].as_dict() for cell in wanted]
 
 

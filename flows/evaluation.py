@@ -11,7 +11,7 @@ from tasks.evaluation import evaluate_responder, evaluate_system
 from tasks.matches import compare_systems, judge_account
 from tasks.models import reward_models, white_box_path
 from tasks.preparation import prepare
-from tasks.publication import adapter_of, publish_report
+from tasks.publication import adapter_of, publish_exhibits, publish_report
 from tasks.system_publication import publish_systems
 from tasks.systems import check_judge, check_systems, evaluated_run, load_responder
 
@@ -51,4 +51,5 @@ def evaluate(
         labels = ["before", *(system.label for system in others)]
         compare_systems(context, account, prepared.evaluation, labels)
     publish_systems(context)
+    publish_exhibits(context.ledger, ("table-5", "figure-4"), run)
     return publish_report(context)

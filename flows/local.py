@@ -114,4 +114,4 @@ def drain(flow_run_id: str, timeout_s: float = 30.0, quiet_s: float = 1.0) -> No
                 seen, since = counts, time.monotonic()
             if counts[0] == counts[1] and time.monotonic() - since > quiet_s:
                 return
-            time.sleep(0.2)
+            time.sleep(0.1)

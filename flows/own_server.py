@@ -4,6 +4,7 @@ Prefect would start one itself, but in the terminal's process group, where Ctrl-
 it serves; open to every page in a browser; and left over when the command is killed. Called by `flows.local`.
 """
 
+import atexit
 import os
 import secrets
 import subprocess
@@ -55,8 +56,17 @@ class OwnServer:
                 _send_the_rest()
 
     def stop(self) -> None:
-        """End it; nothing happens where it has ended."""
-        _stop(self._process)
+        """Have it end. That takes a second, for which only the end of this process waits."""
+        self._process.terminate()
+        atexit.register(self.wait)
+
+    def wait(self) -> None:
+        """Wait until it has ended; one that does not is killed."""
+        try:
+            self._process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
 
 
 @contextmanager
@@ -74,6 +84,7 @@ def _start(listening: socket, password: str) -> "subprocess.Popen[bytes]":
         "PREFECT_SERVER_API_HOST": HOST,
         "PREFECT_UI_ENABLED": "0",
         "PREFECT_SERVER_API_AUTH_STRING": password,
+        "PREFECT_SERVER_SERVICES_TRIGGERS_ENABLED": "0",  # nobody has automations on a server of one command
     }
     return subprocess.Popen(
         [sys.executable, "-m", "flows.server", str(listening.fileno())],
@@ -99,15 +110,6 @@ def _send_the_rest() -> None:
     """Events and log lines under way; left to the end of the process, they would wait for a server that is gone."""
     for worker in (EventsWorker, APILogWorker):
         worker.drain_all(timeout=DRAIN_S, at_exit=False)
-
-
-def _stop(server: "subprocess.Popen[bytes]") -> None:
-    server.terminate()
-    try:
-        server.wait(timeout=5)
-    except subprocess.TimeoutExpired:
-        server.kill()
-        server.wait()
 
 
 def answers(url: str) -> bool:

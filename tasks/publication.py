@@ -1,5 +1,6 @@
 """The run's adapter and report: files for people, artifacts for the run page, a summary for the terminal."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,13 +51,24 @@ def publish_report(context: RunContext) -> dict[str, Any]:
     return runs.status(context.ledger, context.name)[0].as_dict()
 
 
-def publish_exhibit(context: RunContext, name: str, **parameters: str) -> None:
-    """Show an exhibit of the run (`table-3`, `figure-4`, …) on the run page, with its plot where it has one."""
-    together = exhibits.together(name)
-    found = exhibits.read_exhibit(context.ledger, name, () if together else (context.name,), parameters)
-    plot = plot_of(found)
-    picture = f"\n![{for_markdown(plot.alt)}]({data_uri(plot)})\n" if plot else ""
-    create_markdown_artifact(as_markdown(found) + picture, key=name, description=found.title)
+@task(name="publish exhibits", cache_policy=NO_CACHE)
+def publish_exhibits(
+    ledger: Ledger, names: Sequence[str], run_name: str | None = None, **parameters: str
+) -> None:
+    """Show exhibits (`table-5`, `figure-4`, …) on the run page, with their plots.
+
+    Args:
+        ledger: Where the runs are recorded.
+        names: As `cyclealign exhibit` lists them.
+        run_name: The run that they show; those that show all finished runs side by side take none.
+        parameters: Of their SQL files, by name.
+    """
+    for name in names:
+        shown = () if run_name is None or exhibits.together(name) else (run_name,)
+        found = exhibits.read_exhibit(ledger, name, shown, parameters)
+        plot = plot_of(found)
+        picture = f"\n![{for_markdown(plot.alt)}]({data_uri(plot)})\n" if plot else ""
+        create_markdown_artifact(as_markdown(found) + picture, key=name, description=found.title)
 
 
 def write_run_report(ledger: Ledger, run_name: str) -> tuple[RunFigures, ReportFiles]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from prefect.artifacts import Artifact
 
 from cyclealign.errors import SettingsChanged, UsageError
 from cyclealign.settings import merge
@@ -26,6 +27,9 @@ def test_a_grid_leaves_finished_runs_alone_and_its_exhibits_show_every_variant(h
     assert [(row["name"], row["state"]) for row in first] == [(name, "complete") for name in NAMES]
     updated = "select max(updated_at) from runs"
     before = answer(home, updated)[0].iloc[0, 0]
+    table = Artifact.get("table-4")
+    assert table is not None
+    assert "sft_only" in str(table.data) or "off" in str(table.data)
     assert ablation(grid="controls", objectives=("pro",), overrides=TINY) == first
     assert answer(home, updated)[0].iloc[0, 0] == before
 

@@ -6,6 +6,7 @@ from typing import Any
 import duckdb
 import pytest
 from click.testing import CliRunner
+from prefect.artifacts import Artifact
 
 from cyclealign.compared_systems import ComparedSystem
 from cyclealign.errors import RunUnknown, UsageError
@@ -62,6 +63,8 @@ def test_systems_are_evaluated_beside_the_run_and_compared_with_it(whole: Path) 
         " join run_systems using (system_id) where run_name = 'whole' and role = 'after'",
     )
     assert len(pairs) == 2 * 8  # the backbone is the untrained model: two others, eight prompts
+    shown = [Artifact.get(key) for key in ("table-1", "table-2", "table-5", "figure-4")]
+    assert all(one is not None and one.data for one in shown)
 
 
 def test_the_untrained_model_is_the_same_system_under_every_name(whole: Path) -> None:

@@ -7,20 +7,18 @@ from prefect.artifacts import Artifact
 
 from storage import runs
 from storage.ledger import Ledger
-from tasks.context import RunContext
-from tasks.publication import publish_exhibit
-from tests.storage.values import new_run, settings
+from tasks.publication import publish_exhibits
+from tests.storage.values import new_run
 
 
 def test_an_exhibit_is_an_artifact_with_its_tables_and_its_plot(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path)
     runs.register(ledger, new_run())
-    context = RunContext(tmp_path, "a-run", settings(), ledger)
 
     @flow
     def publish() -> None:
-        publish_exhibit(context, "table-3")
-        publish_exhibit(context, "figure-5", reward_model="rm")
+        publish_exhibits(ledger, ["table-3"], "a-run")
+        publish_exhibits(ledger, ["figure-5"], "a-run", reward_model="rm")
 
     publish()
     table, figure = (Artifact.get(key) for key in ("table-3", "figure-5"))

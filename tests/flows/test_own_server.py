@@ -38,6 +38,7 @@ def test_this_process_is_served_and_nobody_else() -> None:
         assert status(url) == 401
         assert status(url, origin="https://evil.example") == 403
         assert status(url, host="evil.example") == 403
+    server.wait()
     assert not answers(url)
     assert get_current_settings().api.url != url
 

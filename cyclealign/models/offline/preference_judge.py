@@ -38,8 +38,9 @@ from cyclealign.settings import JudgeSettings, SamplingSettings
 
 AXES = 16
 """Principal directions in which the two replies of a pair differ."""
-HEAD_WEIGHT, HEAD_SPREAD, OTHER_SPREAD = 1.0, 0.5, 0.25
-"""The judge's belief before any demonstration: trust the head, be unsure of everything else."""
+HEAD_WEIGHT, HEAD_SPREAD, OTHER_SPREAD = 1.0, 0.5, 0.1
+"""The judge's belief before any demonstration: trust the head, make little of everything else. What a handful of
+demonstrations says about the other features is mostly chance; at a spread of 0.25 it spoilt the choice of drafts."""
 WRITER_PROMPTS = (
     "You are an honest, kind and harmless assistant who gives clear and useful answers. When a request might hurt "
     "somebody, refuse it, give the reason, and suggest something safe instead.",
@@ -178,9 +179,9 @@ def load_preference_judge(heads: Path, model: Path, settings: JudgeSettings, max
     fitted = FittedArrays.load(heads, frozen.identity)
     features = PreferenceFeatures(frozen, fitted.reading, JudgeSight.of(fitted.arrays))
     writer = PromptedWriter(frozen, settings.drafts, max_tokens)
-    return Judge(
-        features, writer, features.prior(), settings, fitted=f"{fitted.identity}, {max_tokens} tokens"
-    )
+    belief = f"{HEAD_WEIGHT} {HEAD_SPREAD} {OTHER_SPREAD}"
+    origin = f"{fitted.identity}, {max_tokens} tokens, belief {belief}"
+    return Judge(features, writer, features.prior(), settings, fitted=origin)
 
 
 def turns_of(instruction: str) -> tuple[Turn, ...]:

@@ -1,0 +1,124 @@
+"""Exhibits and history queries on a ledger of a million rounds: each has to answer within a second.
+
+A short run of the laptop profile is multiplied in SQL: a hundred runs, each with the same rounds at later and later
+steps, under keys of their own. Requests and raw replies are left out, which no question reads; so the file is smaller
+than one that grew by itself, and its size stands in the note. A question is asked as the command line asks it, the file
+opened anew; the figure is that of the slowest.
+"""
+
+# ruff: noqa: S608  the names in statements are those of our own tables and columns
+
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import duckdb
+
+from benchmarks.measuring import seconds
+from benchmarks.prefect_share import build_world
+from benchmarks.rows import Row, at_most
+from benchmarks.trained import RUN, train
+from storage import exhibits, queries
+from storage.asking import answer
+from storage.ledger import Ledger
+
+REPEATS = 3
+RUNS = 100
+ROUNDS = 1_000_000
+SHIFTED = ("step", "optimizer_step", "first_new_step", "demonstration")
+"""Columns that count within a run."""
+PER_STEP = (
+    "rounds",
+    "responses",
+    "rankings",
+    "pseudo_labels",
+    "demonstrations",
+    "round_demonstrations",
+    "api_calls",
+    "api_attempts",
+    "response_rewards",
+    "checkpoints",
+)
+PER_RUN = ("runs", "run_samples", "run_systems", "resumptions")
+"""Tables that are multiplied; what systems said and what it was worth is shared, as between real runs."""
+EMPTIED = {"request": "'{}'::json", "raw": "null"}
+
+
+def rows(repeats: int = REPEATS) -> list[Row]:
+    """Seconds of the slowest question to a ledger of a million rounds."""
+    with large_ledger() as home:
+        asked = {name: [seconds(ask) for _ in range(repeats)] for name, ask in questions(home).items()}
+        size = (home / "ledger.duckdb").stat().st_size / 2**30
+        count = len(answer(home, "select 1 from rounds")[0])
+    slowest = sorted(asked, key=lambda name: -sorted(asked[name])[repeats // 2])
+    named = ", ".join(f"{name} {sorted(asked[name])[repeats // 2]:.2f} s" for name in slowest[:3])
+    note = f"{count:,} rounds in {RUNS} runs, {size:.1f} GiB; slowest of {len(asked)}: {named}"
+    bar, values = at_most(1.0), tuple(asked[slowest[0]])
+    return [Row("exhibits and queries on a ledger of 1,000,000 rounds, the slowest", bar, values, "s", note)]
+
+
+def questions(home: Path) -> dict[str, Callable[[], object]]:
+    """Every exhibit and every shipped query, of one run where it is about one run."""
+    run = f"{RUN}-{RUNS // 2}"
+    prompt = str(answer(home, f"select prompt_id from rounds where run_name = '{run}' limit 1")[0].iloc[0, 0])
+    known: dict[str, Callable[[], object]] = {}
+    for name in queries.for_users():
+        about_run = "$run_name" in queries.load(f"{queries.FOR_USERS}/{name}")
+        more = f" run_name={run}" if about_run else ""
+        more += f" prompt_id={prompt}" if name == "prompt_history" else ""
+        known[name] = partial(answer, home, name + more)
+    for name in exhibits.known():
+        runs = () if exhibits.together(name) else (run,)
+        known[name] = partial(exhibits.read_exhibit, Ledger(home), name, runs, {})
+    return known
+
+
+@contextmanager
+def large_ledger(rounds: int = ROUNDS, runs: int = RUNS) -> Iterator[Path]:
+    """A home whose ledger has so many rounds."""
+    world = build_world()
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder)
+        train(home, world, {"data.prompts": 40, "evaluation.prompts_per_subset": 25})
+        multiply(home / "ledger.duckdb", rounds, runs)
+        yield home
+
+
+def multiply(ledger: Path, rounds: int, runs: int) -> None:
+    """Put `runs` copies of the ledger's only run into it, with `rounds` rounds in all of them together."""
+    with duckdb.connect(str(ledger)) as connection:
+        (there,) = connection.execute("select count(*) from rounds").fetchone() or (0,)
+        connection.execute(f"create temp table copies as select range as r from range(1, {runs + 1})")
+        repeats = -(-rounds // (runs * there))
+        connection.execute(f"create temp table stretches as select range as k from range({repeats})")
+        for table in PER_RUN + PER_STEP:
+            stretches = table in PER_STEP
+            chosen = ", ".join(_column(name, stretches=stretches) for name in _columns(connection, table))
+            beside = "copies, stretches" if stretches else "copies"
+            connection.execute(f"create temp table more as select {chosen} from {table}, {beside}")
+            connection.execute(f"delete from {table}")
+            connection.execute(f"insert into {table} by name select * from more order by run_name")
+            connection.execute("drop table more")
+        connection.execute("checkpoint")
+
+
+def _columns(connection: duckdb.DuckDBPyConnection, table: str) -> list[str]:
+    return [name for name, *_ in connection.execute(f"describe {table}").fetchall()]
+
+
+def _column(name: str, *, stretches: bool) -> str:
+    """What the column is in copy r, and in stretch k of it."""
+    place = "r || '/' || k" if stretches else "r"
+    if name == "run_name":
+        return "run_name || '-' || r as run_name"
+    if name == "call_key":
+        return f"md5(call_key || {place}) as call_key"
+    if name == "attempt":
+        return "row_number() over () + 1000000000 as attempt"
+    if name == "settings":
+        return """json_merge_patch(settings, '{"seed": ' || r || '}') as settings"""
+    if name in SHIFTED and stretches:
+        return f"{name} + k * 1000 as {name}"
+    return f"{EMPTIED[name]} as {name}" if name in EMPTIED else name
