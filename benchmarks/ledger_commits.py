@@ -4,8 +4,9 @@ Every answer is committed before anybody looks at it, so a round of one prompt t
 whether its question was answered before. They go to a real ledger file through the functions that the cycle calls,
 in the cycle's order, with rows of realistic size (`benchmarks.made_up_round`).
 
-Two rows. The connection stays open from round to round, through pauses of up to a minute. Where another process wanted
-the file in each pause of a round, each of the three phases opens it again; the second bar is ours, for that case.
+Two rows. The connection stays open from round to round, through pauses of some seconds. After longer ones, and where
+another process wanted the file meanwhile, each of the three phases opens it again; the second bar is ours, for that
+case.
 """
 
 import tempfile
@@ -62,7 +63,7 @@ def rows(repeats: int = REPEATS) -> list[Row]:
             at_most(150.0),
             opened,
             "ms",
-            f"{note}; another process came between",
+            f"{note}; closed in between",
         ),
     ]
 

@@ -31,8 +31,9 @@ from storage.file_systems import require_local
 from storage.processes import describe
 
 LOGGER = logging.getLogger("cyclealign.ledger")
-LINGER_S = 60.0
-"""How long an unused connection is kept for the next session: longer than a wave is sampled or an answer takes."""
+LINGER_S = 5.0
+"""How long an unused connection is kept for the next session: most pauses are shorter, and in longer ones programs that
+know nothing of the marker get in."""
 POLL_S = 0.02
 FRESH_S = 1.0
 """A marker older than this was left by a process that died waiting."""

@@ -172,6 +172,7 @@ def test_the_key_is_found_nowhere_after(
         error = ending(endings)
     assert f"Bearer {KEY}" in endings.judge.heard
     said = [("log", caplog.text.encode()), ("output", "".join(capfd.readouterr()).encode()), *said_by(error)]
+    Ledger(endings.home).close()  # reading the file in this process would drop the lock of an open connection
     written = [*everything_below([endings.home, tmp_path, prefect_folder()])]
     assert found_in(KEY, [*said, *written]) == []
     places = {place for place, _ in written}
