@@ -13,13 +13,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from statistics import median
 
 import duckdb
 
+from benchmarks.laptop_run import RUN
 from benchmarks.measuring import seconds
 from benchmarks.prefect_share import build_world
 from benchmarks.rows import Row, at_most
-from benchmarks.trained import RUN, train
+from benchmarks.trained import train
 from storage import exhibits, queries
 from storage.asking import answer
 from storage.ledger import Ledger
@@ -52,8 +54,8 @@ def rows(repeats: int = REPEATS) -> list[Row]:
         asked = {name: [seconds(ask) for _ in range(repeats)] for name, ask in questions(home).items()}
         size = (home / "ledger.duckdb").stat().st_size / 2**30
         count = len(answer(home, "select 1 from rounds")[0])
-    slowest = sorted(asked, key=lambda name: -sorted(asked[name])[repeats // 2])
-    named = ", ".join(f"{name} {sorted(asked[name])[repeats // 2]:.2f} s" for name in slowest[:3])
+    slowest = sorted(asked, key=lambda name: -median(asked[name]))
+    named = ", ".join(f"{name} {median(asked[name]):.2f} s" for name in slowest[:3])
     note = f"{count:,} rounds in {RUNS} runs, {size:.1f} GiB; slowest of {len(asked)}: {named}"
     bar, values = at_most(1.0), tuple(asked[slowest[0]])
     return [Row("exhibits and queries on a ledger of 1,000,000 rounds, the slowest", bar, values, "s", note)]

@@ -7,11 +7,13 @@ to the last optimizer step; start and evaluation are left out.
 
 import tempfile
 from pathlib import Path
+from statistics import median
 
 from benchmarks.chaos_judge import JudgeProcess
+from benchmarks.laptop_run import RUN
 from benchmarks.prefect_share import build_world
 from benchmarks.rows import Row, at_least
-from benchmarks.trained import RUN, train
+from benchmarks.trained import train
 from storage.asking import answer
 
 REPEATS = 3
@@ -30,7 +32,7 @@ def rows(repeats: int = REPEATS) -> list[Row]:
     world = build_world()
     with tempfile.TemporaryDirectory() as folder, JudgeProcess(Path(folder), world, LATENCY_S) as judge:
         pairs = [[prompts_per_minute(judge.url, world, wave) for wave in PROMPTS] for _ in range(repeats)]
-    one, many = (sorted(side)[repeats // 2] for side in zip(*pairs, strict=True))
+    one, many = (median(side) for side in zip(*pairs, strict=True))
     note = f"{many:.0f} against {one:.0f} prompts per minute, {LATENCY_S:.0f} s latency, one round each"
     ratios = tuple(second / first for first, second in pairs)
     return [

@@ -6,10 +6,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from benchmarks.laptop_run import PROFILE
+from benchmarks.laptop_run import PROFILE, RUN
 from benchmarks.prefect_share import ROOT
-
-RUN = "benchmark"
 
 
 def train(home: Path, world: Path, settings: Mapping[str, object]) -> None:

@@ -115,7 +115,6 @@ def forget_calls(home: Path) -> None:
 def test_the_key_is_nowhere_on_disk(home: Path, judge: JudgeServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     train(profile="laptop", overrides=over_http(judge), run="http-whole")
-    Ledger(home).close()
     Ledger(home).close()  # reading the file in this process would drop the lock of an open connection
     assert [path for path in home.rglob("*") if path.is_file() and KEY.encode() in path.read_bytes()] == []
 
