@@ -21,7 +21,7 @@ Record = dict[str, Any]
 
 def provenance() -> Record:
     """What stands beside every figure: commit, package versions, machine, time."""
-    from tasks.context import git_commit, machine, package_versions  # noqa: PLC0415  imports torch
+    from tasks.machine import git_commit, machine, package_versions  # noqa: PLC0415  imports torch
 
     return {
         "commit": git_commit(),

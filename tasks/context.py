@@ -2,13 +2,10 @@
 
 import importlib.resources
 import os
-import platform
 import re
-import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +13,7 @@ from cyclealign.errors import CycleAlignError, RunPaused, UsageError
 from cyclealign.settings import Settings, merge, read_profile, resolve
 from storage import runs
 from storage.ledger import Ledger
-
-PACKAGES = (
-    "cyclealign",
-    "torch",
-    "transformers",
-    "peft",
-    "accelerate",
-    "deepspeed",
-    "openai",
-    "duckdb",
-    "prefect",
-)
+from tasks.machine import compute_as_before, git_commit, machine, package_versions
 
 RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 KEPT_BESIDE_RUNS = frozenset({"cells", "data", "models", "preference", "prefect", "world"})
@@ -133,6 +119,7 @@ def run_name(settings: Settings, name: str | None) -> str:
 def running(context: RunContext) -> Iterator[None]:
     """Claim the run for this process and record how the block ends: paused, failed, or left to the caller."""
     runs.claim(context.ledger, context.name)
+    compute_as_before(runs.get(context.ledger, context.name))
     context.ledger.publish_snapshot()  # questions have an answer before the first checkpoint
     try:
         yield
@@ -148,34 +135,3 @@ def running(context: RunContext) -> Iterator[None]:
     except Exception as error:
         runs.fail(context.ledger, context.name, f"{type(error).__name__}: see the log")
         raise
-
-
-def git_commit() -> str | None:
-    """The commit that the code is at, with `+` when files differ from it; None outside a checkout."""
-    folder = Path(__file__).parent
-    command = ["git", "-C", str(folder), "describe", "--always", "--abbrev=40", "--dirty=+", "--match="]
-    try:
-        found = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
-    except OSError:
-        return None
-    return found.stdout.strip() or None
-
-
-def package_versions() -> dict[str, str]:
-    """Versions of the packages that results depend on."""
-    return {name: metadata.version(name) for name in PACKAGES}
-
-
-def machine() -> dict[str, Any]:
-    """What the run computes on."""
-    import torch  # noqa: PLC0415  not needed to parse settings
-
-    gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
-    return {
-        "platform": platform.platform(),
-        "python": platform.python_version(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "gpu": gpu,
-        "gpus": torch.cuda.device_count(),
-    }

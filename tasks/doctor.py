@@ -16,7 +16,8 @@ from cyclealign.errors import CycleAlignError
 from cyclealign.settings import Settings
 from storage import runs
 from storage.file_systems import require_local
-from tasks.context import PACKAGES, home_folder
+from tasks.context import home_folder
+from tasks.machine import PACKAGES
 
 
 @dataclass(frozen=True)

@@ -20,11 +20,11 @@ from cyclealign.models.offline.chat_messages import (
     digest_of,
     last_user_message,
 )
-from cyclealign.models.offline.ranker import Array, Gaussian, order, posterior
+from cyclealign.models.offline.ranker import Array, Gaussian, order, posterior, worths
 from cyclealign.seeds import derive_seed
 from cyclealign.settings import JudgeSettings
 
-VERSION = 2
+VERSION = 3
 """Raised whenever equal requests would be answered otherwise than before."""
 MEMORY = 100_000
 """Rows of features kept; the oldest are forgotten beyond that."""
@@ -104,11 +104,11 @@ class Judge:
             for demonstration in prompt.demonstrations
         ]
         weights = posterior(self._prior, shown).draw(seed, self._noise)
-        ranking = order(self._look(prompt.instruction, prompt.responses) @ weights)
+        ranking = order(worths(self._look(prompt.instruction, prompt.responses), weights))
         if not prompt.rewrite:
             return {"desired rank": list(ranking)}
         drafts = self._drafts_for(prompt.instruction)
-        best = order(self._look(prompt.instruction, drafts) @ weights)[0]
+        best = order(worths(self._look(prompt.instruction, drafts), weights))[0]
         return {"desired rank": list(ranking), "response": drafts[best]}
 
     def _look(self, instruction: str, responses: Sequence[str]) -> Array:

@@ -126,6 +126,15 @@ def _descend(prior: Gaussian, choices: _Choices, weights: Array, step: Array) ->
     return np.asarray(weights - size * step, np.float64)
 
 
+def worths(rows: Array, weights: Array) -> Array:
+    """What rows of features [R, D] are worth under these weights [D], shape [R]; equal rows are worth the same.
+
+    A matrix product does not promise that: its sums run in another order in the rows left over at the end, and
+    the rounding, different on each kind of processor, would then rank texts that are the same.
+    """
+    return np.asarray((rows * weights).sum(axis=1), np.float64)
+
+
 def order(worth: Array) -> tuple[int, ...]:
     """Indices of these worths, best first; equal worths keep their order."""
     return tuple(int(index) for index in np.argsort(-worth, kind="stable"))

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cyclealign.models.offline.ranker import Array, Gaussian, order, posterior
+from cyclealign.models.offline.ranker import Array, Gaussian, order, posterior, worths
 
 
 def rankings_by(truth: Array, count: int, seed: int, width: int = 3) -> list[Array]:
@@ -105,3 +105,16 @@ def test_rows_of_another_size_are_refused() -> None:
 
 def test_equal_worths_keep_their_order() -> None:
     assert order(np.array([1.0, 2.0, 1.0, 2.0])) == (1, 3, 0, 2)
+
+
+@pytest.mark.parametrize("count", range(2, 10))
+def test_equal_rows_are_worth_the_same_wherever_they_stand(count: int) -> None:
+    """A matrix product rounds its last rows otherwise; the order of equal texts would be the processor's."""
+    rng = np.random.default_rng(count)
+    for width in range(1, 40):
+        rows = np.tile(rng.standard_normal(width), (count, 1))
+        assert order(worths(rows, rng.standard_normal(width))) == tuple(range(count))
+
+
+def test_worth_is_the_product_of_features_and_weights() -> None:
+    assert worths(np.array([[1.0, 2.0], [3.0, -1.0]]), np.array([0.5, 2.0])).tolist() == [4.5, -0.5]

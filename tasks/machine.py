@@ -1,0 +1,86 @@
+"""What a run is computed with: code, packages, processor. A run that continues computes as it began."""
+
+import os
+import platform
+import subprocess
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from storage.run_values import RunRow
+from tasks.progress import say
+
+PACKAGES = (
+    "cyclealign",
+    "torch",
+    "transformers",
+    "peft",
+    "accelerate",
+    "deepspeed",
+    "openai",
+    "duckdb",
+    "prefect",
+)
+COMPUTE = ("torch", "transformers", "peft", "accelerate", "deepspeed")
+"""Packages whose version can move the last bits of the weights."""
+
+
+def git_commit() -> str | None:
+    """The commit that the code is at, with `+` when files differ from it; None outside a checkout."""
+    folder = Path(__file__).parent
+    command = ["git", "-C", str(folder), "describe", "--always", "--abbrev=40", "--dirty=+", "--match="]
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    except OSError:
+        return None
+    return found.stdout.strip() or None
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of the packages that results depend on."""
+    return {name: metadata.version(name) for name in PACKAGES}
+
+
+def machine() -> dict[str, Any]:
+    """What the run computes on."""
+    import torch  # noqa: PLC0415  not needed to parse settings
+
+    gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
+    return {
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "gpu": gpu,
+        "gpus": torch.cuda.device_count(),
+    }
+
+
+def compute_as_before(run: RunRow) -> None:
+    """Take the number of threads that the run began with, and say what cannot be had again.
+
+    Sums are split among threads and vector registers, so that another number of either gives other last bits.
+    """
+    import torch  # noqa: PLC0415  not needed to parse settings
+
+    threads = run.machine.get("threads")
+    if threads and threads != torch.get_num_threads():
+        say(f"  Threads: {threads}, with which run {run.run_name} began (here: {torch.get_num_threads()})")
+        torch.set_num_threads(threads)
+    moved = [
+        *_differing(run.machine, machine(), ("instructions", "gpu")),
+        *_differing(run.package_versions, package_versions(), COMPUTE),
+    ]
+    if moved:
+        say(f"  Began with other {', '.join(moved)}: the last bits of the weights may differ")
+
+
+def _differing(before: Mapping[str, Any], now: Mapping[str, Any], names: tuple[str, ...]) -> list[str]:
+    """What was recorded under these names and is otherwise now."""
+    return [
+        f"{name} ({before[name]} → {now[name]})"
+        for name in names
+        if name in before and before[name] != now[name]
+    ]
