@@ -10,7 +10,7 @@ from prefect import flow
 from prefect.runtime import flow_run
 
 from storage import runs
-from tasks.assembly import Assembly, assemble
+from tasks.assembly import Assembly, assemble, require_black_box
 from tasks.context import RunContext, open_run, running
 from tasks.cycle import run_segment, save_checkpoint, segments
 from tasks.estimating import refuse_small_disk
@@ -57,6 +57,7 @@ def train(
 def align(context: RunContext) -> None:
     """Everything of a run that computes, in order."""
     refuse_small_disk(context)
+    require_black_box(context)
     prepared = prepare(context)
     with assemble(context, prepared) as parts:
         complete(context, prepared, parts)

@@ -105,12 +105,12 @@ def _translating(source: DialogueSource) -> Iterator[None]:
         yield
         return
     except duckdb.Error as error:
-        text = str(error).splitlines()[0]
+        text = str(error).splitlines()[0].strip().rstrip(".")
     if any(sign in text for sign in NO_ROOM):
         raise StorageFull(f"The data cannot be prepared: {text}. Make room, then run the same command again.")
     raise DataError(
-        f"{source.location} cannot be read: {text} Expected JSON lines with the texts chosen and rejected. "
-        f"Fetch the file again."
+        f"{source.location} cannot be read: {text}. Expected JSON lines with the texts chosen and rejected. "
+        "Fetch the file again."
     )
 
 

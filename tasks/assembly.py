@@ -9,12 +9,13 @@ from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.context import FlowRunContext
 
 from cyclealign.method.demonstrations import STATIC_DEMONSTRATION, DemonstrationPool
+from cyclealign.models.black_box import ChatEndpoint
 from cyclealign.models.offline.world_rewards import GroundTruth
 from cyclealign.models.prices import Prices
 from cyclealign.models.reward_model import RewardModel
 from cyclealign.models.white_box import WhiteBox
 from cyclealign.records import Prompt
-from storage import calls, checkpoints, resumptions, rounds
+from storage import calls, checkpoints, resumptions, rounds, runs
 from storage.round_values import SampledRound
 from tasks.asking import Asker
 from tasks.context import RunContext
@@ -41,17 +42,14 @@ def assemble(context: RunContext, prepared: Prepared) -> Iterator[Assembly]:
 
     Raises:
         ModelError: a model cannot be loaded.
-        RunPaused: the endpoint has no key.
     """
     settings = context.settings
-    Prices(settings.black_box).require_price()
     white_box = load_white_box(context, prepared)
     start = go_back(context, white_box)
     calls.close_orphans(context.ledger)
     rounds.record_static(context.ledger, context.name, STATIC_DEMONSTRATION)
     announce(context, prepared.training)
     black_box = endpoint(settings, context.home, prepared.stand_ins)
-    black_box.require_key()
     asker = Asker(context.ledger, black_box, settings.black_box, context.name)
     with RankingDesk(asker, settings.method, settings.black_box) as desk:
         cycle = Cycle(
@@ -66,6 +64,20 @@ def assemble(context: RunContext, prepared: Prepared) -> Iterator[Assembly]:
             resumption=resumptions.begin(context.ledger, context.name, start),
         )
         yield Assembly(cycle, reward_models(settings, context.home, prepared.stand_ins), start)
+
+
+def require_black_box(context: RunContext) -> None:
+    """Price and key are looked for before anything is built or loaded; a run whose steps are done needs neither.
+
+    Raises:
+        UsageError: there is a cap and no known price.
+        RunPaused: the endpoint has no key.
+    """
+    status, black_box = runs.status(context.ledger, context.name)[0], context.settings.black_box
+    if status.step < status.steps:
+        Prices(black_box).require_price()
+        if black_box.endpoint == "api":
+            ChatEndpoint(black_box).require_key()
 
 
 def load_white_box(context: RunContext, prepared: Prepared) -> WhiteBox:

@@ -93,11 +93,13 @@ def test_a_model_that_is_not_there_says_what_to_do(home: Path) -> None:
     refused(result, 1, "nowhere", "white_box.model")
 
 
-def test_a_missing_key_pauses_the_run(whole: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_key_pauses_the_run_before_anything_is_built(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CYCLEALIGN_HOME", str(tmp_path / "home"))
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    small = json.dumps(SMALL)
-    profile = whole / "paid.yaml"
-    profile.write_text(small)
+    profile = tmp_path / "paid.yaml"
+    profile.write_text(json.dumps(SMALL))
     paid = (
         "--set",
         "data.source=world",
@@ -110,6 +112,7 @@ def test_a_missing_key_pauses_the_run(whole: Path, monkeypatch: pytest.MonkeyPat
     result = run("train", "--profile", str(profile), "--run", "no-key", *paid, *endpoint)
     refused(result, 3, "OPENAI_API_KEY")
     assert json.loads(run("status", "no-key", "--json").output)["state"] == "paused"
+    assert not (tmp_path / "home" / "world").exists()
 
 
 def test_a_cap_without_a_price_refuses_to_start(whole: Path) -> None:
