@@ -11,8 +11,8 @@ from cyclealign.annotation.app import annotation_app
 from cyclealign.annotation.desk import Desk
 from cyclealign.annotation.entrance import guarded
 from cyclealign.loopback import listen
-from tests.annotation.browser import ARROW_DOWN, ARROW_LEFT, ARROW_RIGHT, CHROMIUM, DRIVER, Browser, browser
 from tests.annotation.conftest import MemoryStore, pair
+from tests.browser import ARROW_DOWN, ARROW_LEFT, ARROW_RIGHT, CHROMIUM, DRIVER, Browser, browser
 
 pytestmark = pytest.mark.skipif(
     not (CHROMIUM and DRIVER), reason="needs a browser: apt-get install chromium chromium-driver"

@@ -22,6 +22,7 @@ from cyclealign.report.plots import draw_plots
 from cyclealign.report.terminal import summary_lines
 from storage.figures import collect
 from storage.ledger import Ledger
+from tests.browser import CHROMIUM, DRIVER, browser
 from tests.full_disk import files_up_to
 
 HOSTILE = (
@@ -185,6 +186,21 @@ def test_hostile_words_stay_words_on_the_page(hostile: RunFigures, figures: RunF
     assert not [name for name, _ in found.attributes if name.startswith("on")]
     assert not set("\x1b\x07\u202e") & set(attacked)
     assert "{{ run.name }}" in attacked
+
+
+@pytest.mark.skipif(
+    not (CHROMIUM and DRIVER), reason="needs a browser: apt-get install chromium chromium-driver"
+)
+def test_a_browser_runs_and_fetches_nothing_of_a_hostile_page(hostile: RunFigures, tmp_path: Path) -> None:
+    page = tmp_path / "report.html"
+    page.write_text(render_html(hostile, draw_plots(hostile)))
+    with browser() as window:
+        window.open(page.as_uri())
+        window.wait_for_text("{{ run.name }}")
+        assert window.run("return document.scripts.length") == 0
+        assert window.run("return performance.getEntriesByType('resource').map(entry => entry.name)") == []
+        assert window.complaints() == []
+        window.picture(tmp_path / "report.png")
 
 
 def test_hostile_names_stay_words_in_plots(hostile: RunFigures) -> None:
