@@ -41,9 +41,15 @@ __all__ = [
 def register(ledger: Ledger, run: NewRun) -> RunRow:
     """The run of this name, made when there is none (`created` tells).
 
+    One that ended before it had data, for a wrong path say, gives its name up to other settings.
+
     Raises:
         SettingsChanged: a run of this name exists with other influential settings.
     """
+    with ledger.session() as session, session.transaction():
+        known = _find(session, run.run_name)
+        if known is not None and _changes(known, run):
+            session.run("runs/forget_unused", run_name=run.run_name)
     with ledger.session() as session, session.transaction():
         known = _find(session, run.run_name)
         if known is None:
@@ -59,8 +65,7 @@ def register(ledger: Ledger, run: NewRun) -> RunRow:
 
 def refuse_changed(known: RunRow, wanted: NewRun) -> None:
     """Raise `SettingsChanged` with the differences when a known run is another one than is wanted under its name."""
-    changed = _other_origin(known, wanted) + differences(completed(known.settings), wanted.settings)
-    if changed:
+    if changed := _changes(known, wanted):
         lines = "\n".join(f"  {line}" for line in changed)
         raise SettingsChanged(
             f"Run {wanted.run_name!r} exists with other settings:\n{lines}\n"
@@ -164,6 +169,11 @@ def status_anywhere(home: Path, run_name: str | None = None) -> list[RunStatus]:
     if run_name is not None and not chosen:
         raise _unknown(run_name, [one.name for one in found])
     return chosen
+
+
+def _changes(known: RunRow, wanted: NewRun) -> list[str]:
+    """One line per thing in which the run of this name is another one than is wanted."""
+    return _other_origin(known, wanted) + differences(completed(known.settings), wanted.settings)
 
 
 def _other_origin(known: RunRow, wanted: NewRun) -> list[str]:

@@ -67,17 +67,16 @@ def assemble(context: RunContext, prepared: Prepared) -> Iterator[Assembly]:
 
 
 def require_black_box(context: RunContext) -> None:
-    """Price and key are looked for before anything is built or loaded; a run whose steps are done needs neither.
+    """Price and key are looked for before anything is built or loaded; a run whose steps are done needs no key.
 
     Raises:
         UsageError: there is a cap and no known price.
         RunPaused: the endpoint has no key.
     """
     status, black_box = runs.status(context.ledger, context.name)[0], context.settings.black_box
-    if status.step < status.steps:
-        Prices(black_box).require_price()
-        if black_box.endpoint == "api":
-            ChatEndpoint(black_box).require_key()
+    Prices(black_box).require_price()
+    if status.step < status.steps and black_box.endpoint == "api":
+        ChatEndpoint(black_box).require_key()
 
 
 def load_white_box(context: RunContext, prepared: Prepared) -> WhiteBox:

@@ -13,7 +13,7 @@ from cyclealign.errors import CycleAlignError, RunPaused, UsageError
 from cyclealign.settings import Settings, merge, read_profile, resolve
 from storage import runs
 from storage.ledger import Ledger
-from tasks.machine import compute_as_before, git_commit, machine, package_versions
+from tasks.machine import computing_as_before, git_commit, machine, package_versions
 
 RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 KEPT_BESIDE_RUNS = frozenset({"cells", "data", "models", "preference", "prefect", "world"})
@@ -119,10 +119,10 @@ def run_name(settings: Settings, name: str | None) -> str:
 def running(context: RunContext) -> Iterator[None]:
     """Claim the run for this process and record how the block ends: paused, failed, or left to the caller."""
     runs.claim(context.ledger, context.name)
-    compute_as_before(runs.get(context.ledger, context.name))
     context.ledger.publish_snapshot()  # questions have an answer before the first checkpoint
     try:
-        yield
+        with computing_as_before(runs.get(context.ledger, context.name)):
+            yield
     except RunPaused as pause:
         runs.pause(context.ledger, context.name, str(pause))
         raise

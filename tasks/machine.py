@@ -3,7 +3,8 @@
 import os
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -58,23 +59,30 @@ def machine() -> dict[str, Any]:
     }
 
 
-def compute_as_before(run: RunRow) -> None:
-    """Take the number of threads that the run began with, and say what cannot be had again.
+@contextmanager
+def computing_as_before(run: RunRow) -> Iterator[None]:
+    """With the number of threads that the run began with; what cannot be had again is said.
 
     Sums are split among threads and vector registers, so that another number of either gives other last bits.
     """
     import torch  # noqa: PLC0415  not needed to parse settings
 
-    threads = run.machine.get("threads")
-    if threads and threads != torch.get_num_threads():
-        say(f"  Threads: {threads}, with which run {run.run_name} began (here: {torch.get_num_threads()})")
-        torch.set_num_threads(threads)
+    here = torch.get_num_threads()
+    threads = run.machine.get("threads") or here
+    if threads != here:
+        say(f"  Threads: {threads}, with which run {run.run_name} began (here: {here})")
     moved = [
+        *_differing({"code": run.git_commit}, {"code": git_commit()}, ("code",)),
         *_differing(run.machine, machine(), ("instructions", "gpu")),
         *_differing(run.package_versions, package_versions(), COMPUTE),
     ]
     if moved:
-        say(f"  Began with other {', '.join(moved)}: the last bits of the weights may differ")
+        say(f"  Began with other {', '.join(moved)}: the weights may differ")
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(here)
 
 
 def _differing(before: Mapping[str, Any], now: Mapping[str, Any], names: tuple[str, ...]) -> list[str]:

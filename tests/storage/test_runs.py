@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cyclealign.errors import RunUnknown, SettingsChanged, UsageError
-from storage import calls, checkpoints, rounds, runs
+from storage import calls, checkpoints, rounds, runs, samples
 from storage.ledger import Ledger
 from tests.storage.conftest import RunScript
 from tests.storage.test_calls import description
@@ -38,6 +38,17 @@ def test_other_settings_under_the_same_name_are_refused_with_the_differences(led
     runs.register(ledger, new_run(rounds=2))
     with pytest.raises(SettingsChanged, match=r"method\.rounds: 2 -> 5"):
         runs.register(ledger, new_run(rounds=5))
+
+
+def test_a_run_that_ended_before_it_had_data_gives_its_name_up(ledger: Ledger) -> None:
+    runs.register(ledger, new_run(rounds=2))
+    runs.fail(ledger, "a-run", "no such folder")
+    again = runs.register(ledger, new_run(rounds=5))
+    assert (again.created, again.settings) == (True, settings(rounds=5).influential())
+    samples.use(ledger, "a-run", "training", "a-digest")
+    runs.fail(ledger, "a-run", "something else")
+    with pytest.raises(SettingsChanged, match=r"method\.rounds: 5 -> 2"):
+        runs.register(ledger, new_run(rounds=2))
 
 
 def test_an_unknown_run_is_told_with_the_known_ones(ledger: Ledger) -> None:

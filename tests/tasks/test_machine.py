@@ -1,6 +1,6 @@
 """A run that continues computes with what it began with, or says what is different."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -8,21 +8,14 @@ import pytest
 import torch
 
 from storage.run_values import RunRow
-from tasks.machine import compute_as_before, machine, package_versions
-
-
-@pytest.fixture(autouse=True)
-def same_threads() -> Iterator[None]:
-    """Leaves the number of threads as it was."""
-    threads = torch.get_num_threads()
-    yield
-    torch.set_num_threads(threads)
+from tasks.machine import computing_as_before, git_commit, machine, package_versions
 
 
 def began(changes: Mapping[str, Any] | None = None, packages: Mapping[str, str] | None = None) -> RunRow:
     """A run that was registered here, but for these changes."""
     row = SimpleNamespace(
         run_name="r",
+        git_commit=git_commit(),
         machine={**machine(), **(changes or {})},
         package_versions={**package_versions(), **(packages or {})},
     )
@@ -31,18 +24,21 @@ def began(changes: Mapping[str, Any] | None = None, packages: Mapping[str, str] 
 
 def test_the_number_of_threads_is_that_of_the_beginning(capsys: pytest.CaptureFixture[str]) -> None:
     there = torch.get_num_threads()
-    compute_as_before(began({"threads": there + 1}))
-    assert torch.get_num_threads() == there + 1
+    with computing_as_before(began({"threads": there + 1})):
+        assert torch.get_num_threads() == there + 1
+    assert torch.get_num_threads() == there
     assert f"Threads: {there + 1}" in capsys.readouterr().err
 
 
 def test_on_the_same_machine_nothing_is_said(capsys: pytest.CaptureFixture[str]) -> None:
-    compute_as_before(began())
+    with computing_as_before(began()):
+        pass
     assert capsys.readouterr().err == ""
 
 
 def test_another_processor_and_another_torch_are_named(capsys: pytest.CaptureFixture[str]) -> None:
-    compute_as_before(began({"instructions": "NEON", "cores": 99}, {"torch": "1.0", "openai": "0.1"}))
+    with computing_as_before(began({"instructions": "NEON", "cores": 99}, {"torch": "1.0", "openai": "0.1"})):
+        pass
     said = capsys.readouterr().err
     assert "instructions (NEON → " in said
     assert "torch (1.0 → " in said
@@ -51,5 +47,14 @@ def test_another_processor_and_another_torch_are_named(capsys: pytest.CaptureFix
 
 
 def test_runs_of_before_these_were_recorded_continue(capsys: pytest.CaptureFixture[str]) -> None:
-    compute_as_before(cast(RunRow, SimpleNamespace(run_name="r", machine={}, package_versions={})))
+    row = SimpleNamespace(run_name="r", git_commit=git_commit(), machine={}, package_versions={})
+    with computing_as_before(cast(RunRow, row)):
+        pass
     assert capsys.readouterr().err == ""
+
+
+def test_other_code_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    row = SimpleNamespace(run_name="r", git_commit="0123abc", machine={}, package_versions={})
+    with computing_as_before(cast(RunRow, row)):
+        pass
+    assert "code (0123abc → " in capsys.readouterr().err

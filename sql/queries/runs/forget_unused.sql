@@ -1,0 +1,8 @@
+-- A run that ended before it had data: nothing was computed or bought under its name, which is free again.
+-- Parameters: $run_name.
+delete from runs
+where
+    run_name = $run_name
+    and state in ('failed', 'paused')
+    and not exists (select 1 from run_samples where run_samples.run_name = $run_name)
+    and not exists (select 1 from api_attempts where api_attempts.run_name = $run_name);
