@@ -132,6 +132,10 @@ def serve(app: ASGIApp, listening: socket) -> None:
     Args:
         app: As `entrance.guarded` made it.
         listening: As `loopback.listen` opened it.
+
+    Raises:
+        KeyboardInterrupt: in the end; uvicorn now and then loses the interrupt that it raises again.
     """
     config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=3)
     uvicorn.Server(config).run(sockets=[listening])
+    raise KeyboardInterrupt
