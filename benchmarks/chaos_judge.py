@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from benchmarks.laptop_run import PROFILE
 from benchmarks.prefect_share import ROOT
+from cyclealign.loopback import Guard, serve
 from tests.flows.asked import Asked, Counted
 
 LONGEST_LINE = 300
@@ -78,14 +79,13 @@ def late(app: ASGIApp, latency_s: float) -> ASGIApp:
 
 def main(log: Path, latency_s: float = 0.0) -> None:
     """Serve until terminated."""
-    from cyclealign.models.offline.chat_server import serve  # noqa: PLC0415  the other side of this module needs no torch
-    from tasks.context import home_folder, load_settings  # noqa: PLC0415
+    from tasks.context import home_folder, load_settings  # noqa: PLC0415  the other side of this module needs no torch
     from tasks.preparation import standalone_judge  # noqa: PLC0415
 
     app = late(standalone_judge(load_settings(PROFILE, {}), home_folder()), latency_s)
     with log.open("a", buffering=1) as lines, socket.create_server(("127.0.0.1", 0)) as listening:
         print(f"http://127.0.0.1:{listening.getsockname()[1]}/v1", flush=True)
-        serve(Counted(app, lambda one: print(json.dumps(asdict(one)), file=lines)), listening)
+        serve(Guard(Counted(app, lambda one: print(json.dumps(asdict(one)), file=lines))), listening)
 
 
 if __name__ == "__main__":

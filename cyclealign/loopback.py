@@ -50,6 +50,24 @@ def listen(host: str, port: int, remedy: str) -> socket.socket:
     )
 
 
+def serve(app: ASGIApp, listening: socket.socket, patience_s: int | None = None) -> None:
+    """Serve an application over HTTP until interrupted.
+
+    Args:
+        app: Behind whatever lets only those in who were meant.
+        listening: As `listen` opened it.
+        patience_s: How long requests under way may take once interrupted, seconds; None: until they end.
+
+    Raises:
+        KeyboardInterrupt: in the end. Uvicorn raises the interrupt once more when it has ended; once that was lost.
+    """
+    import uvicorn  # noqa: PLC0415  most of those who ask about loopback serve nothing
+
+    config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=patience_s)
+    uvicorn.Server(config).run(sockets=[listening])
+    raise KeyboardInterrupt
+
+
 class Guard:
     """Lets only those in who were meant: loopback names without an origin elsewhere, or bearers of the token.
 

@@ -7,7 +7,7 @@ from prefect import flow
 
 from cyclealign.ablation_grids import Cell, Variant, cells
 from cyclealign.errors import CycleAlignError, GridIncomplete, RunPaused
-from cyclealign.settings import merge
+from cyclealign.profiles import merge
 from flows.train import train
 from storage import runs
 from storage.ledger import Ledger

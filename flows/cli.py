@@ -63,7 +63,7 @@ def main() -> None:
 @SET
 def train(profile: str, run: str | None, assignments: tuple[str, ...]) -> None:
     """The whole job; the same command again continues an unfinished run."""
-    from cyclealign.settings import parse_overrides
+    from cyclealign.profiles import parse_overrides
     from flows.local import in_process
 
     overrides = parse_overrides(assignments)
@@ -78,7 +78,7 @@ def train(profile: str, run: str | None, assignments: tuple[str, ...]) -> None:
 @SET
 def prepare(profile: str, run: str | None, assignments: tuple[str, ...]) -> None:
     """Load, filter and sample the dialogues of a profile."""
-    from cyclealign.settings import parse_overrides
+    from cyclealign.profiles import parse_overrides
     from flows.local import in_process
     from flows.output import print_rows
 
@@ -144,7 +144,7 @@ def report(run: str, as_json: bool) -> None:
 @AS_JSON
 def estimate(profile: str, assignments: tuple[str, ...], as_json: bool) -> None:
     """Calls, tokens, dollars, hours, memory and disk of a profile, before anything is spent."""
-    from cyclealign.settings import parse_overrides
+    from cyclealign.profiles import parse_overrides
     from tasks.context import load_settings
     from tasks.estimating import estimate as compute
 
@@ -157,7 +157,7 @@ def estimate(profile: str, assignments: tuple[str, ...], as_json: bool) -> None:
 @SET
 def doctor(profile: str, assignments: tuple[str, ...]) -> None:
     """Is everything that a profile needs in order; what to do where it is not."""
-    from cyclealign.settings import parse_overrides
+    from cyclealign.profiles import parse_overrides
     from tasks.context import load_settings
     from tasks.doctor import examine
 
@@ -185,9 +185,8 @@ def judge(profile: str, assignments: tuple[str, ...], port: int, host: str, toke
 
     To listen elsewhere, a token has to be in an environment variable: on a command line, others could read it.
     """
-    from cyclealign.loopback import listen, refuse_open
-    from cyclealign.models.offline.chat_server import serve
-    from cyclealign.settings import parse_overrides
+    from cyclealign.loopback import Guard, listen, refuse_open, serve
+    from cyclealign.profiles import parse_overrides
     from flows.cli_results import token_of
     from tasks.context import home_folder, load_settings
     from tasks.preparation import standalone_judge
@@ -200,7 +199,7 @@ def judge(profile: str, assignments: tuple[str, ...], port: int, host: str, toke
         shown = f"[{host}]" if ":" in host else host
         place = f"{shown}:{listening.getsockname()[1]}"
         click.echo(f"http://{place}/v1 (model {app.state.model}); stop with Ctrl-C", err=True)
-        serve(app, listening, token)
+        serve(Guard(app, token), listening)
 
 
 for command in (ablation, annotate, audit, baseline, evaluate, exhibit, ledger, refold):

@@ -23,7 +23,7 @@ SYSTEM_FORMS = "LABEL=run:NAME, LABEL=model:FOLDER_OR_HUB_NAME or LABEL=api:MODE
 def evaluate(run: str, systems: tuple[str, ...], judge: bool, assignments: tuple[str, ...]) -> None:
     """Evaluate a run's model before and after, and other systems beside it; what did not change is reused."""
     from cyclealign.compared_systems import parse_system
-    from cyclealign.settings import parse_overrides
+    from cyclealign.profiles import parse_overrides
     from flows.local import in_process
 
     overrides = parse_overrides(assignments)
@@ -56,7 +56,7 @@ def evaluate(run: str, systems: tuple[str, ...], judge: bool, assignments: tuple
 )
 def audit(run: str, share: float, seed: int, assignments: tuple[str, ...]) -> None:
     """Ask a share of a run's rankings again in another order: is its judge consistent, or swayed by order or length."""
-    from cyclealign.settings import parse_overrides
+    from cyclealign.profiles import parse_overrides
     from flows.local import in_process
 
     overrides = parse_overrides(assignments)

@@ -31,8 +31,7 @@ def annotate(  # noqa: PLR0913, PLR0917  one per option
     Verdicts go into the ledger, also while a run uses it. To listen beyond this machine, a token has to be in an
     environment variable; traffic is not encrypted.
     """
-    from cyclealign.annotation.app import serve
-    from cyclealign.loopback import listen, refuse_open
+    from cyclealign.loopback import listen, refuse_open, serve
     from tasks.annotating import annotation_page
 
     token = token_of(token_env)
@@ -43,7 +42,7 @@ def annotate(  # noqa: PLR0913, PLR0917  one per option
         click.echo(
             f"http://{shown}:{listening.getsockname()[1]}/ compares {systems}; stop with Ctrl-C", err=True
         )
-        serve(app, listening)
+        serve(app, listening, patience_s=3)
 
 
 @click.command()

@@ -59,7 +59,7 @@ def ablation(  # noqa: PLR0913, PLR0917  one per option
     profile: str, grid: str, seeds: str, objectives: str, fan_out: bool, assignments: tuple[str, ...]
 ) -> None:
     """Run a grid of variants over seeds; finished runs are left alone, the same command does what is left."""
-    from cyclealign.settings import parse_overrides
+    from cyclealign.profiles import parse_overrides
     from flows.local import in_process
     from flows.output import print_rows
     from tasks.context import load_settings
@@ -115,7 +115,7 @@ def _objectives(text: str) -> list[str]:
 
 
 def _run_beside(entry: str, source: str, name: str, assignments: tuple[str, ...], **more: Any) -> None:
-    from cyclealign.settings import parse_overrides
+    from cyclealign.profiles import parse_overrides
     from flows.local import in_process
     from storage import runs
     from tasks.context import home_folder

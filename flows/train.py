@@ -12,12 +12,13 @@ from prefect.runtime import flow_run
 from storage import runs
 from tasks.assembly import Assembly, assemble, require_black_box
 from tasks.context import RunContext, open_run, running
-from tasks.cycle import run_segment, save_checkpoint, segments
+from tasks.cycle import run_segment, save_checkpoint
 from tasks.estimating import refuse_small_disk
 from tasks.evaluation import evaluate_system, score_candidates
 from tasks.preparation import Prepared, prepare
 from tasks.progress import say
 from tasks.publication import publish_report, save_adapter
+from tasks.segments import segments
 
 
 def named(verb: str) -> Callable[[], str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cyclealign.errors import RunUnknown, SettingsChanged, UsageError
-from cyclealign.settings import completed, differences
+from cyclealign.profiles import completed, differences
 from storage import processes, queries
 from storage.ledger import Ledger, Session
 from storage.processes import ProcessIdentity
@@ -50,8 +50,7 @@ def register(ledger: Ledger, run: NewRun) -> RunRow:
         known = _find(session, run.run_name)
         if known is not None and _changes(known, run):
             session.run("runs/forget_unused", run_name=run.run_name)
-    with ledger.session() as session, session.transaction():
-        known = _find(session, run.run_name)
+            known = _find(session, run.run_name)
         if known is None:
             session.run("runs/insert", **_insertable(run))
             return _get(session, run.run_name, created=True)

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from cyclealign.errors import CycleAlignError, RunPaused, UsageError
-from cyclealign.settings import Settings, merge, read_profile, resolve
+from cyclealign.profiles import merge, read_profile, resolve
+from cyclealign.settings import Settings
 from storage import runs
 from storage.ledger import Ledger
 from tasks.machine import computing_as_before, git_commit, machine, package_versions

@@ -11,7 +11,7 @@ What the ledger already holds is read back instead of sampled or asked: the weig
 import logging
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 
@@ -37,22 +37,9 @@ from storage.round_values import RankedRound, RecordedRound, SampledRound, Train
 from tasks.devices import device_slot
 from tasks.progress import Progress
 from tasks.ranking import Desk, RankingOutcome, RankingQuestion
+from tasks.segments import Segment, SegmentSummary
 
 LOGGER = logging.getLogger("cyclealign")
-
-
-@dataclass(frozen=True)
-class Segment:
-    """The steps `first … last - 1`, in waves of `wave` prompts."""
-
-    first: int
-    last: int
-    wave: int
-
-    def waves(self) -> Iterator[range]:
-        """The steps of each wave, in order."""
-        for start in range(self.first, self.last, self.wave):
-            yield range(start, min(start + self.wave, self.last))
 
 
 @dataclass(frozen=True)
@@ -88,29 +75,6 @@ class Turn:
         return self.sampled[0].wave
 
 
-@dataclass(frozen=True)
-class SegmentSummary:
-    """What a segment came to, for its task run's name and the run page."""
-
-    segment: Segment
-    rounds: int
-    replayed: int
-    trained: int
-    agreement: float
-    """Mean length of the agreement divided by the number of candidates."""
-    seconds: float
-
-
-def segments(settings: Settings, steps: int, start: int = 0) -> list[Segment]:
-    """The segments from step `start` on; a segment is `training.checkpoint_every` steps rounded up to whole waves."""
-    wave = settings.training.wave
-    size = -(-settings.training.checkpoint_every // wave) * wave
-    return [
-        Segment(max(first, start), min(first + size, steps), wave)
-        for first in range(start - start % size, steps, size)
-    ]
-
-
 def _segment_name() -> str:
     segment: Segment = task_run.parameters["segment"]
     return f"steps {segment.first + 1}–{segment.last}"
@@ -137,7 +101,8 @@ def _run_segment(cycle: Cycle, segment: Segment) -> SegmentSummary:
         unfinished = [one.step for one in ranked if not one.stops_step]
         if unfinished:
             turns.append(begin(cycle, unfinished, ranked[0].round + 1, recorded, turn.wave))
-    return _summary(cycle, segment, done, len(recorded), time.monotonic() - started)
+    candidates = cycle.settings.method.candidates
+    return SegmentSummary.of(segment, done, candidates, len(recorded), time.monotonic() - started)
 
 
 def begin(
@@ -312,20 +277,6 @@ def _trained(
         sft_loss=sft_loss,
         gradient_norm=report.gradient_norm,
         learning_rate=report.learning_rate,
-        seconds=seconds,
-    )
-
-
-def _summary(
-    cycle: Cycle, segment: Segment, done: Sequence[RankedRound], replayed: int, seconds: float
-) -> SegmentSummary:
-    agreed = [len(one.agreement) / cycle.settings.method.candidates for one in done if one.answer]
-    return SegmentSummary(
-        segment=segment,
-        rounds=len(done),
-        replayed=replayed,
-        trained=len(agreed),
-        agreement=sum(agreed) / len(agreed) if agreed else 0.0,
         seconds=seconds,
     )
 

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cyclealign.errors import UsageError
-from cyclealign.settings import Settings, differences, merge, resolve
+from cyclealign.profiles import differences, merge, resolve
+from cyclealign.settings import Settings
 from storage import runs
 from tasks.context import RunContext, existing_run, run_name
 

@@ -3,7 +3,7 @@
 import os
 import platform
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
@@ -23,8 +23,8 @@ PACKAGES = (
     "duckdb",
     "prefect",
 )
-COMPUTE = ("torch", "transformers", "peft", "accelerate", "deepspeed")
-"""Packages whose version can move the last bits of the weights."""
+DECIDING = ("code", "instructions", "gpu", "torch", "transformers", "peft", "accelerate", "deepspeed")
+"""What can move the last bits of the weights and cannot be had again by a setting."""
 
 
 def git_commit() -> str | None:
@@ -71,10 +71,12 @@ def computing_as_before(run: RunRow) -> Iterator[None]:
     threads = run.machine.get("threads") or here
     if threads != here:
         say(f"  Threads: {threads}, with which run {run.run_name} began (here: {here})")
+    before = {"code": run.git_commit, **run.machine, **run.package_versions}
+    now = {"code": git_commit(), **machine(), **package_versions()}
     moved = [
-        *_differing({"code": run.git_commit}, {"code": git_commit()}, ("code",)),
-        *_differing(run.machine, machine(), ("instructions", "gpu")),
-        *_differing(run.package_versions, package_versions(), COMPUTE),
+        f"{name} ({before[name]} → {now[name]})"
+        for name in DECIDING
+        if name in before and before[name] != now[name]
     ]
     if moved:
         say(f"  Began with other {', '.join(moved)}: the weights may differ")
@@ -83,12 +85,3 @@ def computing_as_before(run: RunRow) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(here)
-
-
-def _differing(before: Mapping[str, Any], now: Mapping[str, Any], names: tuple[str, ...]) -> list[str]:
-    """What was recorded under these names and is otherwise now."""
-    return [
-        f"{name} ({before[name]} → {now[name]})"
-        for name in names
-        if name in before and before[name] != now[name]
-    ]

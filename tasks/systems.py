@@ -13,7 +13,8 @@ from cyclealign.errors import UsageError
 from cyclealign.models.black_box import ChatEndpoint
 from cyclealign.models.prices import Prices
 from cyclealign.models.white_box import WhiteBox
-from cyclealign.settings import BlackBoxSettings, EvaluationSettings, Settings, resolve
+from cyclealign.profiles import resolve
+from cyclealign.settings import BlackBoxSettings, EvaluationSettings, Settings
 from tasks.batching import channel_for
 from tasks.channels import JUDGE_CAP, Account, account
 from tasks.context import RunContext, existing_run

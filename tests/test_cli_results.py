@@ -13,14 +13,13 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from click.testing import CliRunner, Result
 
-from flows.cli import main
 from storage import evaluations, runs, samples
 from storage.annotations import PersonVerdicts, read_pairs
 from storage.evaluations import Generation, RunSystem, System
 from storage.ledger import Ledger
 from storage.samples import NewSample
+from tests.command_line import assert_refused, run
 from tests.storage.values import new_run, pair
 
 SETTINGS = {"temperature": 0.8}
@@ -50,17 +49,6 @@ def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ledger]:
         )
     yield opened
     opened.close()
-
-
-def run(*arguments: str) -> Result:
-    return CliRunner().invoke(main, list(arguments))
-
-
-def refused(result: Result, *words: str) -> None:
-    assert result.exit_code == 2, result.output
-    assert "Traceback" not in result.output
-    for word in words:
-        assert word in result.output
 
 
 @contextmanager
@@ -97,15 +85,16 @@ def test_verdicts_reach_the_ledger_while_another_process_uses_it(ledger: Ledger)
 
 
 def test_the_page_of_nobody_and_of_nothing_is_refused(ledger: Ledger) -> None:
-    refused(run("annotate", "b-run"), "No run 'b-run'", "a-run")
-    refused(run("annotate", "a-run", "--systems", "after,PRO"), "PRO", "after, before")
-    refused(run("annotate", "a-run", "--systems", "after"), "two with a comma")
-    refused(run("annotate", "a-run", "--annotator", " "), "annotator's name")
+    assert_refused(run("annotate", "b-run"), 2, "No run 'b-run'", "a-run")
+    assert_refused(run("annotate", "a-run", "--systems", "after,PRO"), 2, "PRO", "after, before")
+    assert_refused(run("annotate", "a-run", "--systems", "after"), 2, "two with a comma")
+    assert_refused(run("annotate", "a-run", "--annotator", " "), 2, "annotator's name")
 
 
 def test_the_page_listens_elsewhere_with_a_token_only(ledger: Ledger) -> None:
-    refused(run("annotate", "a-run", "--host", "0.0.0.0"), "--token-env")  # noqa: S104  refused
-    refused(run("annotate", "a-run", "--host", "0.0.0.0", "--token-env", "NOT_SET"), "NOT_SET is not set")  # noqa: S104
+    open_to_all = ("annotate", "a-run", "--host", "0.0.0.0")  # noqa: S104  refused
+    assert_refused(run(*open_to_all), 2, "--token-env")
+    assert_refused(run(*open_to_all, "--token-env", "NOT_SET"), 2, "NOT_SET is not set")
 
 
 def test_exhibits_are_listed(ledger: Ledger) -> None:
@@ -130,7 +119,7 @@ def test_an_exhibit_is_drawn_beside(ledger: Ledger, tmp_path: Path) -> None:
 
 
 def test_a_wrong_exhibit_run_or_parameter_says_what_is_known(ledger: Ledger) -> None:
-    refused(run("exhibit", "table-9"), "No exhibit 'table-9'", "table-3")
-    refused(run("exhibit", "table-3", "--run", "b-run"), "No run 'b-run'", "a-run")
-    refused(run("exhibit", "run-agreement", "bins"), "NAME=VALUE")
-    refused(run("exhibit", "run-agreement", "colour=red"), "bins")
+    assert_refused(run("exhibit", "table-9"), 2, "No exhibit 'table-9'", "table-3")
+    assert_refused(run("exhibit", "table-3", "--run", "b-run"), 2, "No run 'b-run'", "a-run")
+    assert_refused(run("exhibit", "run-agreement", "bins"), 2, "NAME=VALUE")
+    assert_refused(run("exhibit", "run-agreement", "colour=red"), 2, "bins")

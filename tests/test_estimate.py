@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from cyclealign.estimate import estimate_calls, estimate_machine, home_bytes, parameter_count, shape
-from cyclealign.settings import Settings, resolve
+from cyclealign.profiles import resolve
+from cyclealign.settings import Settings
 
 SEVEN_BILLION = 6_738_000_000
 PAPER: dict[str, Any] = {

@@ -7,7 +7,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from cyclealign.settings import resolve
+from cyclealign.profiles import resolve
 from flows.cli import main
 
 ROOT = Path(__file__).parent.parent

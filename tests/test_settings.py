@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from cyclealign.errors import ProfileInvalid
-from cyclealign.settings import Settings, completed, differences, merge, parse_overrides, resolve
+from cyclealign.profiles import completed, differences, merge, parse_overrides, resolve
+from cyclealign.settings import Settings
 
 MINIMAL: dict[str, Any] = {"data": {"source": "folder", "path": "x"}, "white_box": {"model": "m"}}
 

@@ -6,16 +6,13 @@ waiting for the ledger keeps nobody else waiting.
 
 import logging
 from collections.abc import Awaitable, Callable
-from socket import socket
 
-import uvicorn
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
-from starlette.types import ASGIApp
 
 from cyclealign.annotation import pages
 from cyclealign.annotation.desk import Desk, ShownPair, clean_name
@@ -124,18 +121,3 @@ def _asset(name: str, media_type: str) -> Callable[[Request], Awaitable[Response
         return Response(pages.asset(name), media_type=media_type)
 
     return answer
-
-
-def serve(app: ASGIApp, listening: socket) -> None:
-    """Serves the guarded application until interrupted.
-
-    Args:
-        app: As `entrance.guarded` made it.
-        listening: As `loopback.listen` opened it.
-
-    Raises:
-        KeyboardInterrupt: in the end; uvicorn now and then loses the interrupt that it raises again.
-    """
-    config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=3)
-    uvicorn.Server(config).run(sockets=[listening])
-    raise KeyboardInterrupt

@@ -24,7 +24,7 @@ from prefect.settings import (
     temporary_settings,
 )
 
-from cyclealign.settings import merge
+from cyclealign.profiles import merge
 from tests.flows.conftest import SMALL
 
 FORKS = multiprocessing.get_context("forkserver")

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from prefect.artifacts import Artifact
 
 from cyclealign.errors import SettingsChanged, UsageError
-from cyclealign.settings import merge
+from cyclealign.profiles import merge
 from flows.ablation import ablation
 from flows.cli import main
 from storage.asking import answer

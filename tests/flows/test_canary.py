@@ -25,7 +25,7 @@ from starlette.responses import JSONResponse
 from starlette.types import Message, Receive, Scope, Send
 
 from cyclealign.errors import EndpointRefused
-from cyclealign.settings import merge
+from cyclealign.profiles import merge
 from flows.train import train
 from storage import runs
 from storage.asking import answer

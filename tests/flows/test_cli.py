@@ -5,25 +5,11 @@ import json
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
 
-from flows.cli import main
 from flows.train import train
 from tasks.context import open_run
+from tests.command_line import assert_refused, run
 from tests.flows.conftest import SMALL
-
-
-def run(*arguments: str) -> Result:
-    return CliRunner().invoke(main, list(arguments))
-
-
-def refused(result: Result, code: int, *words: str) -> None:
-    """One message, no traceback, the exit code that the README promises."""
-    assert result.exit_code == code, result.output
-    assert "Traceback" not in result.output
-    for word in words:
-        assert word in result.output
-
 
 FOLDER_RUN = (
     "train",
@@ -35,6 +21,13 @@ FOLDER_RUN = (
     "white_box.model=HOME/none",
 )
 
+OWN_WORLD = (
+    *("--set", "data.source=world"),
+    *("--set", "white_box.model=world"),
+    *("--set", "evaluation.reward_model=world"),
+)
+"""What a profile of a test's own needs to work on the generated world."""
+
 
 @pytest.fixture
 def whole(home: Path) -> Path:
@@ -43,15 +36,15 @@ def whole(home: Path) -> Path:
 
 
 def test_an_unknown_profile_is_wrong_use_and_lists_the_known_ones(home: Path) -> None:
-    refused(run("train", "--profile", "labtop"), 2, "No profile 'labtop'", "laptop")
+    assert_refused(run("train", "--profile", "labtop"), 2, "No profile 'labtop'", "laptop")
 
 
 def test_an_unknown_setting_is_wrong_use(home: Path) -> None:
-    refused(run("train", "--set", "method.roundz=3"), 2, "method.roundz: unknown key")
+    assert_refused(run("train", "--set", "method.roundz=3"), 2, "method.roundz: unknown key")
 
 
 def test_a_value_of_the_wrong_kind_says_what_was_expected(home: Path) -> None:
-    refused(run("train", "--set", "method.rounds=many"), 2, "method.rounds", "valid integer", "'many'")
+    assert_refused(run("train", "--set", "method.rounds=many"), 2, "method.rounds", "valid integer", "'many'")
 
 
 def test_real_dialogues_without_the_real_model_say_how_to_get_it(home: Path) -> None:
@@ -61,12 +54,12 @@ def test_real_dialogues_without_the_real_model_say_how_to_get_it(home: Path) -> 
         for split in ("train", "test"):
             (folder / subset / f"{split}.jsonl.gz").write_bytes(b"")
     named = ("--profile", "hh-rlhf-smollm2", "--run", "no-smollm2", "--set", f"data.path={folder}")
-    refused(run("train", *named), 1, "make smollm2")
+    assert_refused(run("train", *named), 1, "make smollm2")
 
 
 def test_missing_data_files_are_named(home: Path) -> None:
     result = run(*FOLDER_RUN, "--set", "data.path=nowhere", "--set", "data.max_prompt_tokens=null")
-    refused(result, 1, "nowhere/harmless-base/train.jsonl.gz", "data.path")
+    assert_refused(result, 1, "nowhere/harmless-base/train.jsonl.gz", "data.path")
 
 
 @pytest.mark.parametrize(
@@ -85,32 +78,24 @@ def test_data_that_is_not_hh_rlhf_is_refused(home: Path, tmp_path: Path, content
     name = f"bad-{words.replace(' ', '-')}"
     data = ("--set", f"data.path={tmp_path}", "--set", "data.max_prompt_tokens=null")
     model = ("--set", f"white_box.model={tmp_path}")  # there, and never loaded
-    refused(run("train", "--profile", "hh-rlhf-smollm2", "--run", name, *data, *model), 1, words)
+    assert_refused(run("train", "--profile", "hh-rlhf-smollm2", "--run", name, *data, *model), 1, words)
 
 
 def test_a_model_that_is_not_there_says_what_to_do(home: Path) -> None:
     result = run("train", "--profile", "laptop", "--run", "no-model", "--set", "white_box.model=./nowhere")
-    refused(result, 1, "nowhere", "white_box.model")
+    assert_refused(result, 1, "nowhere", "white_box.model")
 
 
 def test_a_missing_key_pauses_the_run_before_anything_is_built(
-    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CYCLEALIGN_HOME", str(tmp_path / "home"))
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     profile = tmp_path / "paid.yaml"
     profile.write_text(json.dumps(SMALL))
-    paid = (
-        "--set",
-        "data.source=world",
-        "--set",
-        "white_box.model=world",
-        "--set",
-        "evaluation.reward_model=world",
-    )
     endpoint = ("--set", "black_box.endpoint=api", "--set", "black_box.model=gpt-4.1-mini")
-    result = run("train", "--profile", str(profile), "--run", "no-key", *paid, *endpoint)
-    refused(result, 3, "OPENAI_API_KEY")
+    result = run("train", "--profile", str(profile), "--run", "no-key", *OWN_WORLD, *endpoint)
+    assert_refused(result, 3, "OPENAI_API_KEY")
     assert json.loads(run("status", "no-key", "--json").output)["state"] == "paused"
     assert not (tmp_path / "home" / "world").exists()
 
@@ -118,23 +103,17 @@ def test_a_missing_key_pauses_the_run_before_anything_is_built(
 def test_a_cap_without_a_price_refuses_to_start(whole: Path) -> None:
     profile = whole / "unpriced.yaml"
     profile.write_text(json.dumps(SMALL))
-    paid = (
-        "--set",
-        "data.source=world",
-        "--set",
-        "white_box.model=world",
-        "--set",
-        "evaluation.reward_model=world",
-    )
     endpoint = ("--set", "black_box.model=nobody-knows", "--set", "black_box.budget_usd=1")
-    refused(
-        run("train", "--profile", str(profile), "--run", "unpriced", *paid, *endpoint), 2, "black_box.price"
+    assert_refused(
+        run("train", "--profile", str(profile), "--run", "unpriced", *OWN_WORLD, *endpoint),
+        2,
+        "black_box.price",
     )
 
 
 def test_an_unknown_run_is_wrong_use_and_lists_the_known_ones(whole: Path) -> None:
     for command in ("status", "report", "evaluate"):
-        refused(run(command, "wholly"), 2, "No run 'wholly'", "whole")
+        assert_refused(run(command, "wholly"), 2, "No run 'wholly'", "whole")
 
 
 def test_status_tells_state_and_digest(whole: Path) -> None:
@@ -156,7 +135,7 @@ def test_sql_answers_in_every_format(whole: Path, style: str) -> None:
 
 @pytest.mark.parametrize("statement", ["delete from rounds", "select nonsense", "drop table runs"])
 def test_sql_that_is_wrong_or_would_write_is_refused(whole: Path, statement: str) -> None:
-    refused(run("sql", statement), 2, "could not be answered")
+    assert_refused(run("sql", statement), 2, "could not be answered")
 
 
 def test_report_prints_its_figures_as_json(whole: Path) -> None:
@@ -172,7 +151,7 @@ def test_report_ends_with_the_paths(whole: Path) -> None:
 
 def test_the_evaluation_of_an_unfinished_run_says_how_to_finish_it(whole: Path) -> None:
     open_run("laptop", SMALL, "unfinished")
-    refused(
+    assert_refused(
         run("evaluate", "unfinished"),
         2,
         "no adapter yet",
@@ -182,7 +161,7 @@ def test_the_evaluation_of_an_unfinished_run_says_how_to_finish_it(whole: Path) 
 
 def test_a_run_that_the_disk_cannot_hold_is_refused_before_it_begins(home: Path) -> None:
     result = run("train", "--run", "too-large", "--set", "data.prompts=2000000000")
-    refused(result, 1, "MiB free, expected at least", "CYCLEALIGN_HOME")
+    assert_refused(result, 1, "MiB free, expected at least", "CYCLEALIGN_HOME")
     assert not (home / "too-large").exists()
 
 
@@ -206,7 +185,7 @@ def test_a_home_that_cannot_be_made_says_so(tmp_path: Path, monkeypatch: pytest.
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("CYCLEALIGN_HOME", str(tmp_path / "file" / "home"))
     monkeypatch.delenv("PREFECT_HOME", raising=False)
-    refused(run("train"), 1, "CYCLEALIGN_HOME")
+    assert_refused(run("train"), 1, "CYCLEALIGN_HOME")
 
 
 def test_a_foreign_file_in_the_ledgers_place_is_refused_and_left_alone(
@@ -214,5 +193,5 @@ def test_a_foreign_file_in_the_ledgers_place_is_refused_and_left_alone(
 ) -> None:
     monkeypatch.setenv("CYCLEALIGN_HOME", str(tmp_path))
     (tmp_path / "ledger.duckdb").write_bytes(b"my diary" * 600)
-    refused(run("train"), 1, "ledger.duckdb")
+    assert_refused(run("train"), 1, "ledger.duckdb")
     assert (tmp_path / "ledger.duckdb").read_bytes() == b"my diary" * 600

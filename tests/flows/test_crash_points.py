@@ -19,8 +19,8 @@ import duckdb
 import pytest
 from prefect.settings import PREFECT_API_URL
 
+from cyclealign.profiles import merge
 from cyclealign.seeds import derive_seed
-from cyclealign.settings import merge
 from storage import migrations, runs
 from storage.ledger import Ledger
 from tests.flows import crash_program

@@ -10,7 +10,7 @@ from prefect.artifacts import Artifact
 
 from cyclealign.compared_systems import ComparedSystem
 from cyclealign.errors import RunUnknown, UsageError
-from cyclealign.settings import merge
+from cyclealign.profiles import merge
 from flows.cli import main
 from flows.evaluation import evaluate
 from flows.train import train

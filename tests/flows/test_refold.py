@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from cyclealign.errors import SettingsChanged, UsageError
-from cyclealign.settings import merge
+from cyclealign.profiles import merge
 from flows.refold import refold
 from flows.train import train
 from storage import runs

@@ -5,10 +5,9 @@ import socket
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
 
-from flows.cli import main
 from storage.ledger import Ledger
+from tests.command_line import assert_refused, run
 
 
 @pytest.fixture
@@ -18,22 +17,11 @@ def empty_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "home"
 
 
-def run(*arguments: str) -> Result:
-    return CliRunner().invoke(main, list(arguments))
-
-
-def refused(result: Result, *words: str) -> None:
-    assert result.exit_code == 2, result.output
-    assert isinstance(result.exception, SystemExit)
-    for word in words:
-        assert word in result.output
-
-
 NAMES = {
     "empty": "",
     "parent": "..",
     "path": "../escaped",
-    "absolute": "/tmp/escaped",  # noqa: S108  refused
+    "absolute": "/escaped",
     "folder below": "a/b",
     "other separator": "a\\b",
     "hidden": ".hidden",
@@ -56,13 +44,15 @@ NAMES = {
 def test_a_name_that_cannot_be_a_folder_of_the_home_is_refused(
     empty_home: Path, command: str, name: str
 ) -> None:
-    refused(run(command, f"--run={name}"), "Found the run name", "--run")
+    assert_refused(run(command, f"--run={name}"), 2, "Found the run name", "--run")
     assert not empty_home.exists()
 
 
 def test_a_profile_file_with_a_name_like_that_needs_a_run_name(empty_home: Path, tmp_path: Path) -> None:
     (tmp_path / "my profile.yaml").write_text("data: {source: world}\nwhite_box: {model: world}\n")
-    refused(run("train", "--profile", str(tmp_path / "my profile.yaml")), "'my profile-seed0'", "--run")
+    assert_refused(
+        run("train", "--profile", str(tmp_path / "my profile.yaml")), 2, "'my profile-seed0'", "--run"
+    )
 
 
 PROFILES = {
@@ -79,19 +69,19 @@ PROFILES = {
 @pytest.mark.parametrize("content", PROFILES.values(), ids=PROFILES)
 def test_a_profile_that_is_none_is_refused(empty_home: Path, tmp_path: Path, content: bytes) -> None:
     (tmp_path / "mine.yaml").write_bytes(content)
-    refused(run("train", "--profile", str(tmp_path / "mine.yaml")), "mine")
+    assert_refused(run("train", "--profile", str(tmp_path / "mine.yaml")), 2, "mine")
     assert not empty_home.exists()
 
 
 def test_a_folder_is_no_profile(empty_home: Path, tmp_path: Path) -> None:
     (tmp_path / "folder.yaml").mkdir()
-    refused(
-        run("train", "--profile", str(tmp_path / "folder.yaml")), "Is a directory", "Expected a YAML file"
+    assert_refused(
+        run("train", "--profile", str(tmp_path / "folder.yaml")), 2, "Is a directory", "Expected a YAML file"
     )
 
 
 def test_a_name_longer_than_any_file_is_no_profile(empty_home: Path) -> None:
-    refused(run("train", "--profile", "x" * 300), "File name too long")
+    assert_refused(run("train", "--profile", "x" * 300), 2, "File name too long")
 
 
 @pytest.mark.parametrize(
@@ -116,7 +106,7 @@ def test_a_name_longer_than_any_file_is_no_profile(empty_home: Path) -> None:
 )
 def test_a_setting_that_makes_no_sense_is_refused(empty_home: Path, assignment: str, words: str) -> None:
     result = run("train", "--set", assignment)
-    refused(result, words)
+    assert_refused(result, 2, words)
     assert "\x1b" not in result.output
     assert not empty_home.exists()
 
@@ -125,12 +115,12 @@ def test_a_setting_that_makes_no_sense_is_refused(empty_home: Path, assignment: 
 def test_a_run_that_nobody_started_is_unknown_and_no_ledger_is_made_for_it(
     empty_home: Path, command: str
 ) -> None:
-    refused(run(command, "nope"), "No ledger in", "CYCLEALIGN_HOME")
+    assert_refused(run(command, "nope"), 2, "No ledger in", "CYCLEALIGN_HOME")
     assert not empty_home.exists()
     with Ledger(empty_home).session():
         pass
     Ledger(empty_home).close()
-    refused(run(command, "nope"), "No run 'nope'", "none yet")
+    assert_refused(run(command, "nope"), 2, "No run 'nope'", "none yet")
 
 
 @pytest.mark.parametrize("statement", ["", " ", ";", "/* nothing */", "select \udcff"], ids=ascii)
@@ -138,7 +128,7 @@ def test_a_question_without_a_statement_is_refused(empty_home: Path, statement: 
     with Ledger(empty_home).session():
         pass
     Ledger(empty_home).close()
-    refused(run("sql", statement), "could not be answered", "Expected one reading statement")
+    assert_refused(run("sql", statement), 2, "could not be answered", "Expected one reading statement")
 
 
 def test_a_message_that_quotes_others_reaches_the_terminal_defused(empty_home: Path) -> None:
@@ -146,25 +136,26 @@ def test_a_message_that_quotes_others_reaches_the_terminal_defused(empty_home: P
         pass
     Ledger(empty_home).close()
     result = run("sql", "select cast('a' || chr(27) || ']0;owned' || chr(7) as integer)")
-    refused(result, "␛]0;owned␇")
+    assert_refused(result, 2, "␛]0;owned␇")
     assert "\x1b" not in result.output
 
 
 def test_the_judge_listens_elsewhere_only_with_a_token(
     empty_home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    refused(run("judge", "--host", "0.0.0.0"), "for anybody", "--token-env")  # noqa: S104  refused
+    assert_refused(run("judge", "--host", "0.0.0.0"), 2, "for anybody", "--token-env")  # noqa: S104  refused
     monkeypatch.delenv("JUDGE_TOKEN", raising=False)
-    refused(run("judge", "--host", "0.0.0.0", "--token-env", "JUDGE_TOKEN"), "JUDGE_TOKEN is not set")  # noqa: S104
+    open_to_all = ("judge", "--host", "0.0.0.0", "--token-env", "JUDGE_TOKEN")  # noqa: S104  refused
+    assert_refused(run(*open_to_all), 2, "JUDGE_TOKEN is not set")
     monkeypatch.setenv("JUDGE_TOKEN", "")
-    refused(run("judge", "--host", "0.0.0.0", "--token-env", "JUDGE_TOKEN"), "JUDGE_TOKEN is not set")  # noqa: S104
+    assert_refused(run(*open_to_all), 2, "JUDGE_TOKEN is not set")
     assert not empty_home.exists()
 
 
 def test_the_judge_tells_that_its_port_is_in_use_before_anything_is_built(empty_home: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        refused(run("judge", "--port", str(port)), f"port {port}", "in use", "--port")
+        assert_refused(run("judge", "--port", str(port)), 2, f"port {port}", "in use", "--port")
     assert not empty_home.exists()
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from cyclealign.errors import EndpointRefused
-from cyclealign.settings import merge
+from cyclealign.profiles import merge
 from flows.train import train
 from storage.asking import answer
 from tests.flows.conftest import SMALL

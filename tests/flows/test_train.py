@@ -8,7 +8,7 @@ import pytest
 from peft import PeftConfig
 
 from cyclealign.errors import EndpointRefused, SettingsChanged
-from cyclealign.settings import merge
+from cyclealign.profiles import merge
 from flows.evaluation import evaluate
 from flows.prepare import prepare
 from flows.train import train

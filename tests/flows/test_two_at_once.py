@@ -12,7 +12,7 @@ import duckdb
 import pytest
 from starlette.types import Receive, Scope, Send
 
-from cyclealign.settings import merge
+from cyclealign.profiles import merge
 from flows.train import train
 from storage import runs
 from storage.asking import answer

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from cyclealign.models.white_box import WhiteBox
+from cyclealign.profiles import resolve
 from cyclealign.records import PreferencePair, Prompt, Turn
-from cyclealign.settings import Settings, resolve
+from cyclealign.settings import Settings
 
 pytest.importorskip("trl")
 from cyclealign.models.trl_trainers import Curriculum, take_adapter, train

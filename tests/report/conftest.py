@@ -12,9 +12,9 @@ from typing import Any
 import duckdb
 import pytest
 
+from cyclealign.profiles import resolve
 from cyclealign.records import SUBSETS
 from cyclealign.report.figures import RunFigures
-from cyclealign.settings import resolve
 from storage.figures import collect
 from storage.ledger import Ledger
 

@@ -1,8 +1,9 @@
 """Values that tests put into a ledger."""
 
 from cyclealign.method.demonstrations import AdmittedDemonstration, Demonstration
+from cyclealign.profiles import resolve
 from cyclealign.records import Answer, LogProbability, PreferencePair, Prompt, Response, Split, Turn, Unranked
-from cyclealign.settings import Settings, resolve
+from cyclealign.settings import Settings
 from storage.rounds import RankedRound, SampledRound, TrainedRound
 from storage.runs import NewRun
 

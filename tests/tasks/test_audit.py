@@ -12,8 +12,8 @@ from cyclealign.errors import BudgetReached
 from cyclealign.method.demonstrations import STATIC_DEMONSTRATION
 from cyclealign.method.ranking_prompt import parse_ranking_prompt
 from cyclealign.models.black_box import ChatEndpoint
+from cyclealign.profiles import merge, resolve
 from cyclealign.report.audit_tables import audit_table, served_models
-from cyclealign.settings import merge, resolve
 from storage import audits, rounds, runs, samples
 from storage.ledger import Ledger
 from storage.samples import NewSample

@@ -1,23 +1,20 @@
-"""Puts an offline judge behind the chat-completions protocol: an ASGI application, and a server for it.
+"""Puts an offline judge behind the chat-completions protocol: an ASGI application.
 
-The black box calls the application in-process; `serve` offers the same to any client over HTTP. Errors have
+The black box calls the application in-process; `cyclealign judge` offers the same to any client over HTTP. Errors have
 OpenAI's format. Answering is computation, so it happens one request at a time in a worker thread while the
 event loop stays free. Leaves out who is let in (`cyclealign.loopback`).
 """
 
 import json
-from socket import socket
 
 import anyio.to_thread
-import uvicorn
 from anyio import CapacityLimiter
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
-from starlette.types import ASGIApp
 
-from cyclealign.loopback import Guard, error_response
+from cyclealign.loopback import error_response
 from cyclealign.models.offline.chat_messages import ChatAnswers, RequestUnreadable
 
 
@@ -58,15 +55,3 @@ def create_app(judge: ChatAnswers, model_name: str) -> Starlette:
     app.state.model = model_name
     app.state.identity = judge.identity
     return app
-
-
-def serve(app: ASGIApp, listening: socket, token: str | None = None) -> None:
-    """Serves the application over HTTP until interrupted.
-
-    Args:
-        app: As `create_app` made it.
-        listening: As `loopback.listen` opened it.
-        token: Bearer token that every request must carry; see `loopback.refuse_open`.
-    """
-    config = uvicorn.Config(Guard(app, token), log_level="warning", access_log=False)
-    uvicorn.Server(config).run(sockets=[listening])

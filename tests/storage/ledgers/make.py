@@ -17,7 +17,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from cyclealign.errors import EndpointRefused
-from cyclealign.settings import merge
+from cyclealign.profiles import merge
 from storage import calls, evaluations, migrations
 from storage.ledger import Ledger
 from tests.flows.conftest import SMALL
