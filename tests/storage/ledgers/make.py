@@ -38,6 +38,11 @@ ROWS_OF_OTHER_RUNS = """
     insert into comparisons
     select 'c', min(generation_id), max(generation_id), 'somebody', 'person', 'tie', null, null, now()
     from generations;
+    insert into optimizer_steps values ('complete', 0, 2, 0.5, 0.4, 0.1, null, 1.0, 1e-3, 0.01, now());
+    insert into batches values ('b', 'complete', 'an-origin', 'collected', 'f', 'p', null, now(), now(), now());
+    insert into batch_calls select 'b', min(call_key), 1 from api_calls;
+    insert into audits select 'complete', 1, 0, 1, [1, 0, 2], [0, 1, 2], null, min(call_key), now() from api_calls;
+    insert into resumptions values ('complete', 1, 'a-host', 1, 0.0, 0, 2, 1, 0.5, 1, now());
     """
 
 
