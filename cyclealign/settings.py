@@ -208,6 +208,8 @@ class EvaluationSettings(Section):
     sampling: SamplingSettings = SamplingSettings(temperature=0.8)
     batch: Count = operational(32)
     cases: Count = operational(3)
+    score_during_training: bool = operational(True)
+    """Score each segment's candidates when it is done, for the eye; else at the end, when the white box is gone."""
     judge: PairwiseSettings = PairwiseSettings()
     batches: BatchSettings = BatchSettings()
 
@@ -228,13 +230,14 @@ class BaselineSettings(Section):
 
 
 class WorldSettings(Section):
-    """The generated dialogue world and the tiny models trained in it (laptop profile)."""
+    """The generated dialogue world and the tiny models trained in it (laptop profile): a minute on two cores."""
 
     seed: int = 0
     train_pairs: Count = 4000
     test_pairs: Count = 800
     pretraining_steps: Count = 1200
     writer_good_share: Fraction = 0.6
+    """Of the replies that the judge's writer learns from: better than the white box, and far from perfect."""
 
 
 class PreferenceSettings(Section):
@@ -243,11 +246,14 @@ class PreferenceSettings(Section):
     model: str | None = None
     """What they read; None: the white box before alignment."""
     pairs_per_half: Count = 1000
+    """Seven minutes of reading on two cores."""
     test_pairs: Count = 480
     judge_layer: Count = 16
     evaluation_layer: Count = 24
+    """Of 30: other features than the judge's, so that the two are not one opinion."""
     prompt_tokens: Count = 112
     response_tokens: Count = 64
+    """Most of what the profile's own limits let through; time grows with both."""
 
 
 class Settings(Section):

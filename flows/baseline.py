@@ -4,16 +4,16 @@ from typing import Any, Literal
 
 from prefect import flow
 
+from flows.train import finish
 from storage import runs
 from tasks.assembly import go_back, load_white_box
 from tasks.baselines import OURS, Course, open_baseline, train_stretch, training_pairs
 from tasks.context import RunContext, running
 from tasks.estimating import refuse_small_disk
-from tasks.evaluation import evaluate_system
-from tasks.models import reward_models
+from tasks.evaluation import Part, respond_as
 from tasks.preparation import Prepared, prepare
 from tasks.progress import say, stage
-from tasks.publication import publish_report, save_adapter
+from tasks.publication import is_done, publish_report, save_adapter
 from tasks.trl_baselines import require_trl, train_with_trl
 
 
@@ -39,8 +39,7 @@ def baseline(
     if method not in OURS:
         require_trl()
     context, new = open_baseline(source, method, run, overrides or {})
-    if runs.status(context.ledger, run)[0].state == "complete":
-        say(f"Run {run} is complete; nothing to do. Its report is printed below.")
+    if is_done(context):
         return publish_report(context)
     say(f"Run {run}, the {method} baseline of {source}: " + ("new" if new else "continues"))
     with running(context):
@@ -52,14 +51,17 @@ def learn(context: RunContext, method: runs.Baseline) -> None:
     """Everything of a baseline that computes, in order."""
     refuse_small_disk(context)
     prepared = prepare(context)
+    finish(context, prepared, train_and_respond(context, method, prepared))
+
+
+def train_and_respond(context: RunContext, method: runs.Baseline, prepared: Prepared) -> tuple[Part, ...]:
+    """Respond to the held-out prompts, train, respond again; returns the responses' parts."""
     steps = runs.get(context.ledger, context.name).steps
     course = Course(context, method, load_white_box(context, prepared), training_pairs(context), steps)
-    scoring = reward_models(context.settings, context.home, prepared.stand_ins)
-    evaluate_system(context, course.white_box, scoring, prepared.evaluation, role="before")
+    before = respond_as(context, course.white_box, prepared.evaluation, role="before")
     train(course, prepared)
     save_adapter(context, course.white_box)
-    evaluate_system(context, course.white_box, scoring, prepared.evaluation, role="after")
-    runs.finish(context.ledger, context.name)
+    return before + respond_as(context, course.white_box, prepared.evaluation, role="after")
 
 
 def train(course: Course, prepared: Prepared) -> None:

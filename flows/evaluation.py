@@ -1,16 +1,20 @@
 """Evaluate a run's model and others beside it: what is missing is computed, everything else is reused."""
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from prefect import flow
 
 from cyclealign.compared_systems import ComparedSystem
 from cyclealign.models.white_box import WhiteBox
-from storage import calls
-from tasks.evaluation import evaluate_responder, evaluate_system
+from storage import calls, runs
+from tasks.context import RunContext
+from tasks.evaluation import Part, respond, respond_as, score
+from tasks.machine import computing_as_before
 from tasks.matches import compare_systems, judge_account
 from tasks.models import reward_models, white_box_path
-from tasks.preparation import prepare
+from tasks.preparation import Prepared, prepare
 from tasks.publication import adapter_of, publish_exhibits, publish_report
 from tasks.system_publication import publish_systems
 from tasks.systems import check_judge, check_systems, evaluated_run, load_responder
@@ -37,15 +41,11 @@ def evaluate(
     if judge:
         check_judge(context)
     calls.close_orphans(context.ledger)
-    prepared = prepare(context)
-    scoring = reward_models(context.settings, context.home, prepared.stand_ins)
-    path = white_box_path(context.settings, context.home, prepared.stand_ins)
-    for role, adapter in (("before", None), ("after", trained)):
-        white_box = WhiteBox.load_for_inference(context.settings.white_box, model_path=path, adapter=adapter)
-        evaluate_system(context, white_box, scoring, prepared.evaluation, role)
-    for system in others:
-        responder = load_responder(context, system, prepared.stand_ins)
-        evaluate_responder(context, responder, scoring, prepared.evaluation, system.label)
+    with computing_as_before(runs.get(context.ledger, run)):
+        prepared = prepare(context)
+        responses = respond_all(context, prepared, trained, others)
+        scoring = reward_models(context.settings, context.home, prepared.stand_ins)
+        score(responses, scoring)
     if judge:
         account = judge_account(context, scoring, prepared.evaluation)
         labels = ["before", *(system.label for system in others)]
@@ -53,3 +53,19 @@ def evaluate(
     publish_systems(context)
     publish_exhibits(context.ledger, ("table-5", "figure-4"), run)
     return publish_report(context)
+
+
+def respond_all(
+    context: RunContext, prepared: Prepared, trained: Path, others: Sequence[ComparedSystem]
+) -> list[Part]:
+    """The responses of the run's model before and after, and of the others; one model is in memory at a time."""
+    path, parts = white_box_path(context.settings, context.home, prepared.stand_ins), list[Part]()
+    for role, adapter in (("before", None), ("after", trained)):
+        white_box = WhiteBox.load_for_inference(context.settings.white_box, model_path=path, adapter=adapter)
+        parts += respond_as(context, white_box, prepared.evaluation, role)
+        del white_box
+    for system in others:
+        responder = load_responder(context, system, prepared.stand_ins)
+        parts += respond(context, responder, prepared.evaluation, system.label)
+        del responder
+    return parts

@@ -48,8 +48,11 @@ class OwnServer:
         Raises:
             CycleAlignError: it did not start.
         """
+        from tasks.devices import unshared  # noqa: PLC0415  imported while the server starts
+
         _wait(self._process, self._url)
-        with temporary_settings({PREFECT_API_URL: self._url, PREFECT_API_AUTH_STRING: self._password}):
+        settings = {PREFECT_API_URL: self._url, PREFECT_API_AUTH_STRING: self._password}
+        with temporary_settings(settings), unshared():
             try:
                 yield
             finally:

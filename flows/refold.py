@@ -4,13 +4,12 @@ from typing import Any
 
 from prefect import flow
 
-from flows.train import complete
-from storage import runs
+from flows.train import cycle_through, finish
 from tasks.context import RunContext, running
 from tasks.estimating import refuse_small_disk
 from tasks.preparation import prepare
 from tasks.progress import say
-from tasks.publication import publish_report
+from tasks.publication import is_done, publish_report
 from tasks.refolding import assemble_refold, open_refold
 
 
@@ -26,8 +25,7 @@ def refold(source: str, run: str, overrides: dict[str, Any] | None = None) -> di
         overrides: Settings laid over the source's, nested: `{"method": {"objective": "rrhf"}}`.
     """
     context, new = open_refold(source, run, overrides or {})
-    if runs.status(context.ledger, run)[0].state == "complete":
-        say(f"Run {run} is complete; nothing to do. Its report is printed below.")
+    if is_done(context):
         return publish_report(context)
     say(f"Run {run}, a refold of {source}: " + ("new" if new else "continues"))
     with running(context):
@@ -39,4 +37,5 @@ def fold(context: RunContext) -> None:
     """Everything of a refold that computes, in order."""
     refuse_small_disk(context)
     prepared = prepare(context)
-    complete(context, prepared, assemble_refold(context, prepared))
+    responses = cycle_through(context, prepared, assemble_refold(context, prepared))
+    finish(context, prepared, responses)

@@ -3,7 +3,8 @@
 Read in this order: this file, `tasks/cycle.py` (the one loop), `cyclealign/method/agreement.py` and `objectives.py`.
 """
 
-from collections.abc import Callable
+import gc
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from prefect import flow
@@ -11,13 +12,15 @@ from prefect.runtime import flow_run
 
 from storage import runs
 from tasks.assembly import Assembly, assemble, require_black_box
+from tasks.candidate_rewards import score_candidates, score_segment
 from tasks.context import RunContext, open_run, running
 from tasks.cycle import run_segment, save_checkpoint
 from tasks.estimating import refuse_small_disk
-from tasks.evaluation import evaluate_system, score_candidates
+from tasks.evaluation import Part, respond_as, score
+from tasks.models import reward_models
 from tasks.preparation import Prepared, prepare
 from tasks.progress import say
-from tasks.publication import publish_report, save_adapter
+from tasks.publication import is_done, publish_report, save_adapter
 from tasks.segments import segments
 
 
@@ -45,10 +48,9 @@ def train(
         run: The run's name; by default the profile and its seed.
     """
     context, new = open_run(profile, overrides or {}, run)
-    status = runs.status(context.ledger, context.name)[0]
-    if status.state == "complete":
-        say(f"Run {context.name} is complete; nothing to do. Its report is printed below.")
+    if is_done(context):
         return publish_report(context)
+    status = runs.status(context.ledger, context.name)[0]
     say(f"Run {context.name}: " + ("new" if new else f"continues at step {status.step} of {status.steps}"))
     with running(context):
         align(context)
@@ -60,19 +62,33 @@ def align(context: RunContext) -> None:
     refuse_small_disk(context)
     require_black_box(context)
     prepared = prepare(context)
+    finish(context, prepared, sample_and_train(context, prepared))
+
+
+def sample_and_train(context: RunContext, prepared: Prepared) -> tuple[Part, ...]:
+    """What the white box has to be in memory for; returns the parts of its responses to the held-out prompts."""
     with assemble(context, prepared) as parts:
-        complete(context, prepared, parts)
+        return cycle_through(context, prepared, parts)
 
 
-def complete(context: RunContext, prepared: Prepared, parts: Assembly) -> None:
-    """Evaluate before, run the cycles that are left, evaluate after."""
-    cycle, scoring = parts.cycle, parts.scoring
-    evaluate_system(context, cycle.white_box, scoring, prepared.evaluation, role="before")
+def cycle_through(context: RunContext, prepared: Prepared, parts: Assembly) -> tuple[Part, ...]:
+    """Respond to the held-out prompts, run the cycles that are left, respond again; returns the responses' parts."""
+    cycle = parts.cycle
+    before = respond_as(context, cycle.white_box, prepared.evaluation, role="before")
     with cycle.progress.showing(parts.start):
         for segment in segments(context.settings, len(cycle.prompts), parts.start):
             run_segment(cycle, segment)
             save_checkpoint(cycle, segment)
+            if parts.scoring:
+                cycle.progress.reward = score_segment(context, cycle.prompts, parts.scoring, segment)
     save_adapter(context, cycle.white_box)
-    evaluate_system(context, cycle.white_box, scoring, prepared.evaluation, role="after")
-    score_candidates(context, cycle.prompts, scoring)
+    return before + respond_as(context, cycle.white_box, prepared.evaluation, role="after")
+
+
+def finish(context: RunContext, prepared: Prepared, responses: Sequence[Part]) -> None:
+    """Score what is not scored. By now the white box is gone: a large reward model may need its memory."""
+    gc.collect()
+    scoring = reward_models(context.settings, context.home, prepared.stand_ins)
+    score(responses, scoring)
+    score_candidates(context, prepared.training, scoring)
     runs.finish(context.ledger, context.name)

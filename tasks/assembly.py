@@ -29,10 +29,11 @@ from tasks.ranking import RankingDesk
 
 @dataclass(frozen=True)
 class Assembly:
-    """What `flows.train` works with: the cycle, the reward models of the evaluation, the step to start at."""
+    """What `flows.train` works with: the cycle, what scores its candidates meanwhile, the step to start at."""
 
     cycle: Cycle
     scoring: Sequence[RewardModel]
+    """Empty where all rewards are left to the end."""
     start: int
 
 
@@ -63,7 +64,7 @@ def assemble(context: RunContext, prepared: Prepared) -> Iterator[Assembly]:
             progress=make_progress(context, prepared.training),
             resumption=resumptions.begin(context.ledger, context.name, start),
         )
-        yield Assembly(cycle, reward_models(settings, context.home, prepared.stand_ins), start)
+        yield Assembly(cycle, scoring_meanwhile(context, prepared), start)
 
 
 def require_black_box(context: RunContext) -> None:
@@ -120,6 +121,13 @@ def make_progress(context: RunContext, prompts: Sequence[Prompt]) -> Progress:
         spend=lambda: calls.spend(context.ledger, context.name),
         publish=progress_artifact(context.name),
     )
+
+
+def scoring_meanwhile(context: RunContext, prepared: Prepared) -> Sequence[RewardModel]:
+    """The evaluation's reward models where they score during the training, for the eye alone."""
+    if not context.settings.evaluation.score_during_training:
+        return ()
+    return reward_models(context.settings, context.home, prepared.stand_ins)
 
 
 def grader(prompts: Sequence[Prompt]) -> Callable[[SampledRound], float]:

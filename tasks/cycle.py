@@ -19,6 +19,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.runtime import task_run
 
+from cyclealign.errors import TrainingDiverged
 from cyclealign.method.agreement import agreement
 from cyclealign.method.demonstrations import AdmittedDemonstration, DemonstrationPool, dynamic_demonstration
 from cyclealign.method.objectives import preference_order
@@ -77,7 +78,7 @@ class Turn:
 
 def _segment_name() -> str:
     segment: Segment = task_run.parameters["segment"]
-    return f"steps {segment.first + 1}–{segment.last}"
+    return segment.name
 
 
 @task(name="segment", task_run_name=_segment_name, tags=["gpu"], cache_policy=NO_CACHE)
@@ -237,10 +238,7 @@ def train(cycle: Cycle, turn: Turn, ranked: Sequence[RankedRound]) -> None:
     for start in range(0, len(pairs), size):
         group = pairs[start : start + size]
         clock = time.monotonic()
-        report = cycle.white_box.optimize(
-            [example(cycle, sampled, one) for sampled, one in group],
-            progress=group[0][0].step / len(cycle.prompts),
-        )
+        report = optimize(cycle, group)
         seconds = (time.monotonic() - clock) / len(group)
         trained += [_trained(cycle, one, report, index, seconds) for index, (_, one) in enumerate(group)]
     rounds.record_trained(cycle.ledger, cycle.run_name, trained)
@@ -248,6 +246,23 @@ def train(cycle: Cycle, turn: Turn, ranked: Sequence[RankedRound]) -> None:
     cycle.progress.turn_done(turn.sampled, ranked, trained, replayed=replayed)
     if cycle.resumption is not None:
         cycle.resumption.turn_done(turn.sampled, trained, replayed=replayed)
+
+
+def optimize(cycle: Cycle, group: Sequence[tuple[SampledRound, RankedRound]]) -> OptimizerReport:
+    """One optimizer step on these rounds.
+
+    Raises:
+        TrainingDiverged: a loss or gradient is not finite or exploded; names the rounds, changes nothing.
+    """
+    examples = [example(cycle, sampled, ranked) for sampled, ranked in group]
+    try:
+        return cycle.white_box.optimize(examples, progress=group[0][0].step / len(cycle.prompts))
+    except TrainingDiverged as error:
+        named = ", ".join(f"step {one.step} round {one.round}" for one, _ in group)
+        raise TrainingDiverged(
+            f"Run {cycle.run_name!r}, {named}: {error} The rounds are recorded: `cyclealign sql prompt_history` shows "
+            "them."
+        ) from error
 
 
 def example(cycle: Cycle, sampled: SampledRound, ranked: RankedRound) -> TrainingExample:

@@ -1,13 +1,20 @@
 """One flow run trains on a device at a time, and flow runs that died unseen are marked as crashed.
 
-Slots are Prefect global concurrency limits named after the devices; without a server there is nobody to share with,
-and nothing is limited.
+On the server of `make up`, slots are Prefect global concurrency limits named after the devices, so that the UI shows
+who trains. A GPU is locked besides by a file, which also holds runs apart that share no server, and which the
+operating system gives back when a process dies. A CPU is shared by whoever wants it, unless a server limits it.
 """
 
+import fcntl
+import os
 import socket
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
 from datetime import timedelta
+from functools import partial
+from pathlib import Path
 
 from prefect.automations import Automation
 from prefect.client.orchestration import get_client
@@ -20,9 +27,16 @@ from prefect.events.schemas.events import ResourceSpecification
 from prefect.exceptions import ObjectNotFound
 from prefect.settings import get_current_settings
 
+from tasks.progress import say
+
 AUTOMATION = "cyclealign-crash-zombies"
 MISSED_HEARTBEATS = 3
 """One may be late on a busy machine."""
+LEASE_S = 60.0
+"""After which a slot is free again whose holder died; Prefect allows no less."""
+PATIENCE_S = 3.0
+"""Before it is said that a slot is waited for."""
+_SHARED: ContextVar[bool] = ContextVar("shared", default=True)
 
 
 def slot_name(device: str) -> str:
@@ -50,10 +64,63 @@ def create_slots() -> None:
 
 
 @contextmanager
-def device_slot(device: str) -> Iterator[None]:
-    """Hold the device's slot; waits while another flow run holds it. No limit of that name: no waiting."""
-    with concurrency(slot_name(device), occupy=1, strict=False):
+def unshared() -> Iterator[None]:
+    """For flows on a server of their own: nobody else asks it, and a slot would outlive the server if it died."""
+    token = _SHARED.set(False)
+    try:
         yield
+    finally:
+        _SHARED.reset(token)
+
+
+@contextmanager
+def device_slot(device: str) -> Iterator[None]:
+    """Hold the device for the block; waits, and says so, while another flow run holds it.
+
+    A process that died gives its slot on a shared server back a minute later, and a GPU at once.
+    """
+    with ExitStack() as held:
+        if device != "cpu":
+            held.enter_context(_locked(device))
+        if _SHARED.get():
+            held.enter_context(_server_slot(device))
+        yield
+
+
+@contextmanager
+def _locked(device: str) -> Iterator[None]:
+    path = Path(tempfile.gettempdir()) / f"cyclealign {slot_name(device)}.lock"
+    handle = os.open(path, os.O_RDONLY | (0 if path.exists() else os.O_CREAT), 0o644)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            _say_waiting(device)
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def _server_slot(device: str) -> Iterator[None]:
+    """Without a limit of that name nothing is waited for; a renewal that fails does not end the training."""
+    slot = partial(
+        concurrency, slot_name(device), lease_duration=LEASE_S, raise_on_lease_renewal_failure=False
+    )
+    with ExitStack() as held:
+        try:
+            held.enter_context(slot(timeout_seconds=PATIENCE_S))
+        except TimeoutError:
+            _say_waiting(device)
+            held.enter_context(slot())
+        yield
+
+
+def _say_waiting(device: str) -> None:
+    say(
+        f"  Waiting: another run trains on {slot_name(device)}; this one goes on when it has done its segment"
+    )
 
 
 def create_heartbeat_automation() -> None:

@@ -17,7 +17,7 @@ from cyclealign.models.reward_model import RewardModel
 from cyclealign.models.white_box import WhiteBox
 from cyclealign.records import Prompt
 from cyclealign.settings import EvaluationSettings
-from storage import evaluations, response_rewards
+from storage import evaluations
 from storage.evaluations import Generation, RunSystem, System
 from tasks.context import RunContext
 from tasks.progress import Report, say, stage
@@ -48,26 +48,18 @@ class Part:
         return [prompt for prompt in self.prompts if ids[prompt.prompt_id] not in known]
 
 
-def evaluate_system(
-    context: RunContext,
-    white_box: WhiteBox,
-    scoring: Sequence[RewardModel],
-    prompts: Sequence[Prompt],
-    role: str,
-) -> None:
-    """Generate and score the responses of the white box as it is now, in its role `before` or `after`."""
+def respond_as(
+    context: RunContext, white_box: WhiteBox, prompts: Sequence[Prompt], role: str
+) -> tuple[Part, ...]:
+    """Responses of the white box as it is now, in its role `before` or `after`."""
     responder = WhiteBoxResponder(white_box, trained=role != "before", evaluation=context.settings.evaluation)
-    evaluate_responder(context, responder, scoring, prompts, role)
+    return respond(context, responder, prompts, role)
 
 
-def evaluate_responder(
-    context: RunContext,
-    responder: Responder,
-    scoring: Sequence[RewardModel],
-    prompts: Sequence[Prompt],
-    role: str,
-) -> None:
-    """Have a system respond to the prompts and score the responses, under a role of the run's evaluation.
+def respond(
+    context: RunContext, responder: Responder, prompts: Sequence[Prompt], role: str
+) -> tuple[Part, ...]:
+    """Have a system respond to the prompts, under a role of the run's evaluation; returns what can be scored.
 
     What the ledger has of it, from whatever run, is reused.
     """
@@ -86,17 +78,28 @@ def evaluate_responder(
     with stage(f"Evaluation {role}: {len(prompts)} held-out prompts") as report:
         responder.ask_ahead([prompt for part in parts for prompt in part.missing()])
         made = sum(generate_part(part, responder, report) for part in parts if part.prompts)
-        scored = sum(score_part(part, scoring) for part in parts if part.prompts)
-    _tell(parts, made, scored)
+    _tell(parts, made)
+    return tuple(part for part in parts if part.prompts)
 
 
-def _tell(parts: Sequence[Part], made: int, scored: int) -> None:
+def _tell(parts: Sequence[Part], made: int) -> None:
     total, without = sum(len(part.prompts) for part in parts), sum(len(part.missing()) for part in parts)
-    say(f"  {made} responses generated, {total - made - without} reused; {scored} rewards computed")
+    say(f"  {made} responses generated, {total - made - without} reused")
     if without:
         say(
             f"  {without} of {total} prompts have no response; it stays out of the averages, which show their n"
         )
+
+
+def score(parts: Sequence[Part], scoring: Sequence[RewardModel]) -> None:
+    """Score the responses; rewards that the ledger has are reused."""
+    responses = sum(len(part.prompts) for part in parts)
+    with stage(f"Rewards: {len(scoring)} for each of {responses} responses") as report:
+        computed = 0
+        for number, part in enumerate(parts):
+            report(f"{part.system.label} {part.subset}", number / len(parts))
+            computed += score_part(part, scoring)
+    say(f"  {computed} rewards computed, {responses * len(scoring) - computed} reused")
 
 
 def generation_settings(evaluation: EvaluationSettings) -> dict[str, Any]:
@@ -155,23 +158,4 @@ def score_part(part: Part, scoring: Sequence[RewardModel]) -> int:
         rewards = reward_model.score([(by_id[one.prompt_id], one.text) for one in missing.values()])
         evaluations.put_reward_scores(ledger, reward_model.identity, dict(zip(missing, rewards, strict=True)))
         computed += len(missing)
-    return computed
-
-
-@task(name="score candidates", cache_policy=NO_CACHE)
-def score_candidates(context: RunContext, prompts: Sequence[Prompt], scoring: Sequence[RewardModel]) -> int:
-    """Score the recorded candidates, so that rankings can be held against the rewards' order (Paper: Figure 4)."""
-    by_id = {prompt.prompt_id: prompt for prompt in prompts}
-    computed = 0
-    with stage("Ranking accuracy: rewards of the recorded candidates") as report:
-        for number, reward_model in enumerate(scoring):
-            candidates = response_rewards.unscored(context.ledger, context.name, reward_model.identity)
-            for start in range(0, len(candidates), 96):
-                part = candidates[start : start + 96]
-                rewards = reward_model.score([(by_id[one.prompt_id], one.text) for one in part])
-                response_rewards.put(
-                    context.ledger, context.name, reward_model.identity, dict(zip(part, rewards, strict=True))
-                )
-                report(reward_model.identity, (number + (start + len(part)) / len(candidates)) / len(scoring))
-            computed += len(candidates)
     return computed

@@ -24,6 +24,7 @@ from rich.progress import (
 )
 from rich.progress import Progress as Bars
 
+from cyclealign.report import formats
 from storage.rounds import RankedRound, SampledRound, TrainedRound
 
 LOGGER = logging.getLogger("cyclealign")
@@ -34,6 +35,25 @@ RECENT = 40
 LINE_EVERY_S = 15.0
 """How often a line tells where a run stands when the output is a file and not a terminal."""
 PUBLISH_EVERY_S = 5.0
+
+
+class Pace:
+    """How long what is left will take, by the pace of the last minutes."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._marks: deque[tuple[float, int]] = deque(maxlen=RECENT)
+
+    def mark(self, done: int) -> None:
+        """So much is done now."""
+        self._marks.append((self._clock(), done))
+
+    def left_s(self, total: int) -> float | None:
+        """Seconds until `total` is done; None before anything was."""
+        if not self._marks:
+            return None
+        (then, had), (now, has) = self._marks[0], self._marks[-1]
+        return None if has == had else (total - has) * (now - then) / (has - had)
 
 
 class Occasion:
@@ -68,6 +88,9 @@ class Progress:
     quality: Callable[[SampledRound], float] | None = None
     spend: Callable[[], Decimal] | None = None
     publish: Callable[[str, float], None] | None = None
+    pace: Pace = field(default_factory=Pace)
+    reward: float | None = None
+    """Mean reward of the last segment's candidates, for display only; None while none is scored."""
     finished: int = 0
     rounds: int = 0
     replayed: int = 0
@@ -84,6 +107,7 @@ class Progress:
     def showing(self, start: int = 0) -> Iterator[None]:
         """Show the bar of the cycles, which start at step `start`, for the duration of the block."""
         self.finished = start
+        self.pace.mark(start)
         with bars() as shown:
             self._bars = shown
             self._bar = shown.add_task("cycles", total=self.steps, completed=start, what="")
@@ -105,6 +129,7 @@ class Progress:
         self.replayed += len(ranked) if replayed else 0
         self.trained += len(trained)
         self.finished += sum(one.stops_step for one in ranked)
+        self.pace.mark(self.finished)
         self._round = ranked[0].round
         self._agreement += [len(one.agreement) / self.candidates for one in ranked if one.answer]
         if self.quality is not None:
@@ -115,21 +140,28 @@ class Progress:
         self._tell(done=self.finished == self.steps)
 
     def state(self) -> str:
-        """One line: step, round, agreement, quality, spend."""
+        """One line: step, round, agreement, quality, reward, spend."""
         parts = [f"step {self.finished}/{self.steps}", f"round {self._round}"]
         if self._agreement:
             parts.append(f"agreement {sum(self._agreement) / len(self._agreement):.2f}")
         if self._quality:
             parts.append(f"quality {sum(self._quality) / len(self._quality):.2f}")
+        if self.reward is not None:
+            parts.append(f"reward {self.reward:+.2f}")
         if self.spend is not None:
             parts.append(f"${self.spend():.2f}")
         return " · ".join(parts)
 
     def _tell(self, *, done: bool) -> None:
         if self.publish is not None and self._publishing.comes(forced=done):
-            self.publish(self.state(), self.finished / self.steps)
+            self.publish(self._line_with_time(), self.finished / self.steps)
         if self._bars is not None and self._bars.disable and self._line.comes(forced=done):
-            _print(f"  {self.state()}")
+            _print(f"  {self._line_with_time()}")
+
+    def _line_with_time(self) -> str:
+        """For where no bar shows the time that is left."""
+        left = self.pace.left_s(self.steps)
+        return self.state() + (f" · {formats.duration(left)} left" if left else "")
 
 
 def bars() -> Bars:

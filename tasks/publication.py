@@ -22,6 +22,7 @@ from storage import exhibits, runs
 from storage.figures import collect
 from storage.ledger import Ledger
 from tasks.context import RunContext, home_folder
+from tasks.progress import say
 
 
 @task(name="save adapter", cache_policy=NO_CACHE)
@@ -92,6 +93,21 @@ def print_end(run_name: str) -> None:
     console = Console()
     for block in summary_lines(figures, files.html):
         console.print(block)
+
+
+def is_done(context: RunContext) -> bool:
+    """Whether the run is complete and its adapter is there; says so, or that the adapter is made again."""
+    row = runs.get(context.ledger, context.name)
+    if row.state != "complete":
+        return False
+    if row.adapter_path and (Path(row.adapter_path) / "adapter_model.safetensors").is_file():
+        say(f"Run {context.name} is complete; nothing to do. Its report is printed below.")
+        return True
+    say(
+        f"Run {context.name} is complete, but its adapter is gone from {row.adapter_path}: made again from what is "
+        "recorded; nothing is asked again"
+    )
+    return False
 
 
 def adapter_of(context: RunContext) -> Path:

@@ -14,11 +14,18 @@ from cyclealign.models.loading import load_tokenizer
 from cyclealign.models.white_box import WhiteBox
 from storage import refolds, runs, samples
 from storage.refolds import Encode, Refolding
-from tasks.assembly import Assembly, demonstration_pool, go_back, load_white_box, make_progress
+from tasks.assembly import (
+    Assembly,
+    demonstration_pool,
+    go_back,
+    load_white_box,
+    make_progress,
+    scoring_meanwhile,
+)
 from tasks.context import RunContext, new_run
 from tasks.cycle import Cycle
 from tasks.derivation import derive, finished_source
-from tasks.models import reward_models, white_box_path
+from tasks.models import white_box_path
 from tasks.preparation import Prepared
 from tasks.progress import say
 from tasks.ranking import RankingOutcome, RankingQuestion
@@ -77,7 +84,7 @@ def assemble_refold(context: RunContext, prepared: Prepared) -> Assembly:
         progress=make_progress(context, prepared.training),
         resumption=None,  # nothing is ever asked: there is no replay to tell apart
     )
-    return Assembly(cycle, reward_models(context.settings, context.home, prepared.stand_ins), start)
+    return Assembly(cycle, scoring_meanwhile(context, prepared), start)
 
 
 def copy_rounds(context: RunContext, prepared: Prepared, white_box: WhiteBox) -> None:

@@ -15,6 +15,11 @@ class Segment:
     last: int
     wave: int
 
+    @property
+    def name(self) -> str:
+        """For people, who count from 1."""
+        return f"steps {self.first + 1}–{self.last}"
+
     def waves(self) -> Iterator[range]:
         """The steps of each wave, in order."""
         for start in range(self.first, self.last, self.wave):

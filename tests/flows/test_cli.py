@@ -111,6 +111,15 @@ def test_a_cap_without_a_price_refuses_to_start(whole: Path) -> None:
     )
 
 
+def test_a_loss_that_explodes_ends_the_run_as_failed_and_names_the_round(home: Path) -> None:
+    profile = home / "exploding.yaml"
+    profile.write_text(json.dumps(SMALL))
+    limit = ("--set", "black_box.endpoint=world", "--set", "training.max_loss=1e-6")
+    result = run("train", "--profile", str(profile), "--run", "exploding", *OWN_WORLD, *limit)
+    assert_refused(result, 1, "step 0 round 1, step 1 round 1", "training.max_loss", "prompt_history")
+    assert json.loads(run("status", "exploding", "--json").output)["state"] == "failed"
+
+
 def test_an_unknown_run_is_wrong_use_and_lists_the_known_ones(whole: Path) -> None:
     for command in ("status", "report", "evaluate"):
         assert_refused(run(command, "wholly"), 2, "No run 'wholly'", "whole")

@@ -70,7 +70,8 @@ def test_systems_are_evaluated_beside_the_run_and_compared_with_it(whole: Path) 
 def test_the_untrained_model_is_the_same_system_under_every_name(whole: Path) -> None:
     evaluate(run="whole", systems=SYSTEMS)
     found, _ = answer(
-        whole, "select count(distinct system_id) from run_systems where role in ('before', 'Backbone')"
+        whole,
+        "select count(distinct system_id) from run_systems where run_name = 'whole' and role in ('before', 'Backbone')",
     )
     assert found.iloc[0, 0] == 1
 

@@ -1,11 +1,13 @@
 """The whole job through the real flow: from settings to adapter, ledger and report; interrupted, it ends the same."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 from peft import PeftConfig
+from prefect.client.orchestration import get_client
 
 from cyclealign.errors import EndpointRefused, SettingsChanged
 from cyclealign.profiles import merge
@@ -57,6 +59,42 @@ def test_a_complete_run_is_left_alone(home: Path, capsys: pytest.CaptureFixture[
     assert second["weights_sha256"] == first["weights_sha256"]
     assert count(home, "select count(*) from api_attempts") == calls
     assert "Run whole is complete" in capsys.readouterr().err
+
+
+def test_a_complete_run_whose_files_are_gone_is_made_again_from_the_ledger_without_a_key(
+    home: Path, judge: JudgeServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    whole = train(profile="laptop", overrides=over_http(judge), run="http-whole")
+    shutil.rmtree(home / "http-whole")
+    monkeypatch.delenv("OPENAI_API_KEY")
+    asked = judge.answered
+    again = train(profile="laptop", overrides=over_http(judge), run="http-whole")
+    assert "its adapter is gone" in capsys.readouterr().err
+    assert again["weights_sha256"] == whole["weights_sha256"]
+    assert (home / "http-whole" / "adapter" / "adapter_model.safetensors").is_file()
+    assert judge.answered == asked
+
+
+def test_rewards_are_the_same_whether_they_come_during_the_training_or_after_it(home: Path) -> None:
+    train(profile="laptop", overrides=SMALL, run="whole")
+    later = merge(SMALL, {"evaluation": {"score_during_training": False}})
+    train(profile="laptop", overrides=later, run="scored-at-the-end")
+    rewards = "select step, round, slot, reward_model, reward from response_rewards where run_name = '{}' order by all"
+    first, second = (answer(home, rewards.format(run))[0] for run in ("whole", "scored-at-the-end"))
+    assert len(first) > 3 * 3 * 12
+    assert first.equals(second)
+
+
+def test_the_run_page_shows_how_far_it_is_with_agreement_reward_and_spend(home: Path) -> None:
+    train(profile="laptop", overrides=merge(SMALL, {"seed": 3}), run="on-the-page")
+    with get_client(sync_client=True) as client:
+        found = client.request(
+            "POST", "/artifacts/filter", json={"artifacts": {"key": {"any_": ["cycles"]}}}
+        ).json()
+    (text,) = [one["description"] for one in found if one["description"].startswith("on-the-page: ")]
+    for part in ("step 12/12", "agreement 0.", "quality 0.", "reward ", "$0.00"):
+        assert part in text
 
 
 def test_another_name_with_the_same_settings_buys_nothing_and_ends_the_same(home: Path) -> None:

@@ -1,9 +1,15 @@
-"""What a person sees while a run goes on, where the output is a file and not a terminal."""
+"""What a person sees while a run goes on: in a file, on the run page, in a terminal."""
+
+import os
+import pty
+import subprocess
+import sys
+from decimal import Decimal
 
 import pytest
 
 from storage.round_values import RankedRound, SampledRound
-from tasks.progress import Occasion, Progress, stage
+from tasks.progress import Occasion, Pace, Progress, stage
 from tests.storage.values import ranked, sampled
 
 
@@ -31,6 +37,70 @@ def test_the_run_page_is_told_the_first_state_and_the_last() -> None:
     for step in range(4):
         turn(progress, step)
     assert [share for _, share in told] == [0.25, 1.0]
+
+
+def test_the_line_tells_agreement_quality_reward_and_spend() -> None:
+    told: list[str] = []
+    progress = Progress(
+        steps=4,
+        candidates=3,
+        quality=lambda _: 0.25,
+        spend=lambda: Decimal("1.5"),
+        publish=lambda text, _: told.append(text),
+        pace=Pace(iter((0.0, 30.0)).__next__),
+    )
+    progress.pace.mark(0)
+    progress.reward = -0.125
+    turn(progress, 0)
+    assert told == [
+        "step 1/4 · round 2 · agreement 0.67 · quality 0.25 · reward -0.12 · $1.50 · 1 min 30 s left"
+    ]
+
+
+def test_what_is_left_follows_the_pace_of_what_was_done_last() -> None:
+    pace = Pace(iter((0.0, 10.0, 20.0)).__next__)
+    assert pace.left_s(8) is None
+    pace.mark(2)  # where a continued run begins
+    assert pace.left_s(8) is None
+    pace.mark(4)
+    pace.mark(6)
+    assert pace.left_s(8) == 10.0
+    assert pace.left_s(6) == 0.0
+
+
+IN_A_TERMINAL = """
+from tests.tasks.test_progress import turn
+from tasks.progress import Progress
+progress = Progress(steps=2, candidates=3)
+with progress.showing():
+    turn(progress, 0)
+    turn(progress, 1)
+"""
+
+
+def test_a_terminal_shows_a_bar_with_the_state_and_the_time() -> None:
+    ours, theirs = pty.openpty()
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "140"}
+    with subprocess.Popen([sys.executable, "-c", IN_A_TERMINAL], stderr=theirs, env=environment) as process:
+        os.close(theirs)
+        shown = read_all(ours)
+    assert process.returncode == 0
+    for words in ("cycles", "2/2", "agreement 0.67", "0:00:00"):
+        assert words in shown
+
+
+def read_all(terminal: int) -> str:
+    """What a terminal shows until the last process closes it."""
+    shown = b""
+    while True:
+        try:
+            part = os.read(terminal, 4096)
+        except OSError:  # Linux says so instead of an end of file
+            part = b""
+        if not part:
+            os.close(terminal)
+            return shown.decode()
+        shown += part
 
 
 def test_a_stage_says_its_title_and_where_it_stands(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,18 +1,12 @@
--- The candidates of a run that a reward model has not scored yet, in the order of their rounds.
--- Parameters: $run_name, $reward_model.
+-- The candidates of some steps of a run that a reward model has not scored yet, in the order of their rounds.
+-- Parameters: $run_name, $reward_model, $first_step, $last_step (the first step that is left out).
 -- One row per step, round and slot
 select
     responses.step,
     responses.round,
     responses.slot,
-    rounds.prompt_id,
     responses.text
 from responses
-inner join rounds
-    on
-        responses.run_name = rounds.run_name
-        and responses.step = rounds.step
-        and responses.round = rounds.round
 left join response_rewards
     on
         responses.run_name = response_rewards.run_name
@@ -22,6 +16,8 @@ left join response_rewards
         and response_rewards.reward_model = $reward_model
 where
     responses.run_name = $run_name
+    and responses.step >= $first_step
+    and responses.step < $last_step
     and responses.kind = 'candidate'
     and response_rewards.reward is null
 order by responses.step, responses.round, responses.slot
