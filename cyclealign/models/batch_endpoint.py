@@ -4,16 +4,13 @@ One method is one attempt, translated like a chat completion (`api_failures`). L
 recording, money and patience (`tasks.batching`).
 """
 
-import asyncio
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from openai import AsyncOpenAI
 from openai.types import Batch
 
-from cyclealign.errors import CycleAlignError
-from cyclealign.models.api_failures import blot, translate
+from cyclealign.models.api_failures import blot
 from cyclealign.models.black_box import ChatEndpoint
 
 T = TypeVar("T")
@@ -88,20 +85,6 @@ class BatchEndpoint(ChatEndpoint):
             return (await client.files.content(file_id)).text
 
         return blot(await self._attempt(read), self._secret)
-
-    async def _attempt(self, call: Callable[[AsyncOpenAI], Awaitable[T]]) -> T:
-        failure: CycleAlignError
-        if self._client is None:
-            self._client = self._connect()
-        try:
-            async with asyncio.timeout(self._settings.timeout_s):
-                return await call(self._client)
-        except CycleAlignError:
-            raise
-        except Exception as error:
-            failure = translate(error, self._secret)
-        # Outside the except block: __context__ would hold the request with its Authorization header.
-        raise failure
 
     def _state(self, batch: Batch) -> BatchState:
         counts, errors = batch.request_counts, batch.errors

@@ -10,7 +10,8 @@ money (`tasks.asking`), what a failure means (`api_failures`), what an answer sa
 import asyncio
 import json
 import os
-from typing import Any, Final, cast
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, TypeVar, cast
 from urllib.parse import urlsplit
 
 import httpx2
@@ -25,6 +26,7 @@ from cyclealign.settings import BlackBoxSettings
 PLACEHOLDER_KEY: Final = "none"
 """Sent where no key is needed; the `openai` library insists on one."""
 OFFLINE_URL: Final = "http://offline.invalid/v1"
+T = TypeVar("T")
 LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -66,18 +68,23 @@ class ChatEndpoint:
             CallRejected: this request will never be accepted.
             EndpointRefused: no request will be accepted.
         """
-        failure: CycleAlignError
+        return read_reply(await self._attempt(lambda client: self._post(client, request)))
+
+    async def models(self) -> list[str] | None:
+        """The models that the endpoint lists for this key, which costs nothing; None where it keeps no list.
+
+        Raises: as `send`.
+        """
+
+        async def names(client: AsyncOpenAI) -> list[str]:
+            return [blot(model.id, self._secret) async for model in client.models.list()]
+
         try:
-            async with asyncio.timeout(self._settings.timeout_s):  # in-process transports know no timeouts
-                raw = await self._post(request)
-        except CycleAlignError:
+            return await self._attempt(names)
+        except EndpointRefused as refusal:
+            if refusal.http_status in (404, 405):
+                return None
             raise
-        except Exception as error:
-            failure = translate(error, self._secret)
-        else:
-            return read_reply(raw)
-        # Outside the except block: __context__ would hold the request with its Authorization header.
-        raise failure
 
     async def close(self) -> None:
         """Give the connections back; in the event loop that used them."""
@@ -85,11 +92,24 @@ class ChatEndpoint:
             await self._client.close()
             self._client = None
 
-    async def _post(self, request: ChatRequest) -> str:
+    async def _attempt(self, call: Callable[[AsyncOpenAI], Awaitable[T]]) -> T:
+        """One use of the client; what goes wrong comes out as the project's error, without a trace of the key."""
+        failure: CycleAlignError
         if self._client is None:
             self._client = self._connect()
+        try:
+            async with asyncio.timeout(self._settings.timeout_s):  # in-process transports know no timeouts
+                return await call(self._client)
+        except CycleAlignError:
+            raise
+        except Exception as error:
+            failure = translate(error, self._secret)
+        # Outside the except block: __context__ would hold the request with its Authorization header.
+        raise failure
+
+    async def _post(self, client: AsyncOpenAI, request: ChatRequest) -> str:
         body = request.body()
-        response = await self._client.chat.completions.with_raw_response.create(
+        response = await client.chat.completions.with_raw_response.create(
             model=body["model"],
             messages=cast("list[ChatCompletionMessageParam]", body["messages"]),
             extra_body=dict(

@@ -1,0 +1,89 @@
+"""Doctor's look at the endpoints that a profile pays: address, key, model, price, cap. Asks only what costs nothing."""
+
+import asyncio
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+from cyclealign.errors import CycleAlignError
+from cyclealign.models.black_box import ChatEndpoint
+from cyclealign.models.prices import Prices
+from cyclealign.settings import BlackBoxSettings, Settings
+from tasks.findings import Finding, reachable
+
+TIMEOUT_S = 10.0
+NAMES_SHOWN = 5
+
+
+def look_at_endpoints(settings: Settings) -> Iterator[Finding]:
+    """The black box, and the pairwise judge where it has an endpoint of its own."""
+    if settings.black_box.endpoint == "api":
+        yield from _endpoint("black box", settings.black_box)
+    else:
+        judge = settings.black_box.endpoint
+        yield Finding("black box", f"offline judge ({judge}), costs nothing")
+    pairwise = settings.evaluation.judge.endpoint
+    if pairwise is not None and pairwise.endpoint == "api":
+        yield from _endpoint("pairwise judge", pairwise)
+
+
+def _endpoint(who: str, settings: BlackBoxSettings) -> Iterator[Finding]:
+    address = urlsplit(settings.base_url)
+    port = address.port or (443 if address.scheme.lower() == "https" else 80)
+    there = reachable(f"{who}, endpoint", address.hostname or "", port, "Check base_url and the network.")
+    yield there
+    yield from _key(who, settings, ask=not there.bad)
+    yield from _price(who, settings)
+
+
+def _key(who: str, settings: BlackBoxSettings, *, ask: bool) -> Iterator[Finding]:
+    """Whether there is a key, whether the endpoint takes it, whether it serves the model to it."""
+    quick = settings.model_copy(update={"timeout_s": TIMEOUT_S})
+    try:
+        endpoint = ChatEndpoint(quick)
+        endpoint.require_key()
+        models = asyncio.run(_models(endpoint)) if ask else None
+    except CycleAlignError as error:
+        yield Finding(f"{who}, key", f"{settings.api_key_env} cannot be used", True, str(error))
+        return
+    if not ask:
+        yield Finding(f"{who}, key", f"{settings.api_key_env} is set, or none is needed; not tried")
+        return
+    if models is None:
+        yield Finding(f"{who}, key", "cannot be tried without a paid call: the endpoint lists no models")
+        return
+    yield Finding(f"{who}, key", "the endpoint takes it")
+    yield _served(who, settings.model, models)
+
+
+def _served(who: str, model: str, models: list[str]) -> Finding:
+    if model in models:
+        return Finding(f"{who}, model", model)
+    others = ", ".join(sorted(models)[:NAMES_SHOWN]) + (", …" if len(models) > NAMES_SHOWN else "")
+    todo = (
+        f"It lists {len(models)}: {others or 'none'}. Check the model's name, or whether the key may use it."
+    )
+    return Finding(f"{who}, model", f"{model} is not listed by the endpoint", True, todo)
+
+
+async def _models(endpoint: ChatEndpoint) -> list[str] | None:
+    try:
+        return await endpoint.models()
+    finally:
+        await endpoint.close()
+
+
+def _price(who: str, settings: BlackBoxSettings) -> Iterator[Finding]:
+    try:
+        Prices(settings).require_price()
+    except CycleAlignError as error:
+        yield Finding(f"{who}, price", settings.model, True, str(error))
+        return
+    cap = settings.budget_usd
+    yield Finding(
+        f"{who}, cap",
+        "none" if cap is None else f"${cap:.2f}",
+        False,
+        "Set a cap: --set black_box.budget_usd=10 (a judge's own: evaluation.judge.endpoint.budget_usd)."
+        if cap is None
+        else "",
+    )
