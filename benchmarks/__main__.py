@@ -13,6 +13,7 @@ from rich.console import Console
 
 from benchmarks import (
     chaos,
+    dialogue_filter,
     large_ledger,
     ledger_commits,
     prefect_share,
@@ -38,6 +39,7 @@ SCRIPTS: tuple[Script, ...] = (
     ranking_steps,
     shared_prefix,
     slow_judge,
+    dialogue_filter,
     large_ledger,
     prefect_share,
     chaos,

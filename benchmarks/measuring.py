@@ -1,7 +1,10 @@
-"""Taking times fairly: two sides alternate in one run, so that what else the machine does falls on both."""
+"""Taking times fairly: two sides alternate in one run, so that what else the machine does falls on both; and memory."""
 
+import resource
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 Timed = Callable[[], float]
 """Does some work and returns its seconds."""
@@ -25,3 +28,16 @@ def side_by_side(ours: Timed, peer: Timed, repeats: int) -> list[tuple[float, fl
             first = ours()
             pairs.append((first, peer()))
     return pairs
+
+
+def peak_mib() -> float:
+    """The most memory that this process has held so far, in MiB.
+
+    Linux is asked for the program's own peak: `ru_maxrss` begins with the memory of the process that started it.
+    """
+    status = Path("/proc/self/status")
+    if status.is_file():
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+        return int(line.split()[1]) / 2**10
+    unit = 2**20 if sys.platform == "darwin" else 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit

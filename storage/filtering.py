@@ -67,18 +67,18 @@ def filter_pairs(
         _set(connection, "max_prompt_tokens", options.max_prompt_tokens)
         connection.execute(queries.load("dialogues/decide"))
         for split in SPLITS:
-            kept = connection.sql(queries.load("dialogues/kept"), params={"split": split})
+            _set(connection, "split", split)
+            kept = connection.sql(queries.load("dialogues/kept"))
             kept.write_parquet(str(staging / f"{split}.parquet"), compression="zstd")
         return _rows(connection.execute(queries.load("dialogues/counts")))
 
 
 def _parse(connection: duckdb.DuckDBPyConnection, options: FilterOptions, path: Path) -> None:
-    parameters = {
-        "keep_paragraphs": options.paragraphs == "keep",
-        "drop_empty": options.drop_empty,
-        "drop_identical": options.drop_identical,
-    }
-    parsed = connection.sql(queries.load("dialogues/parse"), params=parameters)
+    # variables and not parameters: with those, DuckDB puts the whole result into memory before it is written
+    _set(connection, "keep_paragraphs", options.paragraphs == "keep")
+    _set(connection, "drop_empty", options.drop_empty)
+    _set(connection, "drop_identical", options.drop_identical)
+    parsed = connection.sql(queries.load("dialogues/parse"))
     parsed.write_parquet(str(path), compression="lz4")
     _set(connection, "parsed", str(path))
 

@@ -55,9 +55,8 @@ create macro append_paragraph(turns, paragraph) as
         else turns || [{ 'speaker': speaker_of(paragraph), 'text': named_text(paragraph) }]
     end;
 
--- The turns of a dialogue, {speaker, text}. With keep, text before the first name is a turn of nobody (speaker null),
--- which makes the dialogue one that does not begin with Human; without, every paragraph that lacks a name is dropped.
-create macro turns_of(dialogue, keep) as
+-- The turns of any dialogue, paragraph by paragraph.
+create macro turns_by_paragraph(dialogue, keep) as
     list_filter(
         list_transform(
             list_reduce(
@@ -72,6 +71,43 @@ create macro turns_of(dialogue, keep) as
         ),
         lambda turn: turn.speaker is not null or turn.text <> ''
     );
+
+-- Whether a dialogue is written as nearly all are: begins with Human, a space after every name, and no paragraph that
+-- begins with a line break (two line breaks are an empty line from the left, so a third may hide a name).
+create macro is_regular(dialogue) as
+    starts_with(dialogue, E'\n\nHuman: ')
+    and not regexp_matches(dialogue, '\n\n\n|\n\n(Human|Assistant):([^ ]|$)');
+
+-- What was said after each `Human: ` of a regular dialogue, split before each `Assistant: `.
+create macro exchanges(dialogue) as
+    list_transform(
+        string_split(dialogue, E'\n\nHuman: ')[2:],
+        lambda exchange: string_split(exchange, E'\n\nAssistant: ')
+    );
+
+-- Whether the speakers take turns: two texts in every exchange, one or two in the last.
+create macro alternates(exchanges) as
+    list_max(list_transform(exchanges, lambda exchange: len(exchange))) <= 2
+    and len(flatten(exchanges[:-2])) = 2 * (len(exchanges) - 1);
+
+-- The turns of exchanges that alternate. A paragraph that lacks a name is behind an empty line.
+create macro turns_in_order(exchanges, keep) as
+    list_transform(
+        flatten(exchanges),
+        lambda text, place: {
+            'speaker': case when place % 2 = 1 then 'human' else 'assistant' end,
+            'text': strip(case when keep then text else split_part(text, E'\n\n', 1) end)
+        }
+    );
+
+-- The turns of a dialogue, {speaker, text}. With keep, text before the first name is a turn of nobody (speaker null),
+-- which makes the dialogue one that does not begin with Human; without, every paragraph that lacks a name is dropped.
+-- Both ways give the same; the first is three times as fast, and nearly all dialogues can go it.
+create macro turns_of(dialogue, keep) as
+    case
+        when is_regular(dialogue) and alternates(exchanges(dialogue)) then turns_in_order(exchanges(dialogue), keep)
+        else turns_by_paragraph(dialogue, keep)
+    end;
 
 -- HH-RLHF's plain text of turns, ending with an open Assistant: (cyclealign.records.render_dialogue).
 create macro render(turns) as

@@ -1,13 +1,13 @@
 -- Splits pairs into turns and finds what is wrong with each pair by itself.
--- Parameters: $keep_paragraphs, $drop_empty, $drop_identical.
+-- Variables: keep_paragraphs, drop_empty, drop_identical.
 -- One row per row of the source; tie_order tells pairs of one prompt apart by text, never by place.
 with split_into_turns as (
     select
         subset,
         split,
         chosen is null or rejected is null as broken,
-        turns_of(chosen, $keep_paragraphs::boolean) as chosen_turns,
-        turns_of(rejected, $keep_paragraphs::boolean) as rejected_turns
+        turns_of(chosen, getvariable('keep_paragraphs')::boolean) as chosen_turns,
+        turns_of(rejected, getvariable('keep_paragraphs')::boolean) as rejected_turns
     from source_rows
 ),
 
@@ -20,7 +20,13 @@ judged as (
         rejected_turns[-1].text as rejected,
         case
             when broken then 'broken_row'
-            else fault_of(chosen_turns, rejected_turns, $drop_empty::boolean, $drop_identical::boolean)
+            else
+                fault_of(
+                    chosen_turns,
+                    rejected_turns,
+                    getvariable('drop_empty')::boolean,
+                    getvariable('drop_identical')::boolean
+                )
         end as reason
     from split_into_turns
 ),

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.open_assistant import keeps, read_files, turns_of, write_files
 from cyclealign.errors import DataError, StorageFull
 from cyclealign.records import SUBSETS, PreferencePair, Turn, prompt_id, render_dialogue
 from storage import dialogues, queries
@@ -21,7 +22,6 @@ from storage.dialogues import FilterOptions, FolderSource, PreparedDialogues, Ta
 from storage.ledger import Ledger
 from storage.sampling import load_pairs
 from tests.full_disk import files_up_to
-from tests.storage.open_assistant import keeps, read_files, turns_of, write_files
 
 ONE = ("harmless-base",)
 GOOD = ("\n\nHuman: hi\n\nAssistant: hello", "\n\nHuman: hi\n\nAssistant: go away")
@@ -97,6 +97,51 @@ def test_turns_are_open_assistants_for_any_paragraphs(
 ) -> None:
     text = "\n\n".join(paragraphs)
     assert parsed(macros, text, keep=False) == turns_of(text)
+
+
+NEARLY_REGULAR = st.lists(
+    st.tuples(
+        st.sampled_from(["\n\nHuman: ", "\n\nAssistant: "] * 4 + ["\n\nHuman:", "\n\n", "\n", " "]),
+        st.text(st.sampled_from("ab \n\u2028"), max_size=4),
+    ),
+    max_size=6,
+).map(lambda parts: "\n\nHuman: a" + "".join(map("".join, parts)))
+ALTERNATING = st.lists(st.text(st.sampled_from("ab \n:"), max_size=5), max_size=6).map(
+    lambda texts: "".join(
+        f"\n\n{('Human', 'Assistant')[place % 2]}: {text}" for place, text in enumerate(texts)
+    )
+)
+
+
+@given(dialogue=st.one_of(NEARLY_REGULAR, ALTERNATING), keep=st.booleans())
+@settings(max_examples=600, deadline=None)
+def test_the_turns_of_a_regular_dialogue_are_those_of_its_paragraphs(
+    macros: duckdb.DuckDBPyConnection, dialogue: str, keep: bool
+) -> None:
+    query = "select turns_by_paragraph($text, $keep)"
+    [(by_paragraph,)] = macros.execute(query, {"text": dialogue, "keep": keep}).fetchall()
+    assert parsed(macros, dialogue, keep) == [(turn["speaker"], turn["text"]) for turn in by_paragraph]
+    if not keep:
+        assert parsed(macros, dialogue, keep) == turns_of(dialogue)
+
+
+@pytest.mark.parametrize(
+    ("dialogue", "quick"),
+    [
+        ("\n\nHuman: a\n\nb\n\nAssistant: c", True),
+        ("\n\nHuman: a\n\nAssistant: c\n\nHuman: d", True),
+        ("Human: a\n\nAssistant: c", False),
+        ("\n\nHuman: a\n\nAssistant:", False),
+        ("\n\nHuman: a\n\n\nAssistant: c", False),
+        ("\n\nHuman: a\n\nAssistant: b\n\nAssistant: c", False),
+        ("\n\nHuman: a\n\nHuman: b\n\nAssistant: c", False),
+    ],
+)
+def test_only_dialogues_in_the_usual_form_go_the_quick_way(
+    macros: duckdb.DuckDBPyConnection, dialogue: str, quick: bool
+) -> None:
+    query = "select is_regular($text) and alternates(exchanges($text))"
+    assert macros.execute(query, {"text": dialogue}).fetchall() == [(quick,)]
 
 
 @given(first=PARAGRAPHS, second=PARAGRAPHS)

@@ -2,7 +2,8 @@
 
 Written from the rule's description: paragraphs that start with a name are turns, others are dropped,
 consecutive turns of one speaker are joined with a line break; a pair stays when its chosen dialogue has an
-Assistant turn, both have the same number of turns, and both begin with Human.
+Assistant turn, both have the same number of turns, and both begin with Human. It is part of the loop in
+`benchmarks.plain_loop`, and the oracle of the filter's tests.
 """
 
 import gzip
