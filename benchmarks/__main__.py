@@ -21,6 +21,7 @@ from benchmarks import (
     results,
     shared_prefix,
     slow_judge,
+    smollm2_wave,
     whole_round,
 )
 from benchmarks.rows import Row
@@ -39,6 +40,7 @@ SCRIPTS: tuple[Script, ...] = (
     ledger_commits,
     ranking_steps,
     shared_prefix,
+    smollm2_wave,
     slow_judge,
     whole_round,
     dialogue_filter,

@@ -4,11 +4,13 @@ The tokenizer knows one word per token (`w17`), so that a prompt has as many tok
 sampled is a text of its own.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from benchmarks.ranking_steps import Sizes
 from cyclealign.records import Prompt, Turn
@@ -20,36 +22,55 @@ NAMES = 2
 
 
 def save(folder: Path, sizes: Sizes) -> Path:
-    """Model and tokenizer in transformers' format; returns the folder."""
-    model = sizes.model().eval()
+    """A model of these sizes and its tokenizer in transformers' format; returns the folder."""
+    return _save(folder, sizes.model())
+
+
+def save_shape(folder: Path, shape: Mapping[str, Any]) -> Path:
+    """The same for a Llama of this configuration."""
+    return _save(folder, of_shape(shape))
+
+
+def of_shape(shape: Mapping[str, Any], device: str = "cpu") -> Any:
+    """A Llama of this configuration with random weights."""
+    torch.manual_seed(0)
+    with torch.device(device):
+        return LlamaForCausalLM(LlamaConfig(**shape))
+
+
+def _save(folder: Path, model: Any) -> Path:
     model.config.eos_token_id = model.generation_config.eos_token_id = SPECIAL.index("</s>")
-    model.save_pretrained(folder)
-    tokenizer(sizes.vocabulary).save_pretrained(folder)
+    model.eval().save_pretrained(folder)
+    tokenizer(model.config.vocab_size).save_pretrained(folder)
     return folder
 
 
 def tokenizer(vocabulary: int) -> PreTrainedTokenizerFast:
     """One token per word."""
+    pad, eos, unknown = SPECIAL
     words = [*SPECIAL, *(f"w{number}" for number in range(vocabulary - len(SPECIAL)))]
     known = {word: number for number, word in enumerate(words)}
-    pad, eos, unknown = SPECIAL
     by_word = Tokenizer(models.WordLevel(known, unk_token=unknown))
     by_word.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     return PreTrainedTokenizerFast(tokenizer_object=by_word, pad_token=pad, eos_token=eos, unk_token=unknown)
 
 
-def prompts(sizes: Sizes, count: int, seed: int = 0) -> list[Prompt]:
+def prompts(sizes: Sizes, count: int) -> list[Prompt]:
     """So many prompts of `sizes.prompt` tokens each."""
-    return [
-        Prompt.from_turns(
-            "helpful-base", "train", [Turn("human", words(sizes, sizes.prompt - NAMES, seed, number))]
-        )
-        for number in range(count)
-    ]
+    return [prompt_of(words(sizes.vocabulary, sizes.prompt - NAMES, number)) for number in range(count)]
 
 
-def words(sizes: Sizes, count: int, *place: int | str) -> str:
-    """So many words, others in every place."""
-    generator = torch.Generator().manual_seed(derive_seed(0, "words", *place))
-    drawn = torch.randint(sizes.vocabulary - len(SPECIAL), (count,), generator=generator)
-    return " ".join(f"w{number}" for number in drawn.tolist())
+def prompt_of(text: str) -> Prompt:
+    """The prompt in which this was said."""
+    return Prompt.from_turns("helpful-base", "train", [Turn("human", text)])
+
+
+def words(vocabulary: int, count: int, *place: int | str) -> str:
+    """So many words of a vocabulary of that size, others in every place."""
+    return " ".join(f"w{token - len(SPECIAL)}" for token in tokens(vocabulary, count, *place))
+
+
+def tokens(vocabulary: int, count: int, *place: int | str) -> list[int]:
+    """So many token ids, none of them special here, others in every place."""
+    generator = torch.Generator().manual_seed(derive_seed(0, "made up", *place))
+    return torch.randint(len(SPECIAL), vocabulary, (count,), generator=generator).tolist()

@@ -86,7 +86,7 @@ def cycle_of(home: Path, settings: Settings, prompts: list[Prompt], sizes: Sizes
     context = RunContext(home, RUN, settings, Ledger(home))
     runs.register(context.ledger, new_run(context))
     rounds.record_static(context.ledger, RUN, STATIC_DEMONSTRATION)
-    judge = InstantJudge(CANDIDATES, made_up_model.words(sizes, sizes.response - 1, "rewrite"))
+    judge = InstantJudge(CANDIDATES, made_up_model.words(sizes.vocabulary, sizes.response - 1, "rewrite"))
     black_box = ChatEndpoint(settings.black_box, create_app(judge, settings.black_box.model))
     asker = Asker(context.ledger, black_box, settings.black_box, RUN)
     with RankingDesk(asker, settings.method, settings.black_box) as desk:
