@@ -19,6 +19,7 @@ from benchmarks import (
     prefect_share,
     ranking_steps,
     results,
+    resuming,
     shared_prefix,
     slow_judge,
     smollm2_wave,
@@ -46,6 +47,7 @@ SCRIPTS: tuple[Script, ...] = (
     dialogue_filter,
     large_ledger,
     prefect_share,
+    resuming,
     chaos,
 )
 
