@@ -90,13 +90,23 @@ create macro alternates(exchanges) as
     list_max(list_transform(exchanges, lambda exchange: len(exchange))) <= 2
     and len(flatten(exchanges[:-2])) = 2 * (len(exchanges) - 1);
 
--- The turns of exchanges that alternate. A paragraph that lacks a name is behind an empty line.
+-- What was said under one name: its first paragraph, stripped, and the paragraphs behind it that lack a name.
+create macro said(text, keep) as
+    strip(
+        case
+            when not contains(text, E'\n\n') then text
+            when keep then strip(split_part(text, E'\n\n', 1)) || text[instr(text, E'\n\n'):]
+            else split_part(text, E'\n\n', 1)
+        end
+    );
+
+-- The turns of exchanges that alternate.
 create macro turns_in_order(exchanges, keep) as
     list_transform(
         flatten(exchanges),
         lambda text, place: {
             'speaker': case when place % 2 = 1 then 'human' else 'assistant' end,
-            'text': strip(case when keep then text else split_part(text, E'\n\n', 1) end)
+            'text': said(text, keep)
         }
     );
 

@@ -11,7 +11,7 @@ from typing import Any
 import duckdb
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from benchmarks.open_assistant import keeps, read_files, turns_of, write_files
@@ -114,7 +114,9 @@ ALTERNATING = st.lists(st.text(st.sampled_from("ab \n:"), max_size=5), max_size=
 
 
 @given(dialogue=st.one_of(NEARLY_REGULAR, ALTERNATING), keep=st.booleans())
-@settings(max_examples=600, deadline=None)
+@example(dialogue="\n\nHuman: a\n\nAssistant: x  \n\ny", keep=True)
+@example(dialogue="\n\nHuman:  \n\ny \n\n z\n\nAssistant: x\u2028\n\ny ", keep=True)
+@settings(max_examples=2000, deadline=None)
 def test_the_turns_of_a_regular_dialogue_are_those_of_its_paragraphs(
     macros: duckdb.DuckDBPyConnection, dialogue: str, keep: bool
 ) -> None:
