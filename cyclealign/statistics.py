@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 T = TypeVar("T", bound=Hashable)
+DRAWS_AT_ONCE = 1 << 16
+"""Clusters drawn in one go when means are resampled: half a megabyte, which stays in the processor's cache."""
 # fmt: off
 _T_975 = (
     12.7062, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646, 2.3060, 2.2622, 2.2281,
@@ -91,11 +93,18 @@ def _percentile_bounds(
     """Bounds of the mean of all values when clusters of these sums and sizes are drawn with replacement."""
     if len(sums) < 2:
         return float("nan"), float("nan")
-    generator = np.random.default_rng(seed)
-    draws = (generator.integers(len(sums), size=len(sums)) for _ in range(resamples))
-    means = [sums[draw].sum() / sizes[draw].sum() for draw in draws]
+    means = np.concatenate(list(_resampled_means(sums, sizes, resamples, seed)))
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def _resampled_means(sums: np.ndarray, sizes: np.ndarray, resamples: int, seed: int) -> Iterator[np.ndarray]:
+    """One mean per resample, a block of resamples at a time; the size of a block changes no figure."""
+    generator, clusters = np.random.default_rng(seed), len(sums)
+    block = max(1, DRAWS_AT_ONCE // clusters)
+    for first in range(0, resamples, block):
+        draws = generator.integers(clusters, size=(min(block, resamples - first), clusters))
+        yield sums[draws].sum(axis=1) / sizes[draws].sum(axis=1)
 
 
 def seed_interval(values: Sequence[float]) -> Interval:

@@ -38,6 +38,15 @@ def test_the_same_seed_gives_the_same_interval_and_another_gives_another() -> No
     assert bootstrap_interval(values, seed=3) != bootstrap_interval(values, seed=4)
 
 
+@pytest.mark.parametrize("prompts", [3, 100, 30_000], ids=["few", "many", "several blocks"])
+def test_resampling_in_blocks_gives_the_figures_of_one_resample_after_the_other(prompts: int) -> None:
+    values = np.random.default_rng(0).normal(size=prompts)
+    generator = np.random.default_rng(3)
+    means = [values[generator.integers(prompts, size=prompts)].sum() / prompts for _ in range(7)]
+    interval = bootstrap_interval(list(values), resamples=7, seed=3)
+    assert [interval.low, interval.high] == list(np.quantile(means, [(1 - 0.95) / 2, (1 + 0.95) / 2]))
+
+
 def test_the_interval_of_many_values_is_that_of_the_normal_approximation() -> None:
     """400 values of spread 1: 1.96 / √400 = 0.098 to each side."""
     values = np.random.default_rng(1).normal(size=400)
