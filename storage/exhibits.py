@@ -10,7 +10,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from cyclealign.errors import RunUnknown, UsageError
-from storage import queries, runs
+from storage import queries
 from storage.figures import order_reward_models
 from storage.ledger import Ledger
 
@@ -154,7 +154,7 @@ def _only_run(ledger: Ledger) -> str:
 
 
 def _run_names(ledger: Ledger) -> list[str]:
-    return [one.name for one in runs.status_anywhere(ledger.home)]
+    return list(ledger.query_anywhere(queries.load("runs/names"))[0]["run_name"])
 
 
 def _primary_reward_model(ledger: Ledger, run_name: str) -> str:
