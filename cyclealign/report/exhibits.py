@@ -175,9 +175,8 @@ def _cells(frame: pd.DataFrame, digits: Mapping[str, int]) -> pd.DataFrame:
     """Every column as text; bounds stand in the cell of their mean."""
     bounds = {name + end for name in frame.columns for end in (LOW, HIGH) if name + LOW in frame}
     names = [name for name in frame.columns if name not in bounds]
-    return pd.DataFrame(
-        {name: [_cell(row, name, digits) for row in _records(frame)] for name in names}, dtype=object
-    )
+    records = _records(frame)  # once for all columns: this is what takes time where there are many rows
+    return pd.DataFrame({name: [_cell(row, name, digits) for row in records] for name in names}, dtype=object)
 
 
 def _table(title: str, cells: pd.DataFrame) -> Table:
