@@ -41,6 +41,7 @@ PER_STEP = (
     "api_calls",
     "api_attempts",
     "response_rewards",
+    "counted_pairs",
     "checkpoints",
 )
 PER_RUN = ("runs", "run_samples", "run_systems", "resumptions")

@@ -16,7 +16,7 @@ from pathlib import Path
 import duckdb
 
 from cyclealign.errors import LedgerConflict, UsageError
-from storage import migrations
+from storage import migrations, response_rewards
 from storage.faults import translating
 from storage.ledger import Ledger, Session
 
@@ -34,6 +34,8 @@ NOT_COMPARED: Mapping[str, frozenset[str]] = {
 """Columns that tell when, where or under which label, not what."""
 NEVER_IN_CONFLICT = ("api_calls", "reward_scores")
 """Bought twice: ours stays. Rewards are compared up to rounding."""
+COUNTED_ANEW = ("counted_pairs",)
+"""Tables without keys: made of rows of the others."""
 TOLERANCE = 1e-3
 SHOWN = 5
 
@@ -125,6 +127,8 @@ def _merge(session: Session, copy: Path) -> int:
             tables = [table for table in _tables(session) if table.name not in LEFT_OUT]
             _refuse_conflicts(session, tables)
             counts = [int(session.filled("imports/copy", table.words())[0][0]) for table in tables]
+            for row in session.rows("imports/runs"):
+                response_rewards.count_pairs(session, row["run_name"])
             return sum(counts) + int(session.value("imports/copy_attempts"))
     finally:
         session.run("imports/detach")

@@ -7,6 +7,7 @@ The copy is one transaction: a refold that is killed finds all rounds of its sou
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from storage import response_rewards
 from storage.ledger import Ledger, Session
 
 Encode = Callable[[str, bool], Sequence[int]]
@@ -52,6 +53,7 @@ def copy_once(ledger: Ledger, refolding: Refolding, encode: Encode | None = None
         session.run("refolds/copy_responses", steps=steps, encoded=encoded, **key)
         for query in COPIED_AS_THEY_ARE:
             session.run(query, steps=steps, **key)
+        response_rewards.count_pairs(session, refolding.run_name)
     return True
 
 

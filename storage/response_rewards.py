@@ -1,12 +1,17 @@
 """Rewards of the candidates: what the black box's rankings are held against (Paper: Figure 4).
 
-They are computed beside the rounds, by a reward model that the cycle never sees, and change nothing in them.
+They are computed beside the rounds, by a reward model that the cycle never sees, and change nothing in them. The pairs
+of candidates that they tell apart are counted with them, so that Figure 4 need not hold all candidates of all runs
+against each other whenever somebody looks at it.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from storage.ledger import Ledger
+from storage.ledger import Ledger, Session
+
+LAST_STEP = 2**31 - 1
+"""The largest that the ledger can hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +51,24 @@ def mean(ledger: Ledger, run_name: str, reward_model: str, first: int, last: int
 
 
 def put(ledger: Ledger, run_name: str, reward_model: str, rewards: Mapping[Candidate, float]) -> None:
-    """Keep rewards; those that are there stay as they are."""
+    """Keep rewards, and count pairs anew in their steps; rewards that are there stay as they are."""
     if not rewards:
         return
     rows = [
         {"step": one.step, "round": one.round, "slot": one.slot, "reward": reward}
         for one, reward in rewards.items()
     ]
-    with ledger.session() as session:
+    steps = [one.step for one in rewards]
+    with ledger.session() as session, session.transaction():
         session.run("response_rewards/put", run_name=run_name, reward_model=reward_model, rows=rows)
+        count_pairs(session, run_name, min(steps), max(steps))
+
+
+def count_pairs(session: Session, run_name: str, first_step: int = 0, last_step: int = LAST_STEP) -> None:
+    """Count the pairs of candidates with different rewards in a run's steps, both ends included.
+
+    Whoever puts rewards or copies them owes this, in the same transaction.
+    """
+    steps = {"run_name": run_name, "first_step": first_step, "last_step": last_step}
+    session.run("response_rewards/forget_pairs", **steps)
+    session.run("response_rewards/count_pairs", **steps)

@@ -5,61 +5,20 @@
 -- bin. Accuracy is the share of pairs of candidates with different rewards in the right order; Kendall's tau
 -- of a round is (right - wrong) / such pairs. Chance is 0.5 and 0. Means are over seeds, each seed's mean
 -- counting once; spreads are standard deviations over seeds, null for one seed.
-with candidates as (
+with by_run as (
     select
-        varied_runs.run_name,
-        responses.step,
-        responses.round,
-        responses.black_box_rank,
-        response_rewards.reward_model,
-        response_rewards.reward,
-        responses.step * least($bins, varied_runs.steps) // varied_runs.steps as bin
-    from varied_runs
-    inner join responses on varied_runs.run_name = responses.run_name
-    inner join response_rewards
-        on
-            responses.run_name = response_rewards.run_name
-            and responses.step = response_rewards.step
-            and responses.round = response_rewards.round
-            and responses.slot = response_rewards.slot
-    where
-        responses.kind = 'candidate'
-        and responses.black_box_rank is not null
-        and ($reward_model::varchar is null or response_rewards.reward_model = $reward_model)
-),
-
-ranked as (
-    select
-        better.run_name,
-        better.reward_model,
-        better.bin,
-        better.step,
-        better.round,
-        count(*) as pairs,
-        count(*) filter (where better.black_box_rank < worse.black_box_rank) as right_pairs
-    from candidates as better
-    inner join candidates as worse
-        on
-            better.run_name = worse.run_name
-            and better.reward_model = worse.reward_model
-            and better.step = worse.step
-            and better.round = worse.round
-            and better.reward > worse.reward
-    group by better.run_name, better.reward_model, better.bin, better.step, better.round
-),
-
-by_run as (
-    select
-        ranked.run_name,
-        ranked.reward_model,
-        ranked.bin,
-        min(ranked.step) as first_step,
-        max(ranked.step) as last_step,
-        sum(ranked.pairs)::bigint as pairs,
-        sum(ranked.right_pairs) / sum(ranked.pairs) as accuracy,
-        avg((2 * ranked.right_pairs - ranked.pairs) / ranked.pairs) as kendall_tau
-    from ranked
-    group by ranked.run_name, ranked.reward_model, ranked.bin
+        counted_pairs.run_name,
+        counted_pairs.reward_model,
+        counted_pairs.step * least($bins, varied_runs.steps) // varied_runs.steps as bin,
+        min(counted_pairs.step) as first_step,
+        max(counted_pairs.step) as last_step,
+        sum(counted_pairs.pairs)::bigint as pairs,
+        sum(counted_pairs.black_box_right) / sum(counted_pairs.pairs) as accuracy,
+        avg((2 * counted_pairs.black_box_right - counted_pairs.pairs) / counted_pairs.pairs) as kendall_tau
+    from counted_pairs
+    inner join varied_runs on counted_pairs.run_name = varied_runs.run_name
+    where $reward_model::varchar is null or counted_pairs.reward_model = $reward_model
+    group by counted_pairs.run_name, counted_pairs.reward_model, bin
 )
 
 select

@@ -16,6 +16,7 @@ COLUMNS = {
     "round_demonstrations": "step, round, position, demonstration",
     "responses": "step, round, slot, kind, text, tokens, log_probability, black_box_rank, white_box_rank",
     "response_rewards": "step, round, slot, reward_model, reward",
+    "counted_pairs": "step, round, reward_model, pairs, black_box_right, white_box_right",
 }
 """Everything but times, and keys that hold the endpoint's address."""
 EVALUATION = """

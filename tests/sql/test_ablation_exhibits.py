@@ -159,6 +159,7 @@ def test_figure_4_counts_pairs_in_the_order_of_the_rewards_and_leaves_ties_out(
     add_round(connection, "full-0", step=0, black=[0, 1, 2], rewards=[3.0, 2.0, 1.0])
     add_round(connection, "full-0", step=3, black=[0, 1, 2], rewards=[1.0, 2.0, 2.0])
     add_round(connection, "full-1", step=1, black=[2, 1, 0], rewards=[3.0, 2.0, 1.0])
+    connection.execute("insert into counted_pairs select * from ranked_pairs")
     columns = ("icl", "first_step", "last_step", "seeds", "pairs", "accuracy", "kendall_tau")
     assert [tuple(row[name] for name in columns) for row in ask(connection, "figure_4", bins=2)] == [
         ("full", 0, 1, 2, 6, 0.5, 0.0),

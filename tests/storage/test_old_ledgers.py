@@ -122,6 +122,15 @@ def test_every_exhibit_can_be_made_of_an_old_ledger(migrated: Ledger, name: str)
     assert rows or name not in EXHIBITS_THEN
 
 
+def test_the_pairs_of_an_old_ledgers_candidates_are_counted(migrated: Ledger) -> None:
+    counted = shown(migrated, "exhibits/figure_4", bins=1)
+    accuracies = shown(migrated, "exhibits/run_ranking_accuracy", run_name="complete", bins=1)
+    assert [(row["reward_model"], row["pairs"], row["accuracy"]) for row in counted] == [
+        (row["reward_model"], row["pairs"], row["black_box_accuracy"]) for row in accuracies
+    ]
+    assert counted
+
+
 def test_the_report_of_an_old_run_can_be_written(migrated: Ledger) -> None:
     found = figures.collect(migrated, "complete")
     assert (found.run.name, found.run.state) == ("complete", "complete")
