@@ -5,40 +5,23 @@
 -- static, its "w/o ICL" icl = off. Means are over seeds, each seed's mean counting once; spreads are standard
 -- deviations over seeds, null for one seed.
 select
-    varied_runs.profile,
-    varied_runs.other_settings,
-    varied_run_rewards.reward_model,
-    varied_run_rewards.subset,
-    varied_runs.objective,
-    varied_runs.icl,
-    varied_runs.rewrite,
-    varied_runs.rounds,
+    profile,
+    other_settings,
+    reward_model,
+    subset,
+    objective,
+    icl,
+    rewrite,
+    rounds,
     count(*) as seeds,
-    sum(varied_run_rewards.responses)::bigint as responses,
-    avg(varied_run_rewards.reward_after) as mean_reward,
-    stddev_samp(varied_run_rewards.reward_after) as spread_of_reward,
-    avg(varied_run_rewards.reward_after - varied_run_rewards.reward_before) as mean_gain,
-    stddev_samp(varied_run_rewards.reward_after - varied_run_rewards.reward_before) as spread_of_gain,
-    avg(varied_run_rewards.sigmoid_after_100) as sigmoid_mean_100,
-    stddev_samp(varied_run_rewards.sigmoid_after_100) as spread_of_sigmoid_100
-from varied_runs
-inner join varied_run_rewards on varied_runs.run_name = varied_run_rewards.run_name
-where $reward_model::varchar is null or varied_run_rewards.reward_model = $reward_model
-group by
-    varied_runs.profile,
-    varied_runs.other_settings,
-    varied_run_rewards.reward_model,
-    varied_run_rewards.subset,
-    varied_runs.objective,
-    varied_runs.icl,
-    varied_runs.rewrite,
-    varied_runs.rounds
-order by
-    varied_runs.profile,
-    varied_runs.other_settings,
-    varied_run_rewards.reward_model,
-    varied_run_rewards.subset,
-    varied_runs.objective,
-    varied_runs.icl,
-    varied_runs.rewrite,
-    varied_runs.rounds;
+    sum(responses)::bigint as responses,
+    avg(reward_after) as mean_reward,
+    stddev_samp(reward_after) as spread_of_reward,
+    avg(reward_after - reward_before) as mean_gain,
+    stddev_samp(reward_after - reward_before) as spread_of_gain,
+    avg(sigmoid_after_100) as sigmoid_mean_100,
+    stddev_samp(sigmoid_after_100) as spread_of_sigmoid_100
+from ablation_rewards
+where $reward_model::varchar is null or reward_model = $reward_model
+group by all
+order by profile, other_settings, reward_model, subset, objective, icl, rewrite, rounds;

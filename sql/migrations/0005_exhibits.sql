@@ -1,4 +1,5 @@
--- How the rankings of rounds stand to the rewards of their candidates, counted once (Figure 4).
+-- How the rankings of rounds stand to the rewards of their candidates, counted once (Figure 4), and the
+-- rewards of finished runs beside the choices in which ablations differ (Table 4, Figure 5).
 
 -- one row per run, step, round and reward model that tells candidates apart which the black box ranked: the
 -- pairs of candidates with different rewards, and how many of them each ranker has in the rewards' order
@@ -63,3 +64,25 @@ select
     black_box_right,
     white_box_right
 from ranked_pairs;
+
+-- one row per finished run of the cycle, reward model and subset ('all': over all responses): the choices in
+-- which ablations differ, and the mean rewards of its held-out responses before and after
+create view ablation_rewards as
+select
+    varied_runs.profile,
+    varied_runs.other_settings,
+    varied_runs.objective,
+    varied_runs.icl,
+    varied_runs.rewrite,
+    varied_runs.rounds,
+    varied_runs.seed,
+    varied_run_rewards.run_name,
+    varied_run_rewards.reward_model,
+    varied_run_rewards.subset,
+    varied_run_rewards.responses,
+    varied_run_rewards.reward_before,
+    varied_run_rewards.reward_after,
+    varied_run_rewards.sigmoid_before_100,
+    varied_run_rewards.sigmoid_after_100
+from varied_runs
+inner join varied_run_rewards on varied_runs.run_name = varied_run_rewards.run_name;
