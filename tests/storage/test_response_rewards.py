@@ -31,7 +31,7 @@ def recorded(ledger: Ledger, name: str = "a-run") -> None:
 def put(ledger: Ledger, rewards: dict[int, tuple[float | None, ...]], name: str = "a-run") -> None:
     """Put rewards by step and slot; None: not that one."""
     candidates = {
-        Candidate(step, 1, slot, f"p{step}", "t"): reward
+        Candidate(step, 1, slot, "t"): reward
         for step, of_step in rewards.items()
         for slot, reward in enumerate(of_step)
         if reward is not None
@@ -68,7 +68,7 @@ def test_candidates_with_the_same_reward_are_no_pair(ledger: Ledger) -> None:
 
 def test_another_reward_model_is_counted_beside_the_first(ledger: Ledger) -> None:
     scored(ledger)
-    response_rewards.put(ledger, "a-run", "n", {Candidate(0, 1, slot, "p0", "t"): -slot for slot in range(3)})
+    response_rewards.put(ledger, "a-run", "n", {Candidate(0, 1, slot, "t"): -slot for slot in range(3)})
     assert counted(ledger) == [(0, *COUNTED), (0, "n", 3, 2, 3)]
 
 
