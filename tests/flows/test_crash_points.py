@@ -43,7 +43,6 @@ MOMENTS: dict[str, Trap | int] = {
     "while the first model's responses are generated": Trap(
         "storage.evaluations:put_generations", "after", 2
     ),
-    "while rewards are stored": Trap("storage.evaluations:put_reward_scores", number=4),
     "while sampling": Trap("cyclealign.models.sampling:choose_tokens", number=5),
     "before the samples are recorded": Trap("storage.rounds:record_sampled"),
     "with calls in flight": BY_THE_JUDGE,
@@ -58,11 +57,13 @@ MOMENTS: dict[str, Trap | int] = {
         "storage.queries:load", about="checkpoints/put"
     ),
     "while the snapshot is written": Trap("pathlib:Path.replace", about="snapshot.duckdb"),
+    "while a segment's candidates are scored": Trap("storage.response_rewards:put", "after", 2),
     "while a later checkpoint replaces older ones": Trap("shutil:rmtree", about="checkpoints/step-"),
     "after the adapter was written, before it is recorded": Trap("storage.runs:record_adapter"),
     "while the trained model's responses are generated": Trap(
         "storage.evaluations:put_generations", "after", 2
     ),
+    "while rewards are stored": Trap("storage.evaluations:put_reward_scores", number=4),
     "before the run is noted as complete": Trap("storage.runs:finish"),
     "while the report is written": Trap("cyclealign.report.files:render_markdown"),
 }
