@@ -43,6 +43,7 @@ MOMENTS: dict[str, Trap | int] = {
     "while the first model's responses are generated": Trap(
         "storage.evaluations:put_generations", "after", 2
     ),
+    "before the first step": Trap("tasks.progress:Progress.showing"),
     "while sampling": Trap("cyclealign.models.sampling:choose_tokens", number=5),
     "before the samples are recorded": Trap("storage.rounds:record_sampled"),
     "with calls in flight": BY_THE_JUDGE,
