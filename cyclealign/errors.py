@@ -8,6 +8,7 @@
     ├── DataError                     a data file is missing, broken or not HH-RLHF
     ├── ModelError                    a model cannot be found, loaded or used as asked
     ├── TrainingDiverged              a loss or gradient is not finite, or exploded
+    ├── RankLost                      a rank of a run failed or died before the run ended
     ├── GridIncomplete                runs of a grid did not finish
     ├── LedgerError                   the ledger cannot be used
     │   ├── LedgerLocked              another process holds it
@@ -62,6 +63,10 @@ class ModelError(CycleAlignError):
 
 class TrainingDiverged(CycleAlignError):
     """A loss or a gradient is not finite or exploded; the message names step, round and prompt."""
+
+
+class RankLost(CycleAlignError):
+    """A rank of a run failed or died before the run ended; the message names it and why."""
 
 
 class GridIncomplete(CycleAlignError):

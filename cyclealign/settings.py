@@ -126,6 +126,8 @@ class TrainingSettings(Section):
     gradient_checkpointing: bool = False
     engine: Literal["torch", "deepspeed"] = "torch"
     zero_stage: Literal[2, 3] = 2
+    ranks: Count = operational(1)
+    """Processes of this machine that share sampling and training, with a GPU each where there are GPUs."""
     wave: Count = 1
     """Prompts that go through their rounds together."""
     overlap: bool = False
@@ -282,6 +284,15 @@ class Settings(Section):
         if astray and self.data.source != "world":
             raise ValueError(
                 f"{', '.join(astray)} = world needs data.source = world, found {self.data.source}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _ranks_change_no_result(self) -> "Settings":
+        if self.training.ranks > 1 and self.white_box.lora.dropout > 0:
+            raise ValueError(
+                f"training.ranks = {self.training.ranks} needs white_box.lora.dropout = 0, found "
+                f"{self.white_box.lora.dropout}: each rank would drop other units, and results would depend on ranks"
             )
         return self
 

@@ -6,7 +6,7 @@ from prefect import flow
 
 from flows.train import finish
 from storage import runs
-from tasks.assembly import go_back, load_white_box
+from tasks.assembly import go_back, loaded_white_box
 from tasks.baselines import OURS, Course, open_baseline, train_stretch, training_pairs
 from tasks.context import RunContext, running
 from tasks.estimating import refuse_small_disk
@@ -57,11 +57,13 @@ def learn(context: RunContext, method: runs.Baseline) -> None:
 def train_and_respond(context: RunContext, method: runs.Baseline, prepared: Prepared) -> tuple[Part, ...]:
     """Respond to the held-out prompts, train, respond again; returns the responses' parts."""
     steps = runs.get(context.ledger, context.name).steps
-    course = Course(context, method, load_white_box(context, prepared), training_pairs(context), steps)
-    before = respond_as(context, course.white_box, prepared.evaluation, role="before")
-    train(course, prepared)
-    save_adapter(context, course.white_box)
-    return before + respond_as(context, course.white_box, prepared.evaluation, role="after")
+    # TRL's trainers train the network itself, in the process that they are in.
+    with loaded_white_box(context, prepared, alone=method not in OURS) as white_box:
+        course = Course(context, method, white_box, training_pairs(context), steps)
+        before = respond_as(context, white_box, prepared.evaluation, role="before")
+        train(course, prepared)
+        save_adapter(context, white_box)
+        return before + respond_as(context, white_box, prepared.evaluation, role="after")
 
 
 def train(course: Course, prepared: Prepared) -> None:

@@ -41,7 +41,7 @@ def evaluate(
     if judge:
         check_judge(context)
     calls.close_orphans(context.ledger)
-    with computing_as_before(runs.get(context.ledger, run)):
+    with computing_as_before(runs.get(context.ledger, run), context.settings.training.ranks):
         prepared = prepare(context)
         responses = respond_all(context, prepared, trained, others)
         scoring = reward_models(context.settings, context.home, prepared.stand_ins)

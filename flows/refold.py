@@ -7,7 +7,8 @@ from prefect import flow
 from flows.train import cycle_through, finish
 from tasks.context import RunContext, running
 from tasks.estimating import refuse_small_disk
-from tasks.preparation import prepare
+from tasks.evaluation import Part
+from tasks.preparation import Prepared, prepare
 from tasks.progress import say
 from tasks.publication import is_done, publish_report
 from tasks.refolding import assemble_refold, open_refold
@@ -37,5 +38,10 @@ def fold(context: RunContext) -> None:
     """Everything of a refold that computes, in order."""
     refuse_small_disk(context)
     prepared = prepare(context)
-    responses = cycle_through(context, prepared, assemble_refold(context, prepared))
-    finish(context, prepared, responses)
+    finish(context, prepared, train_again(context, prepared))
+
+
+def train_again(context: RunContext, prepared: Prepared) -> tuple[Part, ...]:
+    """What the white box has to be in memory for; returns the parts of its responses to the held-out prompts."""
+    with assemble_refold(context, prepared) as parts:
+        return cycle_through(context, prepared, parts)

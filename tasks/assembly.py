@@ -12,6 +12,8 @@ from cyclealign.method.demonstrations import STATIC_DEMONSTRATION, Demonstration
 from cyclealign.models.black_box import ChatEndpoint
 from cyclealign.models.offline.world_rewards import GroundTruth
 from cyclealign.models.prices import Prices
+from cyclealign.models.rank_commands import Recipe
+from cyclealign.models.ranked_white_box import white_box_alone, white_box_of_ranks
 from cyclealign.models.reward_model import RewardModel
 from cyclealign.models.white_box import WhiteBox
 from cyclealign.records import Prompt
@@ -21,7 +23,7 @@ from tasks.asking import Asker
 from tasks.context import RunContext
 from tasks.cycle import Cycle
 from tasks.estimating import announce
-from tasks.models import endpoint, reward_models, white_box_path
+from tasks.models import endpoint, key_variables, reward_models, white_box_path
 from tasks.preparation import Prepared
 from tasks.progress import Progress, say
 from tasks.ranking import RankingDesk
@@ -45,26 +47,26 @@ def assemble(context: RunContext, prepared: Prepared) -> Iterator[Assembly]:
         ModelError: a model cannot be loaded.
     """
     settings = context.settings
-    white_box = load_white_box(context, prepared)
-    start = go_back(context, white_box)
-    calls.close_orphans(context.ledger)
-    rounds.record_static(context.ledger, context.name, STATIC_DEMONSTRATION)
-    announce(context, prepared.training)
-    black_box = endpoint(settings, context.home, prepared.stand_ins)
-    asker = Asker(context.ledger, black_box, settings.black_box, context.name)
-    with RankingDesk(asker, settings.method, settings.black_box) as desk:
-        cycle = Cycle(
-            ledger=context.ledger,
-            run_name=context.name,
-            settings=settings,
-            prompts=prepared.training,
-            white_box=white_box,
-            desk=desk,
-            pool=demonstration_pool(context, start),
-            progress=make_progress(context, prepared.training),
-            resumption=resumptions.begin(context.ledger, context.name, start),
-        )
-        yield Assembly(cycle, scoring_meanwhile(context, prepared), start)
+    with loaded_white_box(context, prepared) as white_box:
+        start = go_back(context, white_box)
+        calls.close_orphans(context.ledger)
+        rounds.record_static(context.ledger, context.name, STATIC_DEMONSTRATION)
+        announce(context, prepared.training)
+        black_box = endpoint(settings, context.home, prepared.stand_ins)
+        asker = Asker(context.ledger, black_box, settings.black_box, context.name)
+        with RankingDesk(asker, settings.method, settings.black_box) as desk:
+            cycle = Cycle(
+                ledger=context.ledger,
+                run_name=context.name,
+                settings=settings,
+                prompts=prepared.training,
+                white_box=white_box,
+                desk=desk,
+                pool=demonstration_pool(context, start),
+                progress=make_progress(context, prepared.training),
+                resumption=resumptions.begin(context.ledger, context.name, start),
+            )
+            yield Assembly(cycle, scoring_meanwhile(context, prepared), start)
 
 
 def require_black_box(context: RunContext) -> None:
@@ -80,17 +82,28 @@ def require_black_box(context: RunContext) -> None:
         ChatEndpoint(black_box).require_key()
 
 
-def load_white_box(context: RunContext, prepared: Prepared) -> WhiteBox:
-    """The white box under a new adapter, ready to be trained.
+@contextmanager
+def loaded_white_box(context: RunContext, prepared: Prepared, *, alone: bool = False) -> Iterator[WhiteBox]:
+    """The white box under a new adapter, ready to be trained, on as many ranks as the settings say.
+
+    Args:
+        alone: In this process only, whatever the settings say.
 
     Raises:
-        ModelError: the model cannot be loaded.
+        ModelError: the model cannot be loaded, or there are fewer GPUs than ranks.
+        RankLost: another rank failed or died.
     """
     settings = context.settings
     path = white_box_path(settings, context.home, prepared.stand_ins)
-    return WhiteBox.load(
-        settings.white_box, settings.training, settings.method, seed=settings.seed, model_path=path
-    )
+    recipe = Recipe(settings.white_box, settings.training, settings.method, settings.seed, path)
+    if alone or settings.training.ranks == 1:
+        with white_box_alone(recipe) as white_box:
+            yield white_box
+        return
+    with white_box_of_ranks(recipe, key_variables(settings)) as shared:
+        processes = ", ".join(map(str, shared.process_ids))
+        say(f"  White box on {settings.training.ranks} ranks: this process and {processes}")
+        yield shared
 
 
 def go_back(context: RunContext, white_box: WhiteBox) -> int:

@@ -14,7 +14,6 @@ from prefect.cache_policies import NO_CACHE
 from prefect.runtime import task_run
 
 from cyclealign.errors import UsageError
-from cyclealign.models.loading import resolve_device
 from cyclealign.models.white_box import WhiteBox
 from cyclealign.records import OptimizerReport, PreferencePair, TrainingExample
 from storage import checkpoints, optimizer_steps, runs, samples
@@ -22,7 +21,7 @@ from storage.checkpoints import NewCheckpoint
 from storage.optimizer_steps import OptimizerStep
 from tasks.context import RunContext, new_run
 from tasks.derivation import derive, finished_source, overlaid
-from tasks.devices import device_slot
+from tasks.devices import device_slots
 
 OBJECTIVES: Mapping[runs.Baseline, str] = {
     "sft": "none",
@@ -106,7 +105,7 @@ def _stretch_name() -> str:
 def train_stretch(course: Course, stretch: range) -> str:
     """Optimizer steps on the data set's pairs, then a checkpoint; returns the weights' digest."""
     context = course.context
-    with device_slot(str(resolve_device(context.settings.white_box))):
+    with device_slots(context.settings):
         for step in stretch:
             optimizer_steps.record(context.ledger, context.name, [take_step(course, step)])
     digest = course.white_box.weights_sha256()

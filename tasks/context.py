@@ -82,7 +82,7 @@ def new_run(context: RunContext) -> runs.NewRun:
         steps=settings.data.prompts,
         git_commit=git_commit(),
         package_versions=package_versions(),
-        machine=machine(),
+        machine={**machine(), "ranks": settings.training.ranks},
     )
 
 
@@ -122,7 +122,7 @@ def running(context: RunContext) -> Iterator[None]:
     runs.claim(context.ledger, context.name)
     context.ledger.publish_snapshot()  # questions have an answer before the first checkpoint
     try:
-        with computing_as_before(runs.get(context.ledger, context.name)):
+        with computing_as_before(runs.get(context.ledger, context.name), context.settings.training.ranks):
             yield
     except RunPaused as pause:
         runs.pause(context.ledger, context.name, str(pause))

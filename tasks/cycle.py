@@ -25,7 +25,6 @@ from cyclealign.method.demonstrations import AdmittedDemonstration, Demonstratio
 from cyclealign.method.objectives import preference_order
 from cyclealign.method.ranking_prompt import presentable
 from cyclealign.method.rankings import confidence_ranking, drop_repeated
-from cyclealign.models.loading import resolve_device
 from cyclealign.models.white_box import WhiteBox
 from cyclealign.records import OptimizerReport, Prompt, TrainingExample
 from cyclealign.seeds import derive_seed
@@ -35,7 +34,7 @@ from storage.checkpoints import NewCheckpoint
 from storage.ledger import Ledger
 from storage.resumptions import Resumption
 from storage.round_values import RankedRound, RecordedRound, SampledRound, TrainedRound
-from tasks.devices import device_slot
+from tasks.devices import device_slots
 from tasks.progress import Progress
 from tasks.ranking import Desk, RankingOutcome, RankingQuestion
 from tasks.segments import Segment, SegmentSummary
@@ -84,7 +83,7 @@ def _segment_name() -> str:
 @task(name="segment", task_run_name=_segment_name, tags=["gpu"], cache_policy=NO_CACHE)
 def run_segment(cycle: Cycle, segment: Segment) -> SegmentSummary:
     """Run the steps of one segment on its device: every prompt through its rounds (Paper: Figure 2)."""
-    with device_slot(str(resolve_device(cycle.settings.white_box))):
+    with device_slots(cycle.settings):
         return _run_segment(cycle, segment)
 
 

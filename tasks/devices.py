@@ -1,4 +1,4 @@
-"""One flow run trains on a device at a time, and flow runs that died unseen are marked as crashed.
+"""A device trains for one flow run at a time, and flow runs that died unseen are marked as crashed.
 
 On the server of `make up`, slots are Prefect global concurrency limits named after the devices, so that the UI shows
 who trains. A GPU is locked besides by a file, which also holds runs apart that share no server, and which the
@@ -27,6 +27,7 @@ from prefect.events.schemas.events import ResourceSpecification
 from prefect.exceptions import ObjectNotFound
 from prefect.settings import get_current_settings
 
+from cyclealign.settings import Settings
 from tasks.progress import say
 
 AUTOMATION = "cyclealign-crash-zombies"
@@ -71,6 +72,23 @@ def unshared() -> Iterator[None]:
         yield
     finally:
         _SHARED.reset(token)
+
+
+@contextmanager
+def device_slots(settings: Settings) -> Iterator[None]:
+    """Hold every device that the run's ranks train on; in one order, so that two runs never wait for each other."""
+    with ExitStack() as held:
+        for device in devices_of(settings):
+            held.enter_context(device_slot(device))
+        yield
+
+
+def devices_of(settings: Settings) -> list[str]:
+    """The devices of this machine that the run's ranks train on."""
+    from cyclealign.models.loading import resolve_device  # noqa: PLC0415  `make up` alone needs no torch
+
+    first, ranks = resolve_device(settings.white_box), settings.training.ranks
+    return ["cpu"] if first.type == "cpu" else [f"cuda:{rank}" for rank in range(ranks)]
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from storage import runs
 from storage.file_systems import require_local
 from tasks.context import home_folder
 from tasks.doctor_endpoints import look_at_endpoints
-from tasks.doctor_models import look_at_device, look_at_models
+from tasks.doctor_models import look_at_device, look_at_models, look_at_ranks
 from tasks.findings import Finding, reachable
 from tasks.machine import PACKAGES
 
@@ -28,6 +28,7 @@ def examine(settings: Settings) -> list[Finding]:
     checks: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
         _environment,
         look_at_device,
+        look_at_ranks,
         _data,
         look_at_models,
         look_at_endpoints,

@@ -23,8 +23,18 @@ PACKAGES = (
     "duckdb",
     "prefect",
 )
-DECIDING = ("code", "instructions", "gpu", "torch", "transformers", "peft", "accelerate", "deepspeed")
-"""What can move the last bits of the weights and cannot be had again by a setting."""
+DECIDING = (
+    "code",
+    "ranks",
+    "instructions",
+    "gpu",
+    "torch",
+    "transformers",
+    "peft",
+    "accelerate",
+    "deepspeed",
+)
+"""What can move the last bits of the weights and is not set back by itself."""
 
 
 def git_commit() -> str | None:
@@ -60,7 +70,7 @@ def machine() -> dict[str, Any]:
 
 
 @contextmanager
-def computing_as_before(run: RunRow) -> Iterator[None]:
+def computing_as_before(run: RunRow, ranks: int) -> Iterator[None]:
     """With the number of threads that the run began with; what cannot be had again is said.
 
     Sums are split among threads and vector registers, so that another number of either gives other last bits.
@@ -71,8 +81,8 @@ def computing_as_before(run: RunRow) -> Iterator[None]:
     threads = run.machine.get("threads") or here
     if threads != here:
         say(f"  Threads: {threads}, with which run {run.run_name} began (here: {here})")
-    before = {"code": run.git_commit, **run.machine, **run.package_versions}
-    now = {"code": git_commit(), **machine(), **package_versions()}
+    before = {"code": run.git_commit, "ranks": 1, **run.machine, **run.package_versions}
+    now = {"code": git_commit(), "ranks": ranks, **machine(), **package_versions()}
     moved = [
         f"{name} ({before[name]} → {now[name]})"
         for name in DECIDING

@@ -90,6 +90,12 @@ def frozen_model(settings: Settings, home: Path) -> Path:
     return found
 
 
+def key_variables(settings: Settings) -> set[str]:
+    """The environment variables that hold keys of the run's endpoints."""
+    judge = settings.evaluation.judge.endpoint
+    return {one.api_key_env for one in (settings.black_box, judge) if one is not None}
+
+
 def load_judge(settings: Settings, home: Path, stand_ins: StandIns) -> "Judge":
     """The offline judge of the profile.
 

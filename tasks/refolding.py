@@ -3,8 +3,9 @@
 The weights are a fold over the ledger: with unchanged settings a refold ends with the weights of its source.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -18,7 +19,7 @@ from tasks.assembly import (
     Assembly,
     demonstration_pool,
     go_back,
-    load_white_box,
+    loaded_white_box,
     make_progress,
     scoring_meanwhile,
 )
@@ -64,27 +65,28 @@ def open_refold(source_run: str, name: str, overrides: Mapping[str, Any]) -> tup
     return context, runs.register(context.ledger, wanted).created
 
 
-def assemble_refold(context: RunContext, prepared: Prepared) -> Assembly:
+@contextmanager
+def assemble_refold(context: RunContext, prepared: Prepared) -> Iterator[Assembly]:
     """The live parts of a refold, where its last checkpoint left them; its rounds are copied if they were not yet.
 
     Raises:
         ModelError: a model cannot be loaded.
     """
-    white_box = load_white_box(context, prepared)
-    copy_rounds(context, prepared, white_box)
-    start = go_back(context, white_box)
-    cycle = Cycle(
-        ledger=context.ledger,
-        run_name=context.name,
-        settings=context.settings,
-        prompts=prepared.training,
-        white_box=white_box,
-        desk=ClosedDesk(),
-        pool=demonstration_pool(context, start),
-        progress=make_progress(context, prepared.training),
-        resumption=None,  # nothing is ever asked: there is no replay to tell apart
-    )
-    return Assembly(cycle, scoring_meanwhile(context, prepared), start)
+    with loaded_white_box(context, prepared) as white_box:
+        copy_rounds(context, prepared, white_box)
+        start = go_back(context, white_box)
+        cycle = Cycle(
+            ledger=context.ledger,
+            run_name=context.name,
+            settings=context.settings,
+            prompts=prepared.training,
+            white_box=white_box,
+            desk=ClosedDesk(),
+            pool=demonstration_pool(context, start),
+            progress=make_progress(context, prepared.training),
+            resumption=None,  # nothing is ever asked: there is no replay to tell apart
+        )
+        yield Assembly(cycle, scoring_meanwhile(context, prepared), start)
 
 
 def copy_rounds(context: RunContext, prepared: Prepared, white_box: WhiteBox) -> None:

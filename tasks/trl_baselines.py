@@ -12,13 +12,12 @@ from prefect.cache_policies import NO_CACHE
 from prefect.runtime import task_run
 
 from cyclealign.extras import require_extra
-from cyclealign.models.loading import resolve_device
 from cyclealign.models.reward_model import RewardModel
 from storage import checkpoints, optimizer_steps
 from storage.checkpoints import NewCheckpoint
 from storage.optimizer_steps import OptimizerStep
 from tasks.baselines import Course
-from tasks.devices import device_slot
+from tasks.devices import device_slots
 from tasks.models import training_reward_model
 from tasks.preparation import Prepared
 from tasks.progress import Report, say
@@ -65,7 +64,7 @@ def run_trainer(course: Course, reward: RewardModel | None, report: Report) -> N
     if found is not None and found.step >= course.steps:
         take_adapter(course.white_box, found.folder)
         return
-    with device_slot(str(resolve_device(context.settings.white_box))):
+    with device_slots(context.settings):
         train(course.white_box, curriculum, Keeper(course, report), found.folder if found else None)
     shutil.rmtree(curriculum.workspace, ignore_errors=True)  # its checkpoints were moved
 

@@ -48,6 +48,17 @@ def test_digest_ignores_operational_settings_and_nothing_else() -> None:
     assert base.digest() == same.digest() != other.digest()
 
 
+def test_the_number_of_ranks_may_change_between_resumptions() -> None:
+    assert resolve("p", MINIMAL, {"training": {"ranks": 4}}).digest() == resolve("p", MINIMAL, {}).digest()
+
+
+def test_several_ranks_refuse_dropout_which_would_make_results_depend_on_them() -> None:
+    dropout = {"white_box": {"lora": {"dropout": 0.1}}}
+    assert resolve("p", MINIMAL, dropout).training.ranks == 1
+    with pytest.raises(ProfileInvalid, match=r"training\.ranks = 2 needs white_box\.lora\.dropout = 0"):
+        resolve("p", MINIMAL, merge(dropout, {"training": {"ranks": 2}}))
+
+
 def test_differences_name_key_and_both_values() -> None:
     before, after = resolve("p", MINIMAL, {}), resolve("p", MINIMAL, {"method": {"rounds": 3}, "seed": 1})
     assert differences(before.influential(), after.influential()) == ["method.rounds: 5 -> 3", "seed: 0 -> 1"]

@@ -7,7 +7,6 @@ compiles a small operation, which needs a C++ compiler and ninja.
 import io
 import math
 import os
-import sys
 import warnings
 from collections.abc import Mapping
 from contextlib import redirect_stdout
@@ -17,11 +16,12 @@ import torch
 from accelerate import Accelerator, DeepSpeedPlugin
 from accelerate.state import AcceleratorState
 from accelerate.utils import InitProcessGroupKwargs
-from torch import Tensor, distributed
+from torch import Tensor
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
 from cyclealign.models.checkpoint_files import Moments
 from cyclealign.models.packing import Row
+from cyclealign.models.process_group import meet_nobody
 from cyclealign.models.sequence_scores import SequenceScores
 from cyclealign.models.training_engine import MOMENTS, TrainingEngine
 from cyclealign.settings import TrainingSettings
@@ -39,8 +39,9 @@ class DeepSpeedEngine(TrainingEngine):
         super().__init__(scores, training)
         self._stage = training.zero_stage
         backend = "gloo" if device.type == "cpu" else "nccl"
-        _prepare_environment(device)
-        _meet(backend)
+        if device.type == "cpu":
+            os.environ.setdefault("DS_ACCELERATOR", "cpu")
+        meet_nobody(backend)
         # accelerate keeps one plugin per process; a second model in this process brings its own settings.
         AcceleratorState._reset_state(reset_partial_state=True)
         # DeepSpeed prints what it builds, and calls functions that torch has renamed.
@@ -117,24 +118,3 @@ class DeepSpeedEngine(TrainingEngine):
         """ZeRO has no state to set before its first step, so it takes one that changes nothing."""
         self.backward(self.scores([row])[0].sum() * 0.0)
         self.step(learning_rate=0.0)
-
-
-def _prepare_environment(device: torch.device) -> None:
-    """What a launcher would have set; a process without one is the only rank."""
-    if device.type == "cpu":
-        os.environ.setdefault("DS_ACCELERATOR", "cpu")
-    if "WORLD_SIZE" not in os.environ:
-        os.environ.update({"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"})
-
-
-def _meet(backend: str) -> None:
-    """Make the group of ranks of a process that is alone; several are brought together by their launcher.
-
-    Left to itself, torch would wait for other ranks at a port of every network interface.
-    """
-    if os.environ["WORLD_SIZE"] != "1" or distributed.is_initialized():
-        return
-    if sys.platform == "linux":
-        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-    store = distributed.HashStore()  # type: ignore[attr-defined]  # documented, but missing from torch's types
-    distributed.init_process_group(backend, store=store, rank=0, world_size=1)

@@ -96,8 +96,11 @@ class TorchEngine(TrainingEngine):
 
     def __init__(self, scores: SequenceScores, training: TrainingSettings, device: torch.device) -> None:
         super().__init__(scores, training)
-        state = PartialState(cpu=device.type == "cpu")
-        self.rank, self.ranks = state.process_index, state.num_processes
+        if not distributed.is_initialized():
+            PartialState(cpu=device.type == "cpu")  # meets the ranks of a launcher, where there is one
+        together = distributed.is_initialized()
+        self.rank = distributed.get_rank() if together else 0
+        self.ranks = distributed.get_world_size() if together else 1
 
     def backward(self, loss: Tensor) -> None:
         loss.backward()  # type: ignore[no-untyped-call]

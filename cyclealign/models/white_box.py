@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import torch
 from torch import Tensor
@@ -74,17 +74,32 @@ class WhiteBox:
         *,
         seed: int,
         model_path: str | None = None,
-    ) -> "WhiteBox":
+    ) -> Self:
         """The model of the settings (or at `model_path`) under a new adapter that depends on `seed` alone.
 
         Raises:
             ModelError: the model or the adapter cannot be had as asked (see `loading`).
         """
-        device = resolve_device(settings)
-        pretrained = load_pretrained(settings, model_path, device)
+        pretrained = load_pretrained(settings, model_path, resolve_device(settings))
+        return cls.under_new_adapter(pretrained, settings, training, method, seed)
+
+    @classmethod
+    def under_new_adapter(
+        cls,
+        pretrained: Pretrained,
+        settings: WhiteBoxSettings,
+        training: TrainingSettings,
+        method: MethodSettings,
+        seed: int,
+    ) -> Self:
+        """A model that `load` has loaded already, as it returns it.
+
+        Raises:
+            ModelError: the adapter cannot be had as asked.
+        """
         model = add_adapter(pretrained.model, settings.lora, derive_seed(seed, "lora"))
         white_box = cls(pretrained, model, settings)
-        white_box._prepare_training(training, method, seed, device)
+        white_box._prepare_training(training, method, seed, resolve_device(settings))
         return white_box
 
     @classmethod

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import duckdb
+import psutil
 from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
 from cyclealign.models.white_box import WhiteBox
@@ -25,7 +26,7 @@ from storage import migrations
 
 @dataclass(frozen=True)
 class Trap:
-    """Before or after which call the process dies.
+    """Before or after which call the process, or another rank of its run, dies.
 
     `place` is `module:name` or `module:Class.name`; `number` counts the calls (from 1) that have `about` among their
     arguments.
@@ -35,6 +36,7 @@ class Trap:
     when: Literal["before", "after"] = "before"
     number: int = 1
     about: str = ""
+    victim: Literal["this process", "a rank"] = "this process"
 
     def set(self) -> None:
         """Wrap the function."""
@@ -47,13 +49,19 @@ class Trap:
         def fatal(*args: Any, **kwargs: Any) -> Any:
             due = (not self.about or self.about in str(args)) and next(calls) == self.number
             if due and self.when == "before":
-                die()
+                self._close()
             result = original(*args, **kwargs)
-            if due:
-                die()
+            if due and self.when == "after":
+                self._close()
             return result
 
         setattr(owner, name, fatal)
+
+    def _close(self) -> None:
+        if self.victim == "this process":
+            die()
+        for rank in other_ranks(os.getpid()):
+            rank.kill()
 
 
 @dataclass(frozen=True)
@@ -74,6 +82,12 @@ class Start:
 def die() -> None:
     """The end, without any last words."""
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def other_ranks(process_id: int) -> list[psutil.Process]:
+    """The ranks that a process has started."""
+    children = psutil.Process(process_id).children()
+    return [child for child in children if "cyclealign.models.rank_worker" in child.cmdline()]
 
 
 def live(start: Start) -> None:

@@ -153,3 +153,19 @@ def test_models_that_are_not_there_are_bad(
     one = found(settings(**changes), what)
     assert one.bad
     assert words in one.todo
+
+
+def about_ranks(**training: int) -> list[str]:
+    """What is found about ranks on a CPU."""
+    examined = examine(settings(training=training, white_box={"device": "cpu"}))
+    return [one.line() for one in examined if one.what == "ranks"]
+
+
+def test_ranks_are_looked_at_where_there_is_more_than_one(server: Listing) -> None:
+    assert about_ranks() == []
+    assert about_ranks(ranks=2, prompts_per_optimizer_step=3) == ["ok   ranks: 2 on the CPU"]
+
+
+def test_ranks_without_an_example_of_their_own_are_said_to_idle(server: Listing) -> None:
+    (line,) = about_ranks(ranks=4, prompts_per_optimizer_step=1)
+    assert "3 idle meanwhile" in line

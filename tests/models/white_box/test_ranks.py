@@ -1,0 +1,93 @@
+"""Ranks that are started beside this process: their environment, their failures, and groups one after another."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from torch import distributed
+
+from cyclealign.errors import RankLost
+from cyclealign.models.process_group import launch_environment
+from cyclealign.models.rank_commands import Call, Recipe
+from cyclealign.models.rank_processes import worker_environment
+from cyclealign.models.ranked_white_box import white_box_alone, white_box_of_ranks
+from cyclealign.records import Prompt, TrainingExample, Turn
+from cyclealign.settings import MethodSettings, TrainingSettings, WhiteBoxSettings
+
+PROMPT = Prompt.from_turns("helpful-base", "train", [Turn("human", "How do I cook rice?")])
+EXAMPLES = [TrainingExample(PROMPT, ((5, 6), (7, 8, 9)), order, 0) for order in ((0, 1), (1, 0), (0, 1))]
+NEVER_BACK = """
+import time
+from cyclealign.models.process_group import launch_environment
+from cyclealign.models.rank_commands import Leave
+from cyclealign.models.rank_processes import started
+with started(2, (), patience_s=0.5) as ranks:
+    with ranks.doing(Leave()):
+        ranks.followers[0].process.kill()
+        time.sleep(600)
+"""
+
+
+def recipe(model: Path, stage: int, ranks: int = 2) -> Recipe:
+    settings = WhiteBoxSettings(model=str(model), max_length=160, device="cpu")
+    training = TrainingSettings(ranks=ranks, engine="deepspeed", zero_stage=stage)  # type: ignore[arg-type]
+    return Recipe(settings, training, MethodSettings(), seed=3)
+
+
+def test_groups_follow_each_other_in_one_process_also_after_a_rank_has_failed(
+    module_tiny_llama: Path,
+) -> None:
+    """As in a grid of runs: ZeRO-2 on two ranks until one fails, ZeRO-3 on two others, then nobody else."""
+    with (
+        pytest.raises(RankLost, match=r"Rank 1 of 2 .*failed: AttributeError: .*'no_such_method'") as caught,
+        white_box_of_ranks(recipe(module_tiny_llama, 2), ()) as failing,
+        failing._ranks.doing(Call("no_such_method", ())),
+    ):
+        pass
+    assert "rank_worker.py" in caught.value.__notes__[0]
+    assert not distributed.is_initialized()
+    with white_box_of_ranks(recipe(module_tiny_llama, 3), ()) as two:
+        losses = [two.optimize(EXAMPLES).loss for _ in range(3)]
+    with white_box_alone(recipe(module_tiny_llama, 2, ranks=1)) as one:
+        assert [one.optimize(EXAMPLES).loss for _ in range(3)] == pytest.approx(losses, rel=1e-5)
+    assert not {*launch_environment(0, 1), "ACCELERATE_USE_DEEPSPEED"} & set(os.environ)
+
+
+def test_rank_0_ends_itself_where_it_would_wait_for_ever_for_a_rank_that_died() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", NEVER_BACK], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 1
+    assert "Rank 1 of 2" in done.stderr
+    assert "was killed by SIGKILL" in done.stderr
+
+
+SECRETS = (
+    "OPENAI_API_KEY",
+    "HF_TOKEN",
+    "AWS_SECRET_ACCESS_KEY",
+    "apikey",
+    "DB_PASSWORD",
+    "PREFECT_API_URL",
+    "PREFECT_API_AUTH_STRING",
+    "https_proxy",
+    "MY_LLM",
+)
+
+
+@pytest.mark.parametrize("name", SECRETS)
+def test_other_ranks_get_nothing_secret(name: str) -> None:
+    assert name not in worker_environment({name: "secret"}, {"MY_LLM"})
+
+
+@pytest.mark.parametrize(
+    "name", ["PATH", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "TOKENIZERS_PARALLELISM"]
+)
+def test_other_ranks_get_what_they_compute_with(name: str) -> None:
+    assert worker_environment({name: "x"}, {"MY_LLM"})[name] == "x"
+
+
+def test_other_ranks_do_not_go_to_the_hub() -> None:
+    assert worker_environment({}, ())["HF_HUB_OFFLINE"] == "1"
