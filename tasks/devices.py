@@ -9,11 +9,11 @@ import fcntl
 import os
 import socket
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from datetime import timedelta
-from functools import partial
 from pathlib import Path
 
 from prefect.automations import Automation
@@ -122,16 +122,23 @@ def _locked(device: str) -> Iterator[None]:
 
 @contextmanager
 def _server_slot(device: str) -> Iterator[None]:
-    """Without a limit of that name nothing is waited for; a renewal that fails does not end the training."""
-    slot = partial(
-        concurrency, slot_name(device), lease_duration=LEASE_S, raise_on_lease_renewal_failure=False
-    )
+    """Without a limit of that name nothing is waited for; a renewal that fails does not end the training.
+
+    It is asked for once: a request given up after a while may be granted all the same, and its slot would be waited for
+    until the lease is over.
+    """
+    waiting = threading.Timer(PATIENCE_S, _say_waiting, [device])
+    waiting.daemon = True
     with ExitStack() as held:
+        waiting.start()
         try:
-            held.enter_context(slot(timeout_seconds=PATIENCE_S))
-        except TimeoutError:
-            _say_waiting(device)
-            held.enter_context(slot())
+            held.enter_context(
+                concurrency(
+                    slot_name(device), lease_duration=LEASE_S, raise_on_lease_renewal_failure=False
+                )
+            )
+        finally:
+            waiting.cancel()
         yield
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, PREFECT_HOME, temporary_settings
 from prefect.testing.utilities import prefect_test_harness
 
 SMALL: dict[str, Any] = {
@@ -20,9 +20,10 @@ SMALL: dict[str, Any] = {
 
 
 @pytest.fixture(scope="session", autouse=True)
-def prefect() -> Iterator[None]:
-    """One Prefect test server for all flow tests; heartbeats off, they cost a second per flow run."""
-    with prefect_test_harness(), temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """One Prefect test server for all flow tests, with a folder of its own; heartbeats off, they cost a second a run."""
+    settings = {PREFECT_HOME: tmp_path_factory.mktemp("prefect"), PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}
+    with temporary_settings(settings), prefect_test_harness():
         yield
 
 

@@ -8,6 +8,7 @@ from prefect.automations import Automation
 from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
+from tasks import devices
 from tasks.devices import (
     AUTOMATION,
     create_heartbeat_automation,
@@ -65,6 +66,17 @@ def test_a_second_run_waits_for_the_device_and_says_so(
 def test_the_server_knows_who_holds_a_slot_and_that_it_was_given_back() -> None:
     create_slots()
     create_slots()  # the second time it is there
+    with device_slot("cpu"):
+        assert taken("cpu") == 1
+    assert taken("cpu") == 0
+
+
+@pytest.mark.parametrize("patience_s", [0.0, 0.01, 0.02, 0.03])
+def test_a_server_that_answers_late_gives_a_slot_once(
+    patience_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create_slots()
+    monkeypatch.setattr(devices, "PATIENCE_S", patience_s)
     with device_slot("cpu"):
         assert taken("cpu") == 1
     assert taken("cpu") == 0
