@@ -85,6 +85,10 @@ class LedgerForeign(LedgerError):
     """The file in the ledger's place is not a ledger, or belongs to a newer version."""
 
 
+class LedgerOlder(LedgerError):
+    """The ledger was written by an older version and lacks a migration; a session brings it up to date."""
+
+
 class LedgerOnNetwork(LedgerError):
     """The ledger would lie on a network file system, where its lock cannot be relied on."""
 

@@ -75,15 +75,17 @@ class CallEstimate:
 
 @dataclass(frozen=True, slots=True)
 class MachineEstimate:
-    """One device's part of a run, all rounds used."""
+    """A run on the devices of its ranks, all rounds used."""
 
     device: str
+    """With several ranks, how many of which."""
     memory_gib: float
-    """At its highest: weights, trained parameters, activations of one optimizer step, logits."""
+    """Of each device at its highest: weights, trained parameters, activations of an optimizer step, logits; or the
+    evaluation's reward model, which comes after the white box unless it scores during the training."""
     hours: float
     """Sampling, log-probabilities and training; the waiting for answers comes on top unless it overlaps."""
     disk_gib: float
-    """Weights, checkpoints and ledger."""
+    """Weights of both models, checkpoints and ledger."""
 
 
 def estimate_calls(settings: Settings, mean_prompt_characters: float) -> CallEstimate:
@@ -104,16 +106,31 @@ def estimate_calls(settings: Settings, mean_prompt_characters: float) -> CallEst
 
 
 def estimate_machine(settings: Settings, parameters: int, device: str = "a100") -> MachineEstimate:
-    """Memory, hours and disk of a run's white box with so many parameters on one of `DEVICES`."""
+    """Memory, hours and disk of a run's white box with so many parameters on `DEVICES`, one for each rank."""
     layers, width = shape(parameters)
-    weights = parameters * (4 if device == "cpu" else 2)
-    memory = (
-        weights + _trained(settings, parameters) * TRAINED_BYTES + _activation_bytes(settings, layers, width)
-    )
+    ranks, weights = settings.training.ranks, parameters * (4 if device == "cpu" else 2)
+    held = weights / ranks if _partitioned(settings) else weights
+    cycle = held + _trained(settings, parameters) * TRAINED_BYTES + _activation_bytes(settings, layers, width)
+    reward = reward_model_bytes(settings)
+    memory = cycle + reward if settings.evaluation.score_during_training else max(cycle, reward)
     rows = settings.data.prompts * settings.method.rounds
-    disk = weights + home_bytes(settings, parameters)
+    disk = weights + reward + home_bytes(settings, parameters)
     seconds = rows * _seconds_per_round(settings, parameters, weights, DEVICES[device])
-    return MachineEstimate(DEVICES[device].name, memory / GIB, seconds / 3600, disk / GIB)
+    name = DEVICES[device].name if ranks == 1 else f"{ranks} ranks, each {DEVICES[device].name}"
+    return MachineEstimate(name, memory / GIB, seconds / 3600, disk / GIB)
+
+
+def reward_model_bytes(settings: Settings) -> int:
+    """Of the evaluation's reward model from the hub, in float32; 0 where its name does not tell its size."""
+    evaluation = settings.evaluation
+    if evaluation.reward_model not in ("oasst", "classifier"):
+        return 0
+    return 4 * (parameter_count(evaluation.reward_model_name) or 0)
+
+
+def _partitioned(settings: Settings) -> bool:
+    """Whether each rank holds a part of every weight, and so runs every pass of sampling and scoring."""
+    return settings.training.engine == "deepspeed" and settings.training.zero_stage == 3
 
 
 def home_bytes(settings: Settings, parameters: int | None) -> int:
@@ -185,17 +202,31 @@ def _activation_bytes(settings: Settings, layers: int, width: int) -> float:
     if settings.training.gradient_checkpointing:
         per_token = layers * width * 2 + width * ACTIVATION_BYTES  # inputs of all layers, one layer in full
     logits = responses * VOCABULARY * 12  # float32 logits, their softmax, their gradient
-    return (prompt + responses) * per_token * settings.training.prompts_per_optimizer_step + logits
+    return (prompt + responses) * per_token * _share(settings, of_step=True) + logits
+
+
+def _share(settings: Settings, *, of_step: bool) -> int:
+    """The most prompts of an optimizer step, or of a wave, that one rank has to do with."""
+    training = settings.training
+    if of_step:
+        return -(-training.prompts_per_optimizer_step // training.ranks)
+    return training.wave if _partitioned(settings) else -(-training.wave // training.ranks)
 
 
 def _seconds_per_round(settings: Settings, parameters: int, weights: float, device: Device) -> float:
     """One pass each for prompt, log-probabilities, training forward and training backward, and the decoding.
 
     Under LoRA a backward pass costs about as much as a forward one. Decoding reads all weights once per
-    token for the whole wave.
+    token for the whole wave, and ranks do so side by side: more of them sample a wave no sooner.
     """
     prompt, responses = _tokens_of_a_step(settings)
     least = shape(parameters)[0] * device.layer_seconds
     one_pass = max(least, 2 * parameters * (prompt + responses) / device.flops)
     one_token = max(least, weights / device.bandwidth)
-    return 4 * one_pass + settings.white_box.sampling.max_new_tokens * one_token / settings.training.wave
+    training = settings.training
+    scored = _share(settings, of_step=False) / training.wave
+    trained = _share(settings, of_step=True) / training.prompts_per_optimizer_step
+    return (
+        2 * (scored + trained) * one_pass
+        + settings.white_box.sampling.max_new_tokens * one_token / settings.training.wave
+    )

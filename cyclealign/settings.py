@@ -137,6 +137,10 @@ class TrainingSettings(Section):
     max_loss: Annotated[float, Field(gt=0)] = 1e4
     """A loss above this stops the run."""
 
+    def idle_ranks(self) -> int:
+        """Ranks for which an optimizer step has no example."""
+        return max(0, self.ranks - self.prompts_per_optimizer_step)
+
 
 class PriceSettings(Section):
     """US dollars per million tokens, for models that the price table does not know."""

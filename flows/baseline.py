@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 from prefect import flow
 
+from cyclealign.models.ranked_white_box import refuse_too_many_ranks
 from flows.train import finish
 from storage import runs
 from tasks.assembly import go_back, loaded_white_box
@@ -11,6 +12,7 @@ from tasks.baselines import OURS, Course, open_baseline, train_stretch, training
 from tasks.context import RunContext, running
 from tasks.estimating import refuse_small_disk
 from tasks.evaluation import Part, respond_as
+from tasks.models import require_reward_model
 from tasks.preparation import Prepared, prepare
 from tasks.progress import say, stage
 from tasks.publication import is_done, publish_report, save_adapter
@@ -49,16 +51,17 @@ def baseline(
 
 def learn(context: RunContext, method: runs.Baseline) -> None:
     """Everything of a baseline that computes, in order."""
+    refuse_too_many_ranks(context.settings.white_box, context.settings.training.ranks)
     refuse_small_disk(context)
     prepared = prepare(context)
+    require_reward_model(context.settings)
     finish(context, prepared, train_and_respond(context, method, prepared))
 
 
 def train_and_respond(context: RunContext, method: runs.Baseline, prepared: Prepared) -> tuple[Part, ...]:
     """Respond to the held-out prompts, train, respond again; returns the responses' parts."""
     steps = runs.get(context.ledger, context.name).steps
-    # TRL's trainers train the network itself, in the process that they are in.
-    with loaded_white_box(context, prepared, alone=method not in OURS) as white_box:
+    with loaded_white_box(context, prepared) as white_box:
         course = Course(context, method, white_box, training_pairs(context), steps)
         before = respond_as(context, white_box, prepared.evaluation, role="before")
         train(course, prepared)

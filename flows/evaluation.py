@@ -13,7 +13,7 @@ from tasks.context import RunContext
 from tasks.evaluation import Part, respond, respond_as, score
 from tasks.machine import computing_as_before
 from tasks.matches import compare_systems, judge_account
-from tasks.models import reward_models, white_box_path
+from tasks.models import require_reward_model, reward_models, white_box_path
 from tasks.preparation import Prepared, prepare
 from tasks.publication import adapter_of, publish_exhibits, publish_report
 from tasks.system_publication import publish_systems
@@ -43,6 +43,7 @@ def evaluate(
     calls.close_orphans(context.ledger)
     with computing_as_before(runs.get(context.ledger, run), context.settings.training.ranks):
         prepared = prepare(context)
+        require_reward_model(context.settings)
         responses = respond_all(context, prepared, trained, others)
         scoring = reward_models(context.settings, context.home, prepared.stand_ins)
         score(responses, scoring)

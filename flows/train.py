@@ -10,6 +10,7 @@ from typing import Any
 from prefect import flow
 from prefect.runtime import flow_run
 
+from cyclealign.models.ranked_white_box import refuse_too_many_ranks
 from storage import runs
 from tasks.assembly import Assembly, assemble, require_black_box
 from tasks.candidate_rewards import score_candidates, score_segment
@@ -17,7 +18,7 @@ from tasks.context import RunContext, open_run, running
 from tasks.cycle import run_segment, save_checkpoint
 from tasks.estimating import refuse_small_disk
 from tasks.evaluation import Part, respond_as, score
-from tasks.models import reward_models
+from tasks.models import require_reward_model, reward_models
 from tasks.preparation import Prepared, prepare
 from tasks.progress import say
 from tasks.publication import is_done, publish_report, save_adapter
@@ -59,9 +60,11 @@ def train(
 
 def align(context: RunContext) -> None:
     """Everything of a run that computes, in order."""
+    refuse_too_many_ranks(context.settings.white_box, context.settings.training.ranks)
     refuse_small_disk(context)
     require_black_box(context)
     prepared = prepare(context)
+    require_reward_model(context.settings)
     finish(context, prepared, sample_and_train(context, prepared))
 
 
@@ -80,7 +83,7 @@ def cycle_through(context: RunContext, prepared: Prepared, parts: Assembly) -> t
             run_segment(cycle, segment)
             save_checkpoint(cycle, segment)
             if parts.scoring:
-                cycle.progress.reward = score_segment(context, cycle.prompts, parts.scoring, segment)
+                cycle.progress.scored(score_segment(context, cycle.prompts, parts.scoring, segment))
     save_adapter(context, cycle.white_box)
     return before + respond_as(context, cycle.white_box, prepared.evaluation, role="after")
 

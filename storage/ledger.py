@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import duckdb
 
+from cyclealign.errors import LedgerOlder
 from storage import queries, snapshots
 from storage.connection import Tell, shared
 
@@ -129,9 +130,19 @@ class Ledger:
     ) -> "tuple[pd.DataFrame, str]":
         """The answer to a reading statement, and where it comes from: `ledger`, or `snapshot of <time>`.
 
+        An older version's ledger is brought up to date first.
+
         Raises:
             UsageError: the statement is wrong, or would write; or there is no ledger yet.
         """
+        try:
+            return self._ask(statement, parameters)
+        except LedgerOlder:
+            with self.session():
+                pass
+            return self._ask(statement, parameters)
+
+    def _ask(self, statement: str, parameters: Mapping[str, Any] | None) -> "tuple[pd.DataFrame, str]":
         with self._shared.released() as free:
             return snapshots.ask(self.path if free else None, self.snapshot_path, statement, parameters)
 

@@ -54,6 +54,15 @@ def migrate(
         _apply(connection, missing)
 
 
+def older_version(connection: duckdb.DuckDBPyConnection) -> int | None:
+    """The schema version of a ledger that `migrate` would change; None of every other file."""
+    tables = {name for (name,) in connection.execute(queries.load("schema/tables")).fetchall()}
+    if "schema_migrations" not in tables:
+        return None
+    newest = max(version for version, _ in connection.execute(queries.load("schema/applied")).fetchall())
+    return int(newest) if newest < shipped()[-1].version else None
+
+
 def _applied(connection: duckdb.DuckDBPyConnection, path: Path) -> dict[int, str]:
     tables = {name for (name,) in connection.execute(queries.load("schema/tables")).fetchall()}
     if not tables:

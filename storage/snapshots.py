@@ -16,13 +16,15 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 
 from cyclealign.disk import writing
-from cyclealign.errors import LedgerError, StorageFull, UsageError
+from cyclealign.errors import LedgerError, LedgerOlder, StorageFull, UsageError
+from storage import migrations
 from storage.connection import POLL_S, WaitingMarker
 from storage.faults import LOCKED, translate, translating
 
 if TYPE_CHECKING:
     import pandas as pd
 
+LEDGER = "ledger"
 PATIENCE_S = 0.3
 """How long a question waits for the ledger before it turns to the snapshot: a run between two sessions gives way
 in a tenth of that."""
@@ -62,10 +64,16 @@ def ask(
 
     Raises:
         UsageError: the statement is wrong or would write, or neither file is there.
+        LedgerOlder: the ledger is free, and lacks a migration.
         LedgerError: the ledger is in use and there is no snapshot yet.
     """
     connection, source = _open(ledger, snapshot)
     with connection:
+        older = migrations.older_version(connection)
+        if older and source == LEDGER:
+            raise LedgerOlder(
+                f"{ledger} has schema version {older}, expected {migrations.shipped()[-1].version}."
+            )
         try:
             statement.encode()  # bytes of the command line that are no text would make DuckDB's binding fail
             answered = connection.execute(statement, dict(parameters) if parameters else None)
@@ -74,14 +82,20 @@ def ask(
             text = "There is no statement in it."
         except (duckdb.Error, UnicodeEncodeError) as error:
             text = str(error)
+    old = (
+        f" {snapshot} was written by an older cyclealign, with schema version {older}: ask again when the ledger is "
+        "free, which brings it up to date."
+        if older
+        else ""
+    )
     raise UsageError(
-        f"The statement could not be answered: {text}\nExpected one reading statement (select …)."
+        f"The statement could not be answered: {text}\nExpected one reading statement (select …).{old}"
     )
 
 
 def _open(ledger: Path | None, snapshot: Path) -> tuple[duckdb.DuckDBPyConnection, str]:
     if ledger is not None and (connection := _open_ledger(ledger)) is not None:
-        return connection, "ledger"
+        return connection, LEDGER
     if snapshot.exists():
         written = datetime.fromtimestamp(snapshot.stat().st_mtime).astimezone()
         with translating(snapshot):

@@ -83,26 +83,27 @@ def require_black_box(context: RunContext) -> None:
 
 
 @contextmanager
-def loaded_white_box(context: RunContext, prepared: Prepared, *, alone: bool = False) -> Iterator[WhiteBox]:
+def loaded_white_box(context: RunContext, prepared: Prepared) -> Iterator[WhiteBox]:
     """The white box under a new adapter, ready to be trained, on as many ranks as the settings say.
 
-    Args:
-        alone: In this process only, whatever the settings say.
-
     Raises:
-        ModelError: the model cannot be loaded, or there are fewer GPUs than ranks.
+        ModelError: the model cannot be loaded.
         RankLost: another rank failed or died.
     """
     settings = context.settings
     path = white_box_path(settings, context.home, prepared.stand_ins)
     recipe = Recipe(settings.white_box, settings.training, settings.method, settings.seed, path)
-    if alone or settings.training.ranks == 1:
+    if settings.training.ranks == 1:
         with white_box_alone(recipe) as white_box:
             yield white_box
         return
     with white_box_of_ranks(recipe, key_variables(settings)) as shared:
         processes = ", ".join(map(str, shared.process_ids))
         say(f"  White box on {settings.training.ranks} ranks: this process and {processes}")
+        if idle := settings.training.idle_ranks():
+            say(
+                f"  {idle} of them have no example of an optimizer step: raise training.prompts_per_optimizer_step"
+            )
         yield shared
 
 

@@ -79,6 +79,8 @@ def open_baseline(
         )
     derived = derive(source, name, overrides, CHANGEABLE)
     settings = overlaid(derived.settings, {"method": {"objective": OBJECTIVES[method]}})
+    if method not in OURS:  # TRL's trainers train the network itself, in the process that they are in
+        settings = overlaid(settings, {"training": {"ranks": 1}})
     context = replace(derived, settings=settings)
     steps = settings.baseline.steps or budget
     wanted = replace(new_run(context), kind="baseline", baseline=method, source_run=source_run, steps=steps)

@@ -11,7 +11,7 @@ import socket
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from contextvars import ContextVar
 from datetime import timedelta
 from pathlib import Path
@@ -27,9 +27,11 @@ from prefect.events.schemas.events import ResourceSpecification
 from prefect.exceptions import ObjectNotFound
 from prefect.settings import get_current_settings
 
+from cyclealign.errors import CycleAlignError
 from cyclealign.settings import Settings
 from tasks.progress import say
 
+CPU = "cpu"
 AUTOMATION = "cyclealign-crash-zombies"
 MISSED_HEARTBEATS = 3
 """One may be late on a busy machine."""
@@ -41,7 +43,7 @@ _SHARED: ContextVar[bool] = ContextVar("shared", default=True)
 
 
 def slot_name(device: str) -> str:
-    """The concurrency limit of a device of this machine, for example `cuda:0 on host`."""
+    """The concurrency limit of a device of this machine, for example `cpu on host`."""
     return f"{device} on {socket.gethostname()}".replace("/", "-")
 
 
@@ -49,7 +51,15 @@ def devices() -> list[str]:
     """The devices of this machine that a run can train on."""
     import torch  # noqa: PLC0415  `make up` alone needs no torch
 
-    return ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
+    return [CPU, *map(gpu, range(torch.cuda.device_count()))]
+
+
+def gpu(index: int) -> str:
+    """A GPU's name: its number means another one wherever CUDA_VISIBLE_DEVICES is another."""
+    import torch  # noqa: PLC0415  as above
+
+    properties = torch.cuda.get_device_properties(index)
+    return f"{properties.name} {str(properties.uuid)[:8]}"
 
 
 def create_slots() -> None:
@@ -88,7 +98,7 @@ def devices_of(settings: Settings) -> list[str]:
     from cyclealign.models.loading import resolve_device  # noqa: PLC0415  `make up` alone needs no torch
 
     first, ranks = resolve_device(settings.white_box), settings.training.ranks
-    return ["cpu"] if first.type == "cpu" else [f"cuda:{rank}" for rank in range(ranks)]
+    return [CPU] if first.type == "cpu" else sorted(map(gpu, range(first.index, first.index + ranks)))
 
 
 @contextmanager
@@ -98,7 +108,7 @@ def device_slot(device: str) -> Iterator[None]:
     A process that died gives its slot on a shared server back a minute later, and a GPU at once.
     """
     with ExitStack() as held:
-        if device != "cpu":
+        if device != CPU:
             held.enter_context(_locked(device))
         if _SHARED.get():
             held.enter_context(_server_slot(device))
@@ -107,8 +117,7 @@ def device_slot(device: str) -> Iterator[None]:
 
 @contextmanager
 def _locked(device: str) -> Iterator[None]:
-    path = Path(tempfile.gettempdir()) / f"cyclealign {slot_name(device)}.lock"
-    handle = os.open(path, os.O_RDONLY | (0 if path.exists() else os.O_CREAT), 0o644)
+    handle = _lock_file(Path(tempfile.gettempdir()) / f"cyclealign {slot_name(device)}.lock")
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -118,6 +127,21 @@ def _locked(device: str) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
+
+
+def _lock_file(path: Path) -> int:
+    """A file that every user of the machine can open and none can change; stays when it is not used."""
+    try:
+        with suppress(FileExistsError):
+            handle = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_EXCL, 0o644)
+            os.fchmod(handle, 0o644)  # whatever the umask
+            return handle
+        return os.open(path, os.O_RDONLY)
+    except OSError as error:
+        raise CycleAlignError(
+            f"The lock of a GPU, {path}, cannot be opened: {error.strerror}. Expected a file that every user may read. "
+            "Remove it, or set TMPDIR for all runs of this machine to another folder."
+        ) from None
 
 
 @contextmanager
@@ -133,9 +157,7 @@ def _server_slot(device: str) -> Iterator[None]:
         waiting.start()
         try:
             held.enter_context(
-                concurrency(
-                    slot_name(device), lease_duration=LEASE_S, raise_on_lease_renewal_failure=False
-                )
+                concurrency(slot_name(device), lease_duration=LEASE_S, raise_on_lease_renewal_failure=False)
             )
         finally:
             waiting.cancel()

@@ -2,9 +2,10 @@
 
 import asyncio
 from collections.abc import Iterator
+from http import HTTPStatus
 from urllib.parse import urlsplit
 
-from cyclealign.errors import CycleAlignError
+from cyclealign.errors import CallFailed, CycleAlignError, EndpointRefused
 from cyclealign.models.black_box import ChatEndpoint
 from cyclealign.models.prices import Prices
 from cyclealign.settings import BlackBoxSettings, Settings
@@ -36,33 +37,53 @@ def _endpoint(who: str, settings: BlackBoxSettings) -> Iterator[Finding]:
 
 
 def _key(who: str, settings: BlackBoxSettings, *, ask: bool) -> Iterator[Finding]:
-    """Whether there is a key, whether the endpoint takes it, whether it serves the model to it."""
-    quick = settings.model_copy(update={"timeout_s": TIMEOUT_S})
+    """Whether there is a key, whether the endpoint takes it, whether it lists the model."""
+    what, variable = f"{who}, key", settings.api_key_env
     try:
-        endpoint = ChatEndpoint(quick)
+        endpoint = ChatEndpoint(settings.model_copy(update={"timeout_s": TIMEOUT_S}))
         endpoint.require_key()
-        models = asyncio.run(_models(endpoint)) if ask else None
     except CycleAlignError as error:
-        yield Finding(f"{who}, key", f"{settings.api_key_env} cannot be used", True, str(error))
+        yield Finding(what, f"{variable} cannot be used", True, str(error))
         return
     if not ask:
-        yield Finding(f"{who}, key", f"{settings.api_key_env} is set, or none is needed; not tried")
+        yield Finding(what, f"{variable} is set, or none is needed; not tried")
         return
-    if models is None:
-        yield Finding(f"{who}, key", "cannot be tried without a paid call: the endpoint lists no models")
+    try:
+        models = asyncio.run(_models(endpoint))
+    except CycleAlignError as error:
+        yield _failed(what, variable, error)
         return
-    yield Finding(f"{who}, key", "the endpoint takes it")
-    yield _served(who, settings.model, models)
+    if not models:
+        yield Finding(what, "cannot be tried without a paid call: the endpoint lists no models")
+        return
+    yield Finding(what, "the endpoint takes it")
+    yield _listed(who, settings.model, models)
 
 
-def _served(who: str, model: str, models: list[str]) -> Finding:
-    if model in models:
+def _failed(what: str, variable: str, error: CycleAlignError) -> Finding:
+    """Only a refusal of the key itself or an empty account says that no call would get through."""
+    status = error.http_status if isinstance(error, CallFailed | EndpointRefused) else None
+    if isinstance(error, EndpointRefused) and error.kind == "quota":
+        return Finding(
+            what, f"the account of {variable} has no quota left", True, "Add credit or raise its limit."
+        )
+    if status == HTTPStatus.UNAUTHORIZED:
+        return Finding(
+            what, "the endpoint refuses the key (HTTP 401)", True, f"Put a valid one into {variable}."
+        )
+    why = f"HTTP {status}" if status else str(error)
+    return Finding(
+        what, f"{variable} is set, but could not be tried", todo=f"The list of models failed: {why}."
+    )
+
+
+def _listed(who: str, model: str, models: list[str]) -> Finding:
+    """A list need not be whole: aliases and deployments may be missing from it."""
+    if model in models or f"models/{model}" in models:
         return Finding(f"{who}, model", model)
     others = ", ".join(sorted(models)[:NAMES_SHOWN]) + (", …" if len(models) > NAMES_SHOWN else "")
-    todo = (
-        f"It lists {len(models)}: {others or 'none'}. Check the model's name, or whether the key may use it."
-    )
-    return Finding(f"{who}, model", f"{model} is not listed by the endpoint", True, todo)
+    todo = f"It lists {len(models)}: {others}. Check the name, and whether the key may use it."
+    return Finding(f"{who}, model", f"{model} is not listed by the endpoint", todo=todo)
 
 
 async def _models(endpoint: ChatEndpoint) -> list[str] | None:

@@ -39,16 +39,20 @@ def look_at_ranks(settings: Settings) -> Iterator[Finding]:
     """Where there is more than one: whether each has a GPU, and a share of every optimizer step."""
     import torch  # noqa: PLC0415  slow to import
 
-    ranks, batch = settings.training.ranks, settings.training.prompts_per_optimizer_step
+    ranks, idle = settings.training.ranks, settings.training.idle_ranks()
     gpus = torch.cuda.device_count() if settings.white_box.device != "cpu" else 0
     if ranks == 1:
         return
     if 0 < gpus < ranks:
         yield Finding("ranks", f"{ranks}, but {gpus} GPUs", True, f"Set training.ranks to at most {gpus}.")
         return
-    idle = f"They share an optimizer step's examples, of which there are {batch}: {ranks - batch} idle meanwhile."
     found = f"{ranks}, a GPU each" if gpus else f"{ranks} on the CPU"
-    yield Finding("ranks", found, todo=idle if batch < ranks else "")
+    todo = (
+        f"{idle} have no example of an optimizer step: raise training.prompts_per_optimizer_step."
+        if idle
+        else ""
+    )
+    yield Finding("ranks", found, todo=todo)
 
 
 def _cpu(model: str, threads: int) -> Finding:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing looked at: what was found, and what to do when it is bad."""
+    """One thing looked at: what was found, and what to do when it is bad or might be."""
 
     what: str
     found: str
@@ -14,8 +14,8 @@ class Finding:
     todo: str = ""
 
     def line(self) -> str:
-        """`ok   python: 3.11.7`, or `BAD  key: … -> what to do`."""
-        mark = "BAD " if self.bad else "ok  "
+        """`ok   python: 3.11.7`; or `BAD  key: …`, or `note cap: …`, and below it what to do."""
+        mark = "BAD " if self.bad else "note" if self.todo else "ok  "
         return f"{mark} {self.what}: {self.found}" + (f"\n     -> {self.todo}" if self.todo else "")
 
 

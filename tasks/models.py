@@ -195,6 +195,23 @@ def reward_models(settings: Settings, home: Path, stand_ins: StandIns) -> Sequen
     return (ClassifierRewardModel(evaluation.reward_model_name),)
 
 
+def require_reward_model(settings: Settings) -> None:
+    """A reward model of the hub or of a folder is fetched and looked at, and takes no memory yet.
+
+    For flows that load it when everything is bought and trained, or answered.
+
+    Raises:
+        ModelError: it cannot be found, or is no reward model of its kind.
+    """
+    name, device = settings.evaluation.reward_model_name, "meta"
+    if settings.evaluation.reward_model == "oasst":
+        from cyclealign.models.oasst import OasstRewardModel  # noqa: PLC0415
+
+        OasstRewardModel(name, device=device)
+    elif settings.evaluation.reward_model == "classifier":
+        ClassifierRewardModel(name, device=device)
+
+
 def training_reward_model(settings: Settings, home: Path, stand_ins: StandIns) -> tuple[RewardModel, bool]:
     """What the RL baseline maximises, and whether the evaluation's reward model is another one than that."""
     if settings.evaluation.reward_model == "preference":

@@ -10,7 +10,7 @@ from prefect.cache_policies import NO_CACHE
 from cyclealign.errors import ModelError
 from cyclealign.hh_rlhf import load_from_hub
 from cyclealign.models.identity import tokenizer_sha256
-from cyclealign.models.loading import load_tokenizer
+from cyclealign.models.loading import find_model, load_tokenizer
 from cyclealign.models.offline.artifacts import WorldArtifacts, build_world_artifacts
 from cyclealign.models.offline.preference import PreferenceArtifacts, build_preference
 from cyclealign.models.offline.preference_pairs import choose_pairs
@@ -53,9 +53,9 @@ def prepare(context: RunContext) -> Prepared:
 
     A run that learns from another one's data works on exactly what that one was prepared with.
     """
+    require_parts(context)
     if context.source is not None:
         return prepared_like(context, prepare(context.source))
-    require_local_parts(context)
     world = build_world(context) if context.settings.data.source == "world" else None
     filtered = prepare_dialogues(context, StandIns(world))
     pairs = preference_data(context, filtered)
@@ -65,18 +65,20 @@ def prepare(context: RunContext) -> Prepared:
     return Prepared(filtered.dataset_digest, training, evaluation, StandIns(world, preference))
 
 
-def require_local_parts(context: RunContext) -> None:
-    """What has to lie on this machine is looked for before anything else is loaded or a hub is asked.
+def require_parts(context: RunContext) -> None:
+    """What a run starts from is looked for before anything is built: first on this machine, then in a hub.
 
     Raises:
         DataError: files of dialogues are missing.
-        ModelError: the model that preference models read is missing.
+        ModelError: the white box is missing, or the model that preference models read.
     """
     settings = context.settings
     if settings.data.source == "folder":
         FolderSource(Path(settings.data.path), settings.data.subsets).files()
     if uses_preference_models(settings):
         frozen_model(settings, context.home)
+    if settings.white_box.model != "world":
+        find_model(settings.white_box, white_box_path(settings, context.home, StandIns()))
 
 
 def uses_preference_models(settings: Settings) -> bool:

@@ -48,6 +48,11 @@ class Pace:
         """So much is done now."""
         self._marks.append((self._clock(), done))
 
+    def restart(self, done: int) -> None:
+        """So much is done now, and was done faster than what follows will be."""
+        self._marks.clear()
+        self.mark(done)
+
     def left_s(self, total: int) -> float | None:
         """Seconds until `total` is done; None before anything was."""
         if not self._marks:
@@ -90,7 +95,7 @@ class Progress:
     publish: Callable[[str, float], None] | None = None
     pace: Pace = field(default_factory=Pace)
     reward: float | None = None
-    """Mean reward of the last segment's candidates, for display only; None while none is scored."""
+    """Of the candidates of the last segment, their mean, for display only; None while none is scored."""
     finished: int = 0
     rounds: int = 0
     replayed: int = 0
@@ -129,15 +134,24 @@ class Progress:
         self.replayed += len(ranked) if replayed else 0
         self.trained += len(trained)
         self.finished += sum(one.stops_step for one in ranked)
-        self.pace.mark(self.finished)
+        (self.pace.restart if replayed else self.pace.mark)(self.finished)
         self._round = ranked[0].round
         self._agreement += [len(one.agreement) / self.candidates for one in ranked if one.answer]
         if self.quality is not None:
             self._quality += [self.quality(one) for one in sampled]
-        if self._bars is not None and self._bar is not None:
-            self._bars.update(self._bar, completed=self.finished, what=self.state())
+        self._show()
         LOGGER.info("round wave=%d %s replayed=%s", sampled[0].wave, self.state(), replayed)
         self._tell(done=self.finished == self.steps)
+
+    def scored(self, reward: float | None) -> None:
+        """Take in the mean reward of the candidates of the segment that has just ended, and show it."""
+        self.reward = reward
+        self._show()
+        self._tell(done=self.finished == self.steps)
+
+    def _show(self) -> None:
+        if self._bars is not None and self._bar is not None:
+            self._bars.update(self._bar, completed=self.finished, what=self.state())
 
     def state(self) -> str:
         """One line: step, round, agreement, quality, reward, spend."""

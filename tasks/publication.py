@@ -24,6 +24,9 @@ from storage.ledger import Ledger
 from tasks.context import RunContext, home_folder
 from tasks.progress import say
 
+ADAPTER = "adapter"
+WEIGHTS = "adapter_model.safetensors"
+
 
 @task(name="save adapter", cache_policy=NO_CACHE)
 def save_adapter(context: RunContext, white_box: WhiteBox) -> str:
@@ -32,10 +35,12 @@ def save_adapter(context: RunContext, white_box: WhiteBox) -> str:
     Raises:
         StorageFull: the disk is full or read-only.
     """
-    folder = context.folder / "adapter"
+    folder, before = context.folder / ADAPTER, runs.get(context.ledger, context.name).weights_sha256
     with writing(folder):
         white_box.save_adapter(folder)
     digest = white_box.weights_sha256()
+    if before is not None and before != digest:
+        say(f"  The adapter is not the one that was recorded before: {digest[:12]}, then {before[:12]}")
     runs.record_adapter(context.ledger, context.name, folder, digest)
     return digest
 
@@ -96,12 +101,21 @@ def print_end(run_name: str) -> None:
 
 
 def is_done(context: RunContext) -> bool:
-    """Whether the run is complete and its adapter is there; says so, or that the adapter is made again."""
+    """Whether there is nothing left to do; says so, or that an adapter of this home is gone and made again.
+
+    A run that was imported is left alone: its adapter stayed where it was trained.
+    """
     row = runs.get(context.ledger, context.name)
     if row.state != "complete":
         return False
-    if row.adapter_path and (Path(row.adapter_path) / "adapter_model.safetensors").is_file():
+    if _adapter_folder(context, row.adapter_path) is not None:
         say(f"Run {context.name} is complete; nothing to do. Its report is printed below.")
+        return True
+    if row.adapter_path and not Path(row.adapter_path).is_relative_to(context.home):
+        say(
+            f"Run {context.name} is complete; nothing to do. It was trained in another home, where its adapter is or "
+            f"was: {row.adapter_path}. Its report is printed below."
+        )
         return True
     say(
         f"Run {context.name} is complete, but its adapter is gone from {row.adapter_path}: made again from what is "
@@ -114,12 +128,21 @@ def adapter_of(context: RunContext) -> Path:
     """The folder of a run's trained adapter.
 
     Raises:
-        UsageError: the run has not come to its end yet.
+        UsageError: the run has not come to its end yet, or the adapter is not on this machine.
     """
-    found = runs.get(context.ledger, context.name).adapter_path
-    if found is None or not Path(found).is_dir():
+    recorded = runs.get(context.ledger, context.name).adapter_path
+    found = _adapter_folder(context, recorded)
+    if found is None:
         raise UsageError(
-            f"Run {context.name!r} has no adapter{f' at {found}' if found else ' yet'}. Expected a finished run: give "
-            "the command that began it again."
+            f"Run {context.name!r} has no adapter{f' at {recorded}' if recorded else ' yet'}. Expected a finished run: "
+            "give the command that began it again, in the home where it was trained."
         )
-    return Path(found)
+    return found
+
+
+def _adapter_folder(context: RunContext, recorded: str | None) -> Path | None:
+    """Where a run's adapter lies: where it was written, or in the run's folder, if the home was moved since."""
+    if recorded is None:
+        return None
+    places = (Path(recorded), context.folder / ADAPTER)
+    return next((place for place in places if (place / WEIGHTS).is_file()), None)

@@ -69,8 +69,34 @@ def test_what_the_prompt_shows_costs_tokens(more: dict[str, Any], less: dict[str
     assert dear.prompt_tokens > cheap.prompt_tokens
 
 
+LATER = {"score_during_training": False}
+OF_UNKNOWN_SIZE = {"reward_model": "classifier", "reward_model_name": "somebody/reward-model"}
+
+
+def test_a_reward_model_comes_beside_the_white_box_or_after_it() -> None:
+    beside, after, none = (
+        estimate_machine(settings(evaluation=one), SEVEN_BILLION) for one in ({}, LATER, OF_UNKNOWN_SIZE)
+    )
+    oasst = 6.9e9 * 4 / 2**30
+    assert beside.memory_gib == pytest.approx(none.memory_gib + oasst)
+    assert after.memory_gib == pytest.approx(oasst)
+    assert beside.disk_gib == pytest.approx(none.disk_gib + oasst)
+
+
+def test_ranks_share_time_and_under_zero_3_the_weights() -> None:
+    training = {"wave": 8, "prompts_per_optimizer_step": 4}
+    zero_3 = {**training, "engine": "deepspeed", "zero_stage": 3}
+    one, four, apart = (
+        estimate_machine(settings(training=chosen, evaluation=OF_UNKNOWN_SIZE), SEVEN_BILLION)
+        for chosen in (training, {**training, "ranks": 4}, {**zero_3, "ranks": 4})
+    )
+    assert four.hours < apart.hours < one.hours
+    assert apart.memory_gib < four.memory_gib < one.memory_gib
+    assert four.device == f"4 ranks, each {one.device}"
+
+
 def test_a_7b_model_needs_more_than_its_weights_and_fits_the_papers_gpu() -> None:
-    found = estimate_machine(settings(), SEVEN_BILLION, "a100")
+    found = estimate_machine(settings(evaluation=LATER), SEVEN_BILLION, "a100")
     assert SEVEN_BILLION * 2 / 2**30 < found.memory_gib < 40
     assert found.disk_gib > SEVEN_BILLION * 2 / 2**30
 

@@ -71,16 +71,17 @@ class ChatEndpoint:
         return read_reply(await self._attempt(lambda client: self._post(client, request)))
 
     async def models(self) -> list[str] | None:
-        """The models that the endpoint lists for this key, which costs nothing; None where it keeps no list.
+        """The models that the endpoint lists for this key, which costs nothing; None where there is no list to read.
 
         Raises: as `send`.
         """
 
-        async def names(client: AsyncOpenAI) -> list[str]:
-            return [blot(model.id, self._secret) async for model in client.models.list()]
+        async def listed(client: AsyncOpenAI) -> list[str] | None:
+            response = await client.models.with_raw_response.list()
+            return read_models(blot(response.http_response.text, self._secret))
 
         try:
-            return await self._attempt(names)
+            return await self._attempt(listed)
         except EndpointRefused as refusal:
             if refusal.http_status in (404, 405):
                 return None
@@ -148,6 +149,18 @@ class ChatEndpoint:
         raise EndpointRefused(
             f"{found} Set it to the endpoint's API key, for example: export {variable}=…  {AGAIN}", kind="key"
         )
+
+
+def read_models(raw: str) -> list[str] | None:
+    """The names in a list of models, in OpenAI's form or bare; None where it is no such list."""
+    try:
+        value = json.loads(raw)
+    except ValueError:
+        return None
+    entries = value.get("data") if isinstance(value, dict) else value
+    if not isinstance(entries, list):
+        return None
+    return [one["id"] for one in entries if isinstance(one, dict) and isinstance(one.get("id"), str)]
 
 
 def read_reply(raw: str) -> ChatReply:

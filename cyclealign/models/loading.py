@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HFValidationError
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors import SafetensorError
@@ -95,7 +96,30 @@ def load_tokenizer(settings: WhiteBoxSettings, model_path: str | None) -> PreTra
     if settings.trust_remote_code:  # here, because every model is loaded with its tokenizer, and some without
         warnings.warn(f"Python code from the repository of {name} will be executed.", stacklevel=2)
     with quiet_transformers(), _translated(name):
+        if "revision" in arguments:
+            look_up(where, settings.revision)
         return AutoTokenizer.from_pretrained(where, **arguments)
+
+
+def find_model(settings: WhiteBoxSettings, model_path: str | None) -> None:
+    """Look for the model at `model_path`, else `settings.model`, and load nothing.
+
+    Raises:
+        ModelError: there is no such folder or file, and no such name in the hub or its cache.
+    """
+    name = model_path or settings.model
+    where, arguments = _location(name, settings)
+    if "revision" in arguments:
+        with quiet_transformers(), _translated(name):
+            look_up(where, settings.revision)
+
+
+def look_up(name: str, revision: str | None) -> None:
+    """Ask the hub, or the cache, for a model once; transformers would go on asking a hub that cannot be reached.
+
+    Raises: what the hub raises, within seconds.
+    """
+    snapshot_download(name, revision=revision, allow_patterns=["config.json"])
 
 
 def add_adapter(model: Any, lora: LoraSettings, seed: int) -> PeftModel:

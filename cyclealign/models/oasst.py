@@ -71,23 +71,30 @@ class OasstRewardModel:
     """The paper's reward model, or another of its family, by hub name or folder.
 
     Reads `<|prompter|>…<|endoftext|><|assistant|>…<|endoftext|>` turn by turn, cut on the left. Computes in
-    float32 as the published scores were (28 GB for 6.9B), on CUDA where there is a device. Weights may be
-    safetensors or torch pickles that hold tensors only.
+    float32 as the published scores were (28 GB for 6.9B). Weights may be safetensors or torch pickles that hold
+    tensors only.
 
     Args:
         name: Hub name or folder.
         revision: Branch, tag or commit on the hub.
         max_tokens: Longest dialogue with its response.
         batch: Responses scored at once.
+        device: By default CUDA where there is one. On `meta` everything is looked at, no weight takes memory, and
+            nothing can be scored.
 
     Raises:
         ModelError: the model cannot be found or loaded, or it is of another architecture.
     """
 
     def __init__(
-        self, name: str, revision: str | None = None, max_tokens: int = 1024, batch: int = 8
+        self,
+        name: str,
+        revision: str | None = None,
+        max_tokens: int = 1024,
+        batch: int = 8,
+        device: str | None = None,
     ) -> None:
-        self._device = "cuda" if torch.cuda.is_available() else "cpu"
+        self._device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         self._max_tokens, self._batch = max_tokens, batch
         version, self._tokenizer, self._network = _load(name, revision, self._device)
         self.identity = f"oasst:{version}:{max_tokens}"
@@ -130,7 +137,7 @@ def _load(name: str, revision: str | None, device: str) -> tuple[str, Any, Oasst
             folder, version = _locate(name, revision)
             config = _read_config(name, folder)
             tokenizer = _load_tokenizer(name, folder)
-            return version, tokenizer, _load_network(name, folder, config).to(device)
+            return version, tokenizer, _load_network(name, folder, config, device)
     except pickle.UnpicklingError:  # torch's own message advises to run the code in the file
         problem = "Its pickled weights are damaged or hold more than tensors."
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, StrictDataclassError) as error:
@@ -177,12 +184,13 @@ def _load_tokenizer(name: str, folder: Path) -> Any:
     return PreTrainedTokenizerFast(tokenizer_file=str(file))
 
 
-def _load_network(name: str, folder: Path, config: OasstConfig) -> OasstNetwork:
+def _load_network(name: str, folder: Path, config: OasstConfig, device: str) -> OasstNetwork:
     network: OasstNetwork
     network, report = OasstNetwork.from_pretrained(
         folder,
         config=config,
         dtype=torch.float32,
+        device_map=device,
         weights_only=True,
         ignore_mismatched_sizes=True,  # to name them below
         output_loading_info=True,

@@ -92,15 +92,18 @@ def _forget_group() -> None:
         known.cdb = None
 
 
-def break_up() -> None:
+def break_up() -> bool:
     """End what this process waits for in the group: a rank that died would never answer.
 
-    gloo notices by itself that a connection closed; NCCL does not.
+    gloo notices by itself that a connection closed. NCCL does not, nor does a process that still waits for others to
+    join: the answer is whether it may be waiting all the same.
     """
     world = distributed.group.WORLD
-    if world is not None and distributed.get_backend() == "nccl":
-        with suppress(RuntimeError):
-            world.abort()
+    if world is None or distributed.get_backend() != "nccl":
+        return world is None
+    with suppress(RuntimeError):
+        world.abort()
+    return True
 
 
 def _stay_on_loopback() -> None:

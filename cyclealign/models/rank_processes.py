@@ -24,11 +24,15 @@ from cyclealign.errors import RankLost
 from cyclealign.models.process_group import break_up, launch_environment, launched_as, leave
 from cyclealign.models.rank_commands import Command, Failed, Leave
 
-SECRET = re.compile("KEY|TOKEN(?!IZERS)|SECRET|PASSW|CREDENTIAL|AUTH|PROXY", re.IGNORECASE)
-"""Names of environment variables that no rank but 0 gets: it computes, and reaches nothing."""
+COMPUTES_WITH = re.compile(
+    r"PATH|HOME|USER|LOGNAME|SHELL|PWD|LANG|LANGUAGE|LC_\w+|TZ|TE?MP|TMPDIR|XDG_\w+|VIRTUAL_ENV|PYTHON\w+|LD_\w+|CC|CXX"
+    r"|CYCLEALIGN_HOME|HF_HOME|HF_HUB_CACHE|(CUDA|NVIDIA|NCCL|GLOO|UCX|HIP|ROCR|OMP|GOMP|KMP|MKL|OPENBLAS|DNNL|ONEDNN|BLIS"
+    r"|TORCH\w*|PYTORCH|TRITON|DS|ACCELERATE|TRANSFORMERS|TOKENIZERS)_\w+"
+)
+"""Environment variables that the other ranks get, and no others: they compute, and reach nothing."""
 LOOK_EVERY_S = 0.2
 PATIENCE_S = 30.0
-"""How long rank 0 may still wait for a rank that has died, before it ends itself; with gloo it never waits."""
+"""How long rank 0 may still wait for a rank that has died, before it ends itself; in a gloo group it never waits."""
 EXIT_S = 10.0
 BLAME_S = 5.0
 """How long an error of rank 0 waits for a rank that explains it."""
@@ -166,15 +170,14 @@ class Ranks:
 
     def _watch(self) -> None:
         """Free rank 0 where it waits for a rank that has died."""
-        died: float | None = None
+        died, may_wait = None, False
         while not self._over.wait(LOOK_EVERY_S):
             dead = self._busy and any(one.process.poll() is not None for one in self.followers)
             if not dead:
                 died = None
             elif died is None:
-                died = time.monotonic()
-                break_up()
-            elif time.monotonic() - died > self._patience_s:
+                died, may_wait = time.monotonic(), break_up()
+            elif may_wait and time.monotonic() - died > self._patience_s:
                 self._give_up()
 
     def _give_up(self) -> None:
@@ -196,7 +199,7 @@ def started(ranks: int, secrets: Collection[str], patience_s: float = PATIENCE_S
 
     Args:
         ranks: How many there are with rank 0.
-        secrets: Environment variables that they do not get, besides those whose names say so.
+        secrets: Environment variables that they do not get under any name.
         patience_s: How long rank 0 may wait for one that has died before it ends itself, seconds.
     """
     followers: list[Follower] = []
@@ -216,14 +219,14 @@ def started(ranks: int, secrets: Collection[str], patience_s: float = PATIENCE_S
 
 
 def worker_environment(environment: Mapping[str, str], secrets: Collection[str]) -> dict[str, str]:
-    """The environment without secrets, Prefect's settings and ways to the network; models come from the cache.
+    """What is computed with of an environment: no secret, nothing of Prefect, no way to the network.
 
-    Modules come from where this process has them.
+    Models come from the cache, modules from where this process has them.
     """
     kept = {
         name: value
         for name, value in environment.items()
-        if not (SECRET.search(name) or name in secrets or name.startswith("PREFECT_"))
+        if COMPUTES_WITH.fullmatch(name) and name not in secrets
     }
     return {**kept, "HF_HUB_OFFLINE": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
 

@@ -6,7 +6,7 @@ is what one rank gives, up to the order of a sum. Called by `tasks.assembly`; le
 """
 
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import torch
@@ -18,7 +18,7 @@ from cyclealign.models.rank_commands import Call, Join, Load, Recipe
 from cyclealign.models.rank_processes import Ranks, started
 from cyclealign.models.white_box import WhiteBox
 from cyclealign.records import LogProbability, OptimizerReport, Prompt, Response, TrainingExample
-from cyclealign.settings import SamplingSettings
+from cyclealign.settings import SamplingSettings, WhiteBoxSettings
 
 
 class RankedWhiteBox(WhiteBox):
@@ -101,9 +101,16 @@ def white_box_alone(recipe: Recipe) -> Iterator[WhiteBox]:
         ModelError: the model or the adapter cannot be had as asked.
     """
     try:
-        yield WhiteBox.load(
-            recipe.settings, recipe.training, recipe.method, seed=recipe.seed, model_path=recipe.model_path
-        )
+        with closing(
+            WhiteBox.load(
+                recipe.settings,
+                recipe.training,
+                recipe.method,
+                seed=recipe.seed,
+                model_path=recipe.model_path,
+            )
+        ) as white_box:
+            yield white_box
     finally:
         leave()
 
@@ -116,19 +123,20 @@ def white_box_of_ranks(recipe: Recipe, secrets: Collection[str]) -> Iterator[Ran
         secrets: Environment variables with keys, which no rank but 0 gets.
 
     Raises:
-        ModelError: there are fewer CUDA devices than ranks, or the model cannot be had as asked.
+        ModelError: the model cannot be had as asked.
         RankLost: a rank failed or is gone.
     """
-    refuse_too_many_ranks(recipe)
-    with started(recipe.training.ranks, secrets) as ranks:
-        yield RankedWhiteBox.led(ranks, recipe)
+    with (
+        started(recipe.training.ranks, secrets) as ranks,
+        closing(RankedWhiteBox.led(ranks, recipe)) as white_box,
+    ):
+        yield white_box
 
 
-def refuse_too_many_ranks(recipe: Recipe) -> None:
+def refuse_too_many_ranks(settings: WhiteBoxSettings, ranks: int) -> None:
     """Raise `ModelError` where not every rank would have a CUDA device of its own."""
-    wanted, device = recipe.training.ranks, resolve_device(recipe.settings)
-    if device.type == "cuda" and torch.cuda.device_count() < wanted:
+    if ranks > 1 and resolve_device(settings).type == "cuda" and torch.cuda.device_count() < ranks:
         raise ModelError(
-            f"training.ranks = {wanted}, but torch finds {torch.cuda.device_count()} CUDA devices. Expected one for "
+            f"training.ranks = {ranks}, but torch finds {torch.cuda.device_count()} CUDA devices. Expected one for "
             "each rank. Lower training.ranks, or set CUDA_VISIBLE_DEVICES to more of them."
         )

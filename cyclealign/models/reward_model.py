@@ -17,7 +17,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from cyclealign.errors import ModelError
-from cyclealign.models.loading import quiet_transformers
+from cyclealign.models.loading import look_up, quiet_transformers
 from cyclealign.records import Prompt
 
 ROLES = {"human": "user", "assistant": "assistant"}
@@ -40,31 +40,38 @@ class ClassifierRewardModel:
     """Any sequence classifier with a single output, by hub name or folder.
 
     Dialogues are written with the tokenizer's chat template where it has one, else as HH-RLHF's plain text,
-    and cut on the left. On CUDA where there is a device.
+    and cut on the left.
 
     Args:
         name: Hub name or folder; weights in safetensors.
         revision: Branch, tag or commit on the hub.
         max_tokens: Longest dialogue with its response.
         batch: Responses scored at once.
+        device: By default CUDA where there is one. On `meta` everything is looked at, no weight takes memory, and
+            nothing can be scored.
 
     Raises:
         ModelError: the model cannot be found or loaded, or it has more than one output.
     """
 
     def __init__(
-        self, name: str, revision: str | None = None, max_tokens: int = 1024, batch: int = 8
+        self,
+        name: str,
+        revision: str | None = None,
+        max_tokens: int = 1024,
+        batch: int = 8,
+        device: str | None = None,
     ) -> None:
-        self._device = "cuda" if torch.cuda.is_available() else "cpu"
+        self._device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         # Half precision crawls on a CPU.
         dtype = "auto" if self._device == "cuda" else torch.float32
-        self._tokenizer, model = _load(name, revision, dtype)
+        self._tokenizer, model = _load(name, revision, dtype, self._device)
         outputs = model.config.num_labels
         if outputs != 1:
             raise ModelError(
                 f"{name!r} has {outputs} outputs, expected a reward model's one. Choose another."
             )
-        self._model = model.to(self._device).eval()
+        self._model = model.eval()
         self._tokenizer.truncation_side = "left"
         self._max_tokens = max_tokens
         # Classifiers find the last token by the padding id; without one, rows cannot share a batch.
@@ -103,16 +110,28 @@ class ClassifierRewardModel:
         return ids
 
 
-def _load(name: str, revision: str | None, dtype: torch.dtype | str) -> tuple[Any, Any]:
+def _load(name: str, revision: str | None, dtype: torch.dtype | str, device: str) -> tuple[Any, Any]:
     where = Path(name).expanduser()
-    source = str(where) if where.is_dir() else name
+    here = where.is_dir()
+    source = str(where) if here else name
+    if not here and name.startswith((".", "/", "~")):
+        raise ModelError(
+            f"No folder {name}: expected one with a reward model. Check evaluation.reward_model_name."
+        )
     # Said, because transformers would ask on the terminal otherwise.
     shared: dict[str, Any] = {"revision": revision, "trust_remote_code": False}
     try:
         with quiet_transformers():
+            if not here:
+                look_up(name, revision)
             tokenizer = AutoTokenizer.from_pretrained(source, **shared)
             model, report = AutoModelForSequenceClassification.from_pretrained(
-                source, **shared, dtype=dtype, use_safetensors=True, output_loading_info=True
+                source,
+                **shared,
+                dtype=dtype,
+                device_map=device,
+                use_safetensors=True,
+                output_loading_info=True,
             )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, HFValidationError) as error:
         problem = " ".join(f"{type(error).__name__}: {error}".split())[:300]

@@ -1,4 +1,4 @@
-"""The adapter's tensors: their names, their digest, and their merged form while sampling.
+"""The adapter's tensors: their names, their digest, their merged form while sampling; and the end of all weights.
 
 Names are peft's own, those in `adapter_model.safetensors`. Called by `white_box` and `training_engine`;
 leaves out files (`checkpoint_files`) and the optimizer (`training_engine`).
@@ -68,6 +68,26 @@ def merged_adapter(model: Any) -> Iterator[None]:
         for layer, original in zip(layers, originals, strict=True):
             layer.get_base_layer().weight.data = original
             layer.merged_adapters.clear()
+
+
+def dropout_of(model: nn.Module) -> str:
+    """The first dropout of the model that training would turn on, as `Module.attribute = p`; empty without one."""
+    for module in model.modules():
+        kind = type(module).__name__
+        for name, rate in vars(module).items():
+            drops = "dropout" in name or (name == "p" and "Dropout" in kind)
+            if drops and isinstance(rate, float) and rate > 0:
+                return f"{kind}.{name} = {rate}"
+    return ""
+
+
+def release(model: nn.Module) -> None:
+    """Empty every parameter, and under ZeRO-3 this rank's part of it, whoever still refers to them."""
+    for parameter in model.parameters():
+        parameter.data = parameter.data.new_empty(0)
+        part = getattr(parameter, "ds_tensor", None)
+        if part is not None:
+            part.data = part.data.new_empty(0)
 
 
 def _adapted_layers(model: Any) -> list[Any]:

@@ -248,6 +248,13 @@ class WhiteBox:
         """Digest of the adapter's tensors by name: equal weights give equal digests on every device."""
         return weights.sha256_of(self._adapter())
 
+    def close(self) -> None:
+        """Give the weights' memory back; the model is of no use afterwards.
+
+        DeepSpeed's hooks keep the model itself alive, whoever forgets it.
+        """
+        weights.release(self._model)
+
     def _prepare_training(
         self,
         training: TrainingSettings,
@@ -261,10 +268,21 @@ class WhiteBox:
         self._objective = Objective(method.objective, method.lambda_sft, training.max_loss)
         engine = TorchEngine if training.engine == "torch" else DeepSpeedEngine
         self._engine = engine(self._scores, training, device)
+        if self._engine.ranks > 1:
+            self._refuse_dropout()
         # ZeRO-3 holds a part of each weight: nothing to merge into, and every rank must run every pass.
         partitioned = training.engine == "deepspeed" and training.zero_stage == 3
         self._merge = self._merge and not partitioned
         self._shares_work = self._engine.ranks > 1 and not partitioned
+
+    def _refuse_dropout(self) -> None:
+        """Each rank would drop other units, and results would depend on the number of ranks."""
+        dropping = weights.dropout_of(self._model)
+        if dropping:
+            raise ModelError(
+                f"{self._settings.model} trains with dropout ({dropping}), expected none on several ranks: each would "
+                "drop other units. Set training.ranks to 1, or choose a model without dropout."
+            )
 
     def _trained_engine(self) -> TrainingEngine:
         if self._engine is None:

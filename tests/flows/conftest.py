@@ -21,7 +21,7 @@ SMALL: dict[str, Any] = {
 
 @pytest.fixture(scope="session", autouse=True)
 def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """One Prefect test server for all flow tests, with a folder of its own; heartbeats off, they cost a second a run."""
+    """One Prefect test server for all flow tests, with a folder of its own; heartbeats, a second a run, are off."""
     settings = {PREFECT_HOME: tmp_path_factory.mktemp("prefect"), PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}
     with temporary_settings(settings), prefect_test_harness():
         yield

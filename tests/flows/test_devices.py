@@ -1,19 +1,27 @@
 """One run trains on a device at a time; flow runs that died unseen are marked as crashed, living ones are not."""
 
+import os
+import tempfile
 import threading
 from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 from prefect.automations import Automation
 from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
+from cyclealign.errors import CycleAlignError
 from tasks import devices
+from tasks.context import load_settings
 from tasks.devices import (
     AUTOMATION,
     create_heartbeat_automation,
     create_slots,
     device_slot,
+    devices_of,
     slot_name,
     unshared,
 )
@@ -47,7 +55,7 @@ def said_waiting(capsys: pytest.CaptureFixture[str], thread: threading.Thread) -
 
 
 @pytest.mark.parametrize(
-    ("device", "limited"), [("cuda:7", False), ("cpu", True)], ids=["GPU", "CPU that a server limits"]
+    ("device", "limited"), [("some GPU", False), ("cpu", True)], ids=["GPU", "CPU that a server limits"]
 )
 def test_a_second_run_waits_for_the_device_and_says_so(
     device: str, limited: bool, capsys: pytest.CaptureFixture[str]
@@ -61,6 +69,44 @@ def test_a_second_run_waits_for_the_device_and_says_so(
         events.append("first out")
     thread.join(60)
     assert events == ["first out", "second in"]
+
+
+def test_a_gpu_is_the_same_one_whatever_its_number_in_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    there = {
+        "0": "2b1f0c77",
+        "1": "1a0e9d3c",
+    }  # the machine's GPUs by the number that CUDA_VISIBLE_DEVICES gives them
+
+    def properties(index: int) -> SimpleNamespace:
+        number = os.environ["CUDA_VISIBLE_DEVICES"].split(",")[index]
+        return SimpleNamespace(name="Some GPU", uuid=f"{there[number]}-0123")
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", properties)
+    held = {}
+    for visible, ranks in (("0", 1), ("1", 1), ("0,1", 2), ("1,0", 2)):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+        held[visible] = devices_of(load_settings("laptop", {"training": {"ranks": ranks}}))
+    assert held["0"] == ["Some GPU 2b1f0c77"]
+    assert held["1"] == ["Some GPU 1a0e9d3c"]
+    assert held["0,1"] == held["1,0"] == [*held["1"], *held["0"]]
+
+
+def test_a_lock_can_be_taken_by_every_user_and_a_closed_one_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    before = os.umask(0o077)
+    try:
+        with unshared(), device_slot("some GPU"):
+            (lock,) = tmp_path.iterdir()
+    finally:
+        os.umask(before)
+    assert lock.stat().st_mode & 0o777 == 0o644
+    lock.unlink()
+    tmp_path.joinpath(lock.name).symlink_to(tmp_path / "folder" / "nowhere")
+    with pytest.raises(CycleAlignError, match="The lock of a GPU"), device_slot("some GPU"):
+        pass
 
 
 def test_the_server_knows_who_holds_a_slot_and_that_it_was_given_back() -> None:

@@ -1,7 +1,7 @@
 """Doctor: everything that a profile needs is looked at before anything is spent, and what to do is said."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,10 +23,13 @@ PAID = {
 }
 
 
-class Listing(FaultServer):
-    """Lists its models to those who know the key, or has no list, and counts what was asked."""
+LISTED = [{"id": "some-model"}, {"id": "another"}]
 
-    listed: Sequence[str] | None = ("some-model", "another")
+
+class Listing(FaultServer):
+    """Answers the question for its models to those who know the key, and counts what was asked."""
+
+    status, answer = 200, ""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
@@ -38,9 +41,7 @@ class Listing(FaultServer):
     def _list(self, headers: dict[bytes, bytes]) -> Response:
         if headers.get(b"authorization") != f"Bearer {KEY}".encode():
             return JSONResponse({"error": {"message": f"wrong key {headers.get(b'authorization')!r}"}}, 401)
-        if self.listed is None:
-            return JSONResponse({"error": {"message": "no such route"}}, 404)
-        return JSONResponse({"object": "list", "data": [{"id": name} for name in self.listed]})
+        return Response(self.answer, self.status, media_type="application/json")
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +54,7 @@ def running() -> Iterator[Listing]:
 def server(running: Listing, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Listing:
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     monkeypatch.setenv("CYCLEALIGN_HOME", str(tmp_path))
-    running.listed = ("some-model", "another")
+    running.status, running.answer = 200, json.dumps({"object": "list", "data": LISTED})
     return running
 
 
@@ -86,27 +87,69 @@ def test_a_key_that_the_endpoint_refuses_is_bad_and_is_not_repeated(
     monkeypatch.setenv("OPENAI_API_KEY", "sk-wrong-4c8d1e7f")
     one = found(asking(server), "black box, key")
     assert one.bad
-    assert "refuses the key" in one.todo
+    assert one.found == "the endpoint refuses the key (HTTP 401)"
+    assert "OPENAI_API_KEY" in one.todo
     assert "sk-wrong" not in "".join(finding.line() for finding in examine(asking(server)))
 
 
-def test_a_model_that_the_endpoint_does_not_list_is_bad_and_the_others_are_named(server: Listing) -> None:
+def test_a_model_that_the_endpoint_does_not_list_is_noted_and_the_others_are_named(server: Listing) -> None:
     one = found(asking(server, model="some-modle"), "black box, model")
-    assert one.bad
+    assert one.line().startswith("note black box, model: some-modle is not listed by the endpoint")
     assert "another, some-model" in one.todo
 
 
-def test_an_endpoint_without_a_list_cannot_be_tried_for_free_and_that_is_said(server: Listing) -> None:
-    server.listed = None
+FORMS = {
+    "bare": [{"id": "some-model"}],
+    "with a folder": {"data": [{"id": "models/some-model"}]},
+    "with others that are no models": {"data": [None, {"id": 3}, {"name": "x"}, {"id": "some-model"}]},
+}
+
+
+@pytest.mark.parametrize("answer", FORMS.values(), ids=FORMS)
+def test_a_list_may_have_several_forms(server: Listing, answer: object) -> None:
+    server.answer = json.dumps(answer)
+    assert found(asking(server), "black box, model").line() == "ok   black box, model: some-model"
+
+
+NO_LISTS = {
+    "no route": (404, "{}"),
+    "another method": (405, "{}"),
+    "a page": (200, "<html>"),
+    "nothing": (200, ""),
+    "null": (200, "null"),
+    "no data": (200, '{"object": "list"}'),
+    "null for data": (200, '{"data": null}'),
+    "none": (200, '{"data": []}'),
+}
+
+
+@pytest.mark.parametrize("answer", NO_LISTS.values(), ids=NO_LISTS)
+def test_an_endpoint_without_a_list_cannot_be_tried_for_free_and_that_is_said(
+    server: Listing, answer: tuple[int, str]
+) -> None:
+    server.status, server.answer = answer
+    assert "cannot be tried without a paid call" in found(asking(server), "black box, key").found
+    assert bad(asking(server)) == set()
+
+
+@pytest.mark.parametrize("status", [403, 429, 500, 503])
+def test_a_failure_that_says_nothing_of_the_key_is_not_laid_at_its_door(server: Listing, status: int) -> None:
+    server.status, server.answer = status, '{"error": {"message": "Missing scopes: api.model.read"}}'
     one = found(asking(server), "black box, key")
-    assert not one.bad
-    assert "cannot be tried without a paid call" in one.found
+    assert one.line().startswith("note black box, key: OPENAI_API_KEY is set, but could not be tried")
+    assert f"HTTP {status}" in one.todo
+
+
+def test_an_account_without_quota_is_bad(server: Listing) -> None:
+    server.status, server.answer = 429, '{"error": {"message": "no", "code": "insufficient_quota"}}'
+    assert bad(asking(server)) == {"black box, key"}
 
 
 def test_the_pairwise_judge_is_looked_at_like_the_black_box(server: Listing) -> None:
     judge = {"base_url": server.url, "model": "nobody", "budget_usd": 1}
     pairwise = settings(evaluation={"judge": {"endpoint": judge}})
-    assert bad(pairwise) == {"pairwise judge, model", "pairwise judge, price"}
+    assert bad(pairwise) == {"pairwise judge, price"}
+    assert found(pairwise, "pairwise judge, model").todo
     gone = settings(evaluation={"judge": {"endpoint": {**judge, "base_url": "http://127.0.0.1:9/v1"}}})
     assert "pairwise judge, endpoint" in bad(gone)
 

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from prefect.artifacts import Artifact
 
 from cyclealign.compared_systems import ComparedSystem
-from cyclealign.errors import RunUnknown, UsageError
+from cyclealign.errors import ModelError, RunUnknown, UsageError
 from cyclealign.profiles import merge
 from flows.cli import main
 from flows.evaluation import evaluate
@@ -128,6 +128,9 @@ def test_wrong_systems_are_known_before_anything_is_computed(whole: Path) -> Non
         evaluate(run="whole", systems=[ComparedSystem(label="x", run="nobody")])
     with pytest.raises(UsageError, match="label"):
         evaluate(run="whole", systems=[SYSTEMS[0], SYSTEMS[0]])
+    nowhere = {"reward_model": "classifier", "reward_model_name": "./nowhere"}
+    with pytest.raises(ModelError, match=r"\./nowhere"):
+        evaluate(run="whole", overrides={"evaluation": {**nowhere, "sampling": {"temperature": 0.3}}})
     assert counts(whole) == before
 
 

@@ -9,14 +9,16 @@ import pytest
 from peft import PeftConfig
 from prefect.client.orchestration import get_client
 
-from cyclealign.errors import EndpointRefused, SettingsChanged
+from cyclealign.errors import EndpointRefused, ModelError, SettingsChanged
+from cyclealign.models.white_box import WhiteBox
 from cyclealign.profiles import merge
 from flows.evaluation import evaluate
 from flows.prepare import prepare
 from flows.train import train
-from storage import runs
+from storage import imports, runs
 from storage.asking import answer
 from storage.ledger import Ledger
+from tasks.models import reward_models
 from tests.flows.conftest import SMALL
 from tests.flows.ended_runs import EndedRun, differing_tables
 from tests.flows.judge_server import JudgeServer
@@ -76,6 +78,24 @@ def test_a_complete_run_whose_files_are_gone_is_made_again_from_the_ledger_witho
     assert judge.answered == asked
 
 
+def test_a_run_of_another_home_is_left_alone_and_one_of_a_home_that_was_moved_found(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = train(profile="laptop", overrides=SMALL, run="whole")
+    monkeypatch.setenv("CYCLEALIGN_HOME", str(tmp_path / "other"))
+    shutil.copytree(home, tmp_path / "moved", ignore=shutil.ignore_patterns("prefect"))
+    imports.merge(Ledger(tmp_path / "other"), tmp_path / "moved" / "ledger.duckdb")
+    adapter, aside = home / "whole" / "adapter", tmp_path / "aside"
+    adapter.rename(aside)
+    try:
+        for other, said in (("other", "was trained in another home"), ("moved", "nothing to do. Its report")):
+            monkeypatch.setenv("CYCLEALIGN_HOME", str(tmp_path / other))
+            assert train(profile="laptop", overrides=SMALL, run="whole") == whole
+            assert said in capsys.readouterr().err
+    finally:
+        aside.rename(adapter)
+
+
 def test_rewards_are_the_same_whether_they_come_during_the_training_or_after_it(home: Path) -> None:
     train(profile="laptop", overrides=SMALL, run="whole")
     later = merge(SMALL, {"evaluation": {"score_during_training": False}})
@@ -86,6 +106,29 @@ def test_rewards_are_the_same_whether_they_come_during_the_training_or_after_it(
     assert first.equals(second)
 
 
+@pytest.mark.parametrize("engine", ["torch", "deepspeed"])
+def test_the_white_boxs_memory_is_free_when_the_reward_models_are_loaded_at_the_end(
+    home: Path, monkeypatch: pytest.MonkeyPatch, engine: str
+) -> None:
+    trained: list[WhiteBox] = []  # keeps them, as Prefect and DeepSpeed do
+    held: list[int] = []
+    under_new_adapter = WhiteBox.under_new_adapter
+
+    def seen(*arguments: Any) -> WhiteBox:
+        trained.append(under_new_adapter(*arguments))
+        return trained[-1]
+
+    def count(*arguments: Any) -> Any:
+        held.extend(sum(one.numel() for one in white_box.model.parameters()) for white_box in trained)
+        return reward_models(*arguments)
+
+    monkeypatch.setattr(WhiteBox, "under_new_adapter", seen)
+    monkeypatch.setattr("flows.train.reward_models", count)
+    changes = {"seed": 9, "training": {"engine": engine}, "evaluation": {"score_during_training": False}}
+    train(profile="laptop", overrides=merge(SMALL, changes), run=f"small-{engine}")
+    assert held == [0]
+
+
 def test_the_run_page_shows_how_far_it_is_with_agreement_reward_and_spend(home: Path) -> None:
     train(profile="laptop", overrides=merge(SMALL, {"seed": 3}), run="on-the-page")
     with get_client(sync_client=True) as client:
@@ -93,8 +136,20 @@ def test_the_run_page_shows_how_far_it_is_with_agreement_reward_and_spend(home: 
             "POST", "/artifacts/filter", json={"artifacts": {"key": {"any_": ["cycles"]}}}
         ).json()
     (text,) = [one["description"] for one in found if one["description"].startswith("on-the-page: ")]
-    for part in ("step 12/12", "agreement 0.", "quality 0.", "reward ", "$0.00"):
+    reward = count(
+        home,
+        "select avg(reward) from response_rewards where run_name = 'on-the-page' and step >= 8 "
+        "and starts_with(reward_model, 'world:reward-model')",  # the last of three segments
+    )
+    for part in ("step 12/12", "agreement 0.", "quality 0.", f"reward {reward:+.2f}", "$0.00"):
         assert part in text
+
+
+def test_a_reward_model_that_is_not_there_is_missed_before_anything_is_asked(home: Path) -> None:
+    nowhere = {"reward_model": "classifier", "reward_model_name": "./nowhere", "score_during_training": False}
+    with pytest.raises(ModelError, match=r"\./nowhere"):
+        train(profile="laptop", overrides=merge(SMALL, {"seed": 7, "evaluation": nowhere}), run="unscored")
+    assert count(home, "select count(*) from rounds where run_name = 'unscored'") == 0
 
 
 def test_another_name_with_the_same_settings_buys_nothing_and_ends_the_same(home: Path) -> None:

@@ -69,6 +69,8 @@ def test_long_dialogues_keep_their_end(tmp_path: Path) -> None:
 def test_a_missing_model_is_an_error_that_names_it(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="nowhere"):
         ClassifierRewardModel(str(tmp_path / "nowhere"))
+    with pytest.raises(ModelError, match="nobody/nowhere"):
+        ClassifierRewardModel("nobody/nowhere")
 
 
 def test_a_classifier_with_several_outputs_is_refused(tmp_path: Path) -> None:

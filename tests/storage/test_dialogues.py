@@ -91,7 +91,7 @@ PARAGRAPHS = st.lists(
 
 
 @given(paragraphs=PARAGRAPHS)
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_turns_are_open_assistants_for_any_paragraphs(
     macros: duckdb.DuckDBPyConnection, paragraphs: list[str]
 ) -> None:
@@ -116,7 +116,7 @@ ALTERNATING = st.lists(st.text(st.sampled_from("ab \n:"), max_size=5), max_size=
 @given(dialogue=st.one_of(NEARLY_REGULAR, ALTERNATING), keep=st.booleans())
 @example(dialogue="\n\nHuman: a\n\nAssistant: x  \n\ny", keep=True)
 @example(dialogue="\n\nHuman:  \n\ny \n\n z\n\nAssistant: x\u2028\n\ny ", keep=True)
-@settings(max_examples=2000, deadline=None)
+@settings(max_examples=500, deadline=None)
 def test_the_turns_of_a_regular_dialogue_are_those_of_its_paragraphs(
     macros: duckdb.DuckDBPyConnection, dialogue: str, keep: bool
 ) -> None:
@@ -147,7 +147,7 @@ def test_only_dialogues_in_the_usual_form_go_the_quick_way(
 
 
 @given(first=PARAGRAPHS, second=PARAGRAPHS)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_a_pair_is_dropped_by_the_first_three_reasons_exactly_when_open_assistant_drops_it(
     macros: duckdb.DuckDBPyConnection, first: list[str], second: list[str]
 ) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import duckdb
 import pytest
 
+from cyclealign.errors import UsageError
 from storage import calls, checkpoints, figures, migrations, queries, resumptions, rounds, runs, samples
 from storage.ledger import Ledger
 from storage.migrations import Migration
@@ -101,30 +102,50 @@ def test_an_old_ledger_is_brought_up_to_date_and_keeps_every_row(home: Path) -> 
     assert after == before
 
 
-def shown(ledger: Ledger, query: str, **known: object) -> list[dict[str, Any]]:
-    """The rows of a shipped query; parameters that are not known are null."""
-    wanted = duckdb.extract_statements(queries.load(query))[0].named_parameters
-    with ledger.session() as session:
-        return session.rows(query, **{name: known.get(name) for name in wanted})
+def asked(ledger: Ledger, query: str, **known: object) -> list[dict[str, Any]]:
+    """The rows of a shipped query as a user asks it; parameters that are not known are null."""
+    statement = queries.load(query)
+    wanted = duckdb.extract_statements(statement)[0].named_parameters
+    frame, source = ledger.query_anywhere(statement, {name: known.get(name) for name in wanted} or None)
+    assert source == "ledger"
+    return frame.to_dict("records")
+
+
+@pytest.fixture
+def found(home: Path) -> Iterator[Ledger]:
+    """The stored ledger as a user finds it: no code of this version has opened it."""
+    ledger = Ledger(home)
+    yield ledger
+    ledger.close()
 
 
 @pytest.mark.parametrize("name", queries.for_users())
-def test_every_question_can_be_asked_of_an_old_ledger(migrated: Ledger, name: str) -> None:
-    rows = shown(migrated, f"ask/{name}")
+def test_every_question_can_be_asked_of_an_old_ledger(found: Ledger, name: str) -> None:
+    rows = asked(found, f"ask/{name}")
     assert rows or name not in QUESTIONS_THEN
 
 
 @pytest.mark.parametrize("name", EXHIBITS)
-def test_every_exhibit_can_be_made_of_an_old_ledger(migrated: Ledger, name: str) -> None:
-    rows = shown(
-        migrated, f"exhibits/{name}", run_name="complete", bins=2, cases=3, reward_model="world:quality"
+def test_every_exhibit_can_be_made_of_an_old_ledger(found: Ledger, name: str) -> None:
+    rows = asked(
+        found, f"exhibits/{name}", run_name="complete", bins=2, cases=3, reward_model="world:quality"
     )
     assert rows or name not in EXHIBITS_THEN
 
 
+def test_a_snapshot_of_an_old_version_answers_what_it_can_and_says_what_it_is(home: Path) -> None:
+    (home / "ledger.duckdb").rename(home / "snapshot.duckdb")
+    ledger = Ledger(home)
+    assert len(ledger.query_anywhere("select run_name from runs")[0]) == 2
+    with pytest.raises(
+        UsageError, match=r"written by an older cyclealign, with schema version [14]: ask again"
+    ):
+        ledger.query_anywhere("select count(*) from counted_pairs")
+
+
 def test_the_pairs_of_an_old_ledgers_candidates_are_counted(migrated: Ledger) -> None:
-    counted = shown(migrated, "exhibits/figure_4", bins=1)
-    accuracies = shown(migrated, "exhibits/run_ranking_accuracy", run_name="complete", bins=1)
+    counted = asked(migrated, "exhibits/figure_4", bins=1)
+    accuracies = asked(migrated, "exhibits/run_ranking_accuracy", run_name="complete", bins=1)
     assert [(row["reward_model"], row["pairs"], row["accuracy"]) for row in counted] == [
         (row["reward_model"], row["pairs"], row["black_box_accuracy"]) for row in accuracies
     ]

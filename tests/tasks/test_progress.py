@@ -13,9 +13,9 @@ from tasks.progress import Occasion, Pace, Progress, stage
 from tests.storage.values import ranked, sampled
 
 
-def turn(progress: Progress, *steps: int) -> None:
+def turn(progress: Progress, *steps: int, replayed: bool = False) -> None:
     rounds: list[tuple[SampledRound, RankedRound]] = [(sampled(step, 2), ranked(step, 2)) for step in steps]
-    progress.turn_done([one for one, _ in rounds], [one for _, one in rounds], [], replayed=False)
+    progress.turn_done([one for one, _ in rounds], [one for _, one in rounds], [], replayed=replayed)
 
 
 def test_a_file_gets_a_line_at_the_start_and_one_at_the_end_and_not_one_per_round(
@@ -55,6 +55,16 @@ def test_the_line_tells_agreement_quality_reward_and_spend() -> None:
     assert told == [
         "step 1/4 · round 2 · agreement 0.67 · quality 0.25 · reward -0.12 · $1.50 · 1 min 30 s left"
     ]
+
+
+def test_the_time_left_after_a_resumption_follows_what_is_done_and_not_what_was_replayed() -> None:
+    moments = iter([0.0, *range(1, 6), 65.0])
+    progress = Progress(steps=10, candidates=3, pace=Pace(moments.__next__))
+    with progress.showing():
+        for step in range(5):
+            turn(progress, step, replayed=True)
+        turn(progress, 5)
+    assert progress.pace.left_s(progress.steps) == 4 * 60.0
 
 
 def test_what_is_left_follows_the_pace_of_what_was_done_last() -> None:

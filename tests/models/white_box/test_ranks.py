@@ -1,18 +1,23 @@
 """Ranks that are started beside this process: their environment, their failures, and groups one after another."""
 
+import gc
+import math
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors import safe_open
 from torch import distributed
 
 from cyclealign.errors import RankLost
 from cyclealign.models.process_group import launch_environment
 from cyclealign.models.rank_commands import Call, Recipe
-from cyclealign.models.rank_processes import worker_environment
-from cyclealign.models.ranked_white_box import white_box_alone, white_box_of_ranks
+from cyclealign.models.rank_processes import started, worker_environment
+from cyclealign.models.ranked_white_box import RankedWhiteBox, white_box_alone, white_box_of_ranks
 from cyclealign.records import Prompt, TrainingExample, Turn
 from cyclealign.settings import MethodSettings, TrainingSettings, WhiteBoxSettings
 
@@ -30,9 +35,9 @@ with started(2, (), patience_s=0.5) as ranks:
 """
 
 
-def recipe(model: Path, stage: int, ranks: int = 2) -> Recipe:
+def recipe(model: Path, stage: int, ranks: int = 2, engine: str = "deepspeed") -> Recipe:
     settings = WhiteBoxSettings(model=str(model), max_length=160, device="cpu")
-    training = TrainingSettings(ranks=ranks, engine="deepspeed", zero_stage=stage)  # type: ignore[arg-type]
+    training = TrainingSettings.model_validate({"ranks": ranks, "engine": engine, "zero_stage": stage})
     return Recipe(settings, training, MethodSettings(), seed=3)
 
 
@@ -55,6 +60,42 @@ def test_groups_follow_each_other_in_one_process_also_after_a_rank_has_failed(
     assert not {*launch_environment(0, 1), "ACCELERATE_USE_DEEPSPEED"} & set(os.environ)
 
 
+def tensor_bytes() -> int:
+    """What the tensors of this process hold, each storage once."""
+    gc.collect()
+    tensors = [one for one in gc.get_objects() if issubclass(type(one), torch.Tensor)]
+    storages = {
+        storage.data_ptr(): storage.nbytes() for storage in map(torch.Tensor.untyped_storage, tensors)
+    }
+    return sum(storages.values())
+
+
+@pytest.mark.parametrize(("engine", "stage"), [("torch", 2), ("deepspeed", 2), ("deepspeed", 3)])
+def test_the_memory_of_a_white_box_is_free_after_it_also_where_something_still_knows_it(
+    module_tiny_llama: Path, engine: str, stage: int
+) -> None:
+    with safe_open(module_tiny_llama / "model.safetensors", framework="pt") as file:
+        weights = sum(4 * math.prod(file.get_slice(name).get_shape()) for name in file.keys())  # noqa: SIM118
+    with white_box_alone(recipe(module_tiny_llama, stage, ranks=1, engine=engine)) as white_box:
+        white_box.optimize(EXAMPLES)
+        held = tensor_bytes()
+    assert held - tensor_bytes() >= weights > 50_000
+
+
+def test_rank_0_that_computes_on_after_a_rank_has_died_ends_with_the_error_that_names_it(
+    module_tiny_llama: Path,
+) -> None:
+    """In a group of gloo nobody waits for ever, however long rank 0's own share takes."""
+    with (
+        pytest.raises(RankLost, match=r"Rank 1 of 2 .*SIGKILL"),
+        started(2, (), patience_s=0.5) as ranks,
+    ):
+        RankedWhiteBox.led(ranks, recipe(module_tiny_llama, 2, engine="torch"))
+        with ranks.doing(Call("weights_sha256", ())):
+            ranks.followers[0].process.kill()
+            time.sleep(2)
+
+
 def test_rank_0_ends_itself_where_it_would_wait_for_ever_for_a_rank_that_died() -> None:
     done = subprocess.run(
         [sys.executable, "-c", NEVER_BACK], capture_output=True, text=True, timeout=300, check=False
@@ -73,20 +114,29 @@ SECRETS = (
     "PREFECT_API_URL",
     "PREFECT_API_AUTH_STRING",
     "https_proxy",
-    "MY_LLM",
+    "PGPASS",
+    "DATABASE_URL",
+    "GITHUB_PAT",
+    "ANYTHING",
+    "CUDA_LLM",
 )
 
 
 @pytest.mark.parametrize("name", SECRETS)
 def test_other_ranks_get_nothing_secret(name: str) -> None:
-    assert name not in worker_environment({name: "secret"}, {"MY_LLM"})
+    assert name not in worker_environment({name: "secret"}, {"CUDA_LLM"})
 
 
 @pytest.mark.parametrize(
-    "name", ["PATH", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "TOKENIZERS_PARALLELISM"]
+    "name",
+    [
+        *("PATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "PYTHONHASHSEED", "HF_HOME", "HF_HUB_CACHE", "TMPDIR"),
+        *("CUDA_VISIBLE_DEVICES", "NCCL_DEBUG", "OMP_NUM_THREADS", "TORCH_HOME", "TORCHINDUCTOR_CACHE_DIR"),
+        *("TOKENIZERS_PARALLELISM", "DS_ACCELERATOR", "PYTORCH_CUDA_ALLOC_CONF"),
+    ],
 )
 def test_other_ranks_get_what_they_compute_with(name: str) -> None:
-    assert worker_environment({name: "x"}, {"MY_LLM"})[name] == "x"
+    assert worker_environment({name: "x"}, {"CUDA_LLM"})[name] == "x"
 
 
 def test_other_ranks_do_not_go_to_the_hub() -> None:
