@@ -9,6 +9,7 @@ have to be the same and the samples as large in each subset, or there is nothing
 
 import hashlib
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -74,7 +75,8 @@ def rows_of(own: list[Outcome], loops: list[Outcome]) -> list[Row]:
         raise RuntimeError(f"Found {sorted(found)}, expected the same pairs and samples from both sides.")
     ratios = tuple(loop.seconds / ours.seconds for ours, loop in zip(own, loops, strict=True))
     ours_s, loop_s = (median(one.seconds for one in side) for side in (own, loops))
-    note = f"{ours_s:.1f} s against {loop_s:.1f} s; {own[0].kept:,} pairs kept, {PROMPTS:,} prompts drawn"
+    note = f"{ours_s:.1f} s against {loop_s:.1f} s; {own[0].kept:,} pairs kept, {PROMPTS:,} prompts drawn; "
+    note += f"{os.cpu_count()} CPUs, of which the loop uses one"
     name = f"filter, dedupe and sample of {made_up_dialogues.PAIRS:,} pairs"
     memory = tuple(one.peak_mib for one in own)
     return [

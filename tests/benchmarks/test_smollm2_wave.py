@@ -25,16 +25,19 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made_up_model.save_shape(tmp_path_factory.mktemp("model"), SMALL)
 
 
-def sides(folder: Path, temperature: float) -> tuple[Ours, Theirs, WhiteBox]:
+def sides(folder: Path, temperature: float, *, lean: bool = False) -> tuple[Ours, Theirs, WhiteBox]:
     ours, theirs = (new_white_box(folder, prompt=16, response=6) for _ in range(2))
     sampling = SamplingSettings(temperature=temperature, top_p=0.9, max_new_tokens=6)
     wave = Wave.made_up(ours, WORDS, sampling)
     assert [len(one) for one in wave.encoded] == [11, 16, 6]
-    return Ours(ours, wave), Theirs(theirs, wave), theirs
+    return Ours(ours, wave), Theirs(theirs, wave, lean=lean), theirs
 
 
-def test_where_nothing_is_drawn_both_sample_score_and_learn_the_same_step_after_step(folder: Path) -> None:
-    ours, theirs, _ = sides(folder, temperature=0)
+@pytest.mark.parametrize("lean", [False, True])
+def test_where_nothing_is_drawn_both_sample_score_and_learn_the_same_step_after_step(
+    folder: Path, lean: bool
+) -> None:
+    ours, theirs, _ = sides(folder, temperature=0, lean=lean)
     for _ in range(2):
         first, second = ours.run(), theirs.run()
         assert first.tokens == second.tokens
@@ -71,7 +74,7 @@ def test_without_the_models_weights_random_ones_of_its_shape_are_taken(
 
 
 def test_the_row_is_the_ratio_of_tokens_per_second() -> None:
-    row = row_of([(10.0, 20.0), (12.0, 18.0)], "random weights, 2 CPU threads")
+    row = row_of([(10.0, 20.0), (12.0, 18.0)], "random weights, 2 CPU threads", lean=False)
     assert row.values == (2.0, 1.5)
     assert (row.note or "").startswith("52 against 30 sampled tokens per second")
     assert (row.note or "").endswith("random weights, 2 CPU threads")
