@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from cyclealign.errors import ModelError
+from cyclealign.errors import DataError, ModelError
 from cyclealign.hh_rlhf import load_from_hub
 from cyclealign.models.identity import tokenizer_sha256
 from cyclealign.models.loading import find_model, load_tokenizer
@@ -179,9 +179,28 @@ def draw_evaluation(context: RunContext, prepared: PreparedDialogues) -> tuple[P
 
 
 def _drawn(context: RunContext, prepared: PreparedDialogues, wanted: Draw) -> tuple[Prompt, ...]:
-    digest = draw_sample(context.ledger, prepared, wanted)
-    samples.use(context.ledger, context.name, wanted.purpose, digest)
-    return tuple(samples.read(context.ledger, digest))
+    """The sample, noted as the run's; a run goes on with the prompts that it began with.
+
+    The same prompts under another digest (the files are filtered by another version) are still the run's sample.
+
+    Raises:
+        DataError: the files are others than those that the run's training began with.
+    """
+    ledger, run, purpose = context.ledger, context.name, wanted.purpose
+    digest = draw_sample(ledger, prepared, wanted)
+    drawn, before = tuple(samples.read(ledger, digest)), samples.of_run(ledger, run, purpose)
+    began_with = drawn if before in (None, digest) else tuple(samples.read(ledger, before))
+    if began_with == drawn:
+        samples.use(ledger, run, purpose, before or digest)
+        return drawn
+    if purpose == "training":
+        others = len({one.prompt_id for one in drawn} - {one.prompt_id for one in began_with})
+        raise DataError(
+            f"The dialogues are not those that run {run!r} began with: {others} of its {len(drawn)} prompts would be "
+            "others. Expected the files of then: put them back, or start a run of another name."
+        )
+    samples.use(ledger, run, purpose, digest)
+    return drawn
 
 
 @task(name="fit preference models", cache_policy=NO_CACHE)
