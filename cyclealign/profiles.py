@@ -3,9 +3,10 @@
 Leaves out what settings there are (`settings`).
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 from pydantic import ValidationError
@@ -23,8 +24,7 @@ def read_profile(path: Path) -> dict[str, Any]:
     try:
         loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        known = ", ".join(sorted(file.stem for file in path.parent.glob("*.yaml"))) or "none"
-        raise ProfileInvalid(f"No profile {path.stem!r} in {path.parent}. Profiles there: {known}.") from None
+        raise ProfileInvalid(f"No file {path}. Expected a profile: a YAML file of settings.") from None
     except OSError as error:
         raise ProfileInvalid(f"{path} cannot be read: {error.strerror}. Expected a YAML file.") from None
     except (
@@ -92,10 +92,27 @@ def resolve(profile: str, mapping: Mapping[str, Any], overrides: Mapping[str, An
 def _describe(problem: Any) -> str:
     key = ".".join(str(part) for part in problem["loc"]) or "settings"
     if problem["type"] == "extra_forbidden":
-        return f"{key}: unknown key"
+        *sections, leaf = map(str, problem["loc"])
+        near = get_close_matches(leaf, _keys_of(sections), n=1)
+        return f"{key}: unknown key" + (f"; did you mean {'.'.join([*sections, near[0]])}?" if near else "")
     if problem["type"] == "missing":
         return f"{key}: missing"
-    return f"{key}: {problem['msg']}, found {problem['input']!r}"
+    message = str(problem["msg"]).removeprefix("Value error, ")
+    return f"{key}: {message}" + (
+        "" if isinstance(problem["input"], Mapping) else f", found {problem['input']!r}"
+    )
+
+
+def _keys_of(sections: Sequence[str]) -> list[str]:
+    """The keys of a section of the settings; none where there is no such section."""
+    model: Any = Settings
+    for section in sections:
+        field = model.model_fields.get(section)
+        kinds = (field.annotation, *get_args(field.annotation)) if field else ()
+        model = next((kind for kind in kinds if hasattr(kind, "model_fields")), None)
+        if model is None:
+            return []
+    return list(model.model_fields)
 
 
 def completed(stored: Mapping[str, Any]) -> dict[str, Any]:

@@ -81,9 +81,9 @@ def bootstrap_interval(
         if clusters is None
         else np.unique(np.asarray(clusters), return_inverse=True)[1]
     )
-    low, high = _percentile_bounds(
-        np.bincount(of_value, weights=numbers), np.bincount(of_value), resamples, seed, level
-    )
+    sums, sizes = np.bincount(of_value, weights=numbers), np.bincount(of_value)
+    order = np.lexsort((sums, sizes))  # the same values in another order have the same interval
+    low, high = _percentile_bounds(sums[order], sizes[order], resamples, seed, level)
     return Interval(float(numbers.mean()), low, high, len(numbers))
 
 

@@ -5,7 +5,8 @@ from typing import Any
 from prefect import flow
 
 from flows.train import named
-from tasks.context import open_run
+from storage import runs
+from tasks.context import open_run, running
 from tasks.preparation import filter_counts
 from tasks.preparation import prepare as prepare_run
 
@@ -22,4 +23,9 @@ def prepare(
         run: The run's name; by default the profile and its seed.
     """
     context, _ = open_run(profile, overrides or {}, run)
-    return filter_counts(context, prepare_run(context))
+    if runs.get(context.ledger, context.name).state == "complete":
+        return filter_counts(context, prepare_run(context))
+    with running(context):
+        counts = filter_counts(context, prepare_run(context))
+    runs.pause(context.ledger, context.name, "prepared; `cyclealign train` goes on")
+    return counts

@@ -4,17 +4,19 @@ Read in this order: this file, `tasks/cycle.py` (the one loop), `cyclealign/meth
 """
 
 import gc
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from prefect import flow
 from prefect.runtime import flow_run
 
+from cyclealign.errors import CycleAlignError
 from cyclealign.models.ranked_white_box import refuse_too_many_ranks
 from storage import runs
 from tasks.assembly import Assembly, assemble, require_black_box
 from tasks.candidate_rewards import score_candidates, score_segment
-from tasks.context import RunContext, open_run, running
+from tasks.context import RunContext, load_settings, open_run, run_name, running
 from tasks.cycle import run_segment, save_checkpoint
 from tasks.estimating import refuse_small_disk
 from tasks.evaluation import Part, respond_as, score
@@ -26,13 +28,21 @@ from tasks.segments import segments
 
 
 def named(verb: str) -> Callable[[], str]:
-    """Names a flow run after what it does and its run, or its profile where the run has no name of its own."""
+    """Names a flow run after what it does and its run."""
 
     def name() -> str:
         parameters = flow_run.parameters or {}
-        return f"{verb} {parameters.get('run') or parameters.get('profile')}"
+        return f"{verb} {parameters.get('run') or _default_name(parameters)}"
 
     return name
+
+
+def _default_name(parameters: Mapping[str, Any]) -> str:
+    """As `open_run` would name it; the profile where its settings do not validate, which the flow then says."""
+    profile = str(parameters.get("profile"))
+    with suppress(CycleAlignError):
+        return run_name(load_settings(profile, parameters.get("overrides") or {}), None)
+    return profile
 
 
 @flow(name="cyclealign", flow_run_name=named("train"), validate_parameters=True)

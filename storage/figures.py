@@ -14,6 +14,7 @@ import pandas as pd
 from cyclealign.records import SUBSETS
 from cyclealign.report.figures import (
     ALL,
+    GROUND_TRUTHS,
     Case,
     RewardRow,
     RewardTable,
@@ -38,8 +39,6 @@ from storage.ledger import Ledger, Session
 
 BINS = 20
 """Into which the steps of a run are cut for its curves."""
-FIRST_MEASURES = ("world:quality", "world:well-formedness")
-"""Ground truths of the generated world, shown right after the primary reward model."""
 
 
 @dataclass(frozen=True)
@@ -91,12 +90,12 @@ def order_reward_models(names: Iterable[str], primary: str | None = None) -> lis
     """Reward models as the report orders them: the primary one, the world's ground truths, others by name."""
 
     def place(name: str) -> tuple[bool, bool, int, str]:
-        known = FIRST_MEASURES.index(name) if name in FIRST_MEASURES else len(FIRST_MEASURES)
+        known = GROUND_TRUTHS.index(name) if name in GROUND_TRUTHS else len(GROUND_TRUTHS)
         return name != primary, "judge" in name, known, name
 
     ordered = sorted(names, key=place)
     if ordered and primary is None:
-        independent = [name for name in ordered if name not in FIRST_MEASURES and "judge" not in name]
+        independent = [name for name in ordered if name not in GROUND_TRUTHS and "judge" not in name]
         return order_reward_models(ordered, independent[0] if independent else ordered[0])
     return ordered
 
@@ -223,7 +222,7 @@ def _text(text: pd.DataFrame, cases: pd.DataFrame, subset: str, role: str) -> Te
 def _of_truth(accuracy: pd.DataFrame) -> pd.DataFrame:
     """The rows of one reward model: the world's ground truth where it was asked, else the primary one."""
     names = order_reward_models(accuracy["reward_model"].unique())
-    chosen = next((name for name in names if name in FIRST_MEASURES), names[0] if names else "")
+    chosen = next((name for name in names if name in GROUND_TRUTHS), names[0] if names else "")
     return accuracy[accuracy["reward_model"] == chosen].reset_index(drop=True)
 
 

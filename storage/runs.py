@@ -41,7 +41,7 @@ __all__ = [
 def register(ledger: Ledger, run: NewRun) -> RunRow:
     """The run of this name, made when there is none (`created` tells).
 
-    One that ended before it had data, for a wrong path say, gives its name up to other settings.
+    One that ended before anything was computed, for a wrong path say, gives its name up to other settings.
 
     Raises:
         SettingsChanged: a run of this name exists with other influential settings.
@@ -50,6 +50,7 @@ def register(ledger: Ledger, run: NewRun) -> RunRow:
         known = _find(session, run.run_name)
         if known is not None and _changes(known, run):
             session.run("runs/forget_unused", run_name=run.run_name)
+            session.run("runs/forget_samples", run_name=run.run_name)
             known = _find(session, run.run_name)
         if known is None:
             session.run("runs/insert", **_insertable(run))

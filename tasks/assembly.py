@@ -8,7 +8,9 @@ from uuid import UUID
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.context import FlowRunContext
 
+from cyclealign.errors import EndpointRefused
 from cyclealign.method.demonstrations import STATIC_DEMONSTRATION, DemonstrationPool
+from cyclealign.models.api_failures import AGAIN
 from cyclealign.models.black_box import ChatEndpoint
 from cyclealign.models.offline.world_rewards import GroundTruth
 from cyclealign.models.prices import Prices
@@ -23,6 +25,7 @@ from tasks.asking import Asker
 from tasks.context import RunContext
 from tasks.cycle import Cycle
 from tasks.estimating import announce
+from tasks.findings import listens
 from tasks.models import endpoint, key_variables, reward_models, white_box_path
 from tasks.preparation import Prepared
 from tasks.progress import Progress, say
@@ -70,16 +73,23 @@ def assemble(context: RunContext, prepared: Prepared) -> Iterator[Assembly]:
 
 
 def require_black_box(context: RunContext) -> None:
-    """Price and key are looked for before anything is built or loaded; a run whose steps are done needs no key.
+    """Price, key and endpoint are looked for before anything is built or loaded; a run whose steps are done needs none.
 
     Raises:
         UsageError: there is a cap and no known price.
-        RunPaused: the endpoint has no key.
+        RunPaused: the endpoint has no key, or nobody listens there.
     """
     status, black_box = runs.status(context.ledger, context.name)[0], context.settings.black_box
     Prices(black_box).require_price()
-    if status.step < status.steps and black_box.endpoint == "api":
-        ChatEndpoint(black_box).require_key()
+    if status.step == status.steps or black_box.endpoint != "api":
+        return
+    ChatEndpoint(black_box).require_key()
+    there = listens("black box", black_box.base_url)
+    if there.bad:
+        raise EndpointRefused(
+            f"The endpoint {black_box.base_url} does not answer: {there.found}. {there.todo} {AGAIN}",
+            kind="connection",
+        )
 
 
 @contextmanager

@@ -100,7 +100,7 @@ def pair_example(white_box: WhiteBox, pair: PreferencePair, limit: int) -> Train
 
 def _stretch_name() -> str:
     stretch: range = task_run.parameters["stretch"]
-    return f"optimizer steps {stretch.start + 1}–{stretch.stop}"
+    return f"optimizer steps {stretch.start + 1} to {stretch.stop}"
 
 
 @task(name="segment", task_run_name=_stretch_name, tags=["gpu"], cache_policy=NO_CACHE)

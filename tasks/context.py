@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cyclealign.errors import CycleAlignError, RunPaused, UsageError
+from cyclealign.errors import CycleAlignError, ProfileInvalid, RunPaused, UsageError
 from cyclealign.profiles import merge, read_profile, resolve
 from cyclealign.settings import Settings
 from storage import runs
@@ -53,6 +53,11 @@ def load_settings(profile: str, overrides: Mapping[str, Any]) -> Settings:
         path = Path(profile)
         return resolve(path.stem, read_profile(path), overrides)
     with importlib.resources.as_file(importlib.resources.files("profiles")) as folder:
+        known = sorted(file.stem for file in folder.glob("*.yaml"))
+        if profile not in known:
+            raise ProfileInvalid(
+                f"No profile {profile[:100]!r}. Expected one of {', '.join(known)}, or a path that ends in .yaml."
+            )
         return resolve(profile, read_profile(folder / f"{profile}.yaml"), overrides)
 
 

@@ -3,13 +3,12 @@
 import asyncio
 from collections.abc import Iterator
 from http import HTTPStatus
-from urllib.parse import urlsplit
 
 from cyclealign.errors import CallFailed, CycleAlignError, EndpointRefused
 from cyclealign.models.black_box import ChatEndpoint
 from cyclealign.models.prices import Prices
 from cyclealign.settings import BlackBoxSettings, Settings
-from tasks.findings import Finding, reachable
+from tasks.findings import Finding, listens
 
 TIMEOUT_S = 10.0
 NAMES_SHOWN = 5
@@ -28,9 +27,7 @@ def look_at_endpoints(settings: Settings) -> Iterator[Finding]:
 
 
 def _endpoint(who: str, settings: BlackBoxSettings) -> Iterator[Finding]:
-    address = urlsplit(settings.base_url)
-    port = address.port or (443 if address.scheme.lower() == "https" else 80)
-    there = reachable(f"{who}, endpoint", address.hostname or "", port, "Check base_url and the network.")
+    there = listens(who, settings.base_url)
     yield there
     yield from _key(who, settings, ask=not there.bad)
     yield from _price(who, settings)

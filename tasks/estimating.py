@@ -49,7 +49,7 @@ class Estimate:
             f"Profile {self.profile}: estimated, not measured",
             f"  calls     {calls.calls_low:,} to {calls.calls_high:,} ranking calls",
             f"  tokens    {calls.prompt_tokens:,} in, {calls.completion_tokens:,} out (at most)",
-            f"  money     {_dollars(calls.usd)} at most, {cap} ({self.price_source})",
+            f"  money     {_dollars(calls.usd)}, {cap} ({self.price_source})",
         ]
         for one in self.machines:
             lines.append(
@@ -61,14 +61,15 @@ class Estimate:
 
 
 def _dollars(usd: Decimal | None) -> str:
-    return "unknown price; set black_box.price" if usd is None else f"${usd:.2f}"
+    return "price unknown, black_box.price sets it" if usd is None else f"${usd:.2f} at most"
 
 
 def estimate(settings: Settings, mean_prompt_characters: float = TYPICAL_PROMPT_CHARACTERS) -> Estimate:
     """The estimate of a profile on this machine's kind of device, and on an A100 beside it."""
     parameters = parameter_count(settings.white_box.model)
-    devices = ("cpu",) if settings.black_box.endpoint != "api" else ("a100", "h200")
-    if settings.black_box.endpoint != "api" and torch.cuda.is_available():
+    offline = settings.black_box.endpoint != "api" or settings.white_box.model == "world"
+    devices = ("cpu",) if offline else ("a100", "h200")
+    if offline and torch.cuda.is_available():
         devices = ("a100",)
     return Estimate(
         profile=settings.profile,

@@ -2,6 +2,8 @@
 
 import socket
 from dataclasses import dataclass
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 
 @dataclass(frozen=True)
@@ -26,3 +28,12 @@ def reachable(what: str, host: str, port: int, todo: str) -> Finding:
     except OSError as error:
         return Finding(what, f"{host}:{port} cannot be reached ({error})", True, todo)
     return Finding(what, f"{host}:{port} answers")
+
+
+def listens(who: str, base_url: str) -> Finding:
+    """Whether something listens at an endpoint's address; behind a proxy only a request could tell."""
+    address = urlsplit(base_url)
+    host, port = address.hostname or "", address.port or (443 if address.scheme.lower() == "https" else 80)
+    if address.scheme.lower() in getproxies() and not proxy_bypass(host):
+        return Finding(f"{who}, endpoint", f"{host}:{port}, through a proxy")
+    return reachable(f"{who}, endpoint", host, port, "Check base_url and the network.")

@@ -233,8 +233,19 @@ def record_accuracies(context: RunContext, fitted: PreferenceArtifacts) -> None:
 
 
 def filter_counts(context: RunContext, prepared: Prepared) -> list[dict[str, Any]]:
-    """What the filter read, kept and dropped, with the sizes of the paper's Table 6 beside."""
-    return dialogues.compare_with_table_6(context.ledger, prepared.dataset_digest)
+    """What the filter read, dropped and why, and kept, with the sizes of the paper's Table 6 beside."""
+    dropped: dict[tuple[str, str], list[str]] = {}
+    for one in dialogues.drops(context.ledger, prepared.dataset_digest):
+        reasons = dropped.setdefault((one["subset"], one["split"]), [])
+        reasons.append(f"{one['reason']} {one['pairs_dropped']:,}")
+    return [
+        {
+            **{name: row[name] for name in ("subset", "split", "rows_read")},
+            "dropped": ", ".join(dropped.get((row["subset"], row["split"]), [])),
+            **{name: row[name] for name in ("pairs_kept", "paper_pairs")},
+        }
+        for row in dialogues.compare_with_table_6(context.ledger, prepared.dataset_digest)
+    ]
 
 
 def standalone_judge(settings: Settings, home: Path) -> "Starlette":

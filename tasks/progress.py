@@ -4,6 +4,7 @@ Shows figures only, never prompts or responses (harmful text by design).
 """
 
 import logging
+import os
 import sys
 import time
 from collections import deque
@@ -28,6 +29,9 @@ from cyclealign.report import formats
 from storage.rounds import RankedRound, SampledRound, TrainedRound
 
 LOGGER = logging.getLogger("cyclealign")
+LOGGER.setLevel(
+    os.environ.get("PREFECT_LOGGING_LEVEL", "INFO").upper()
+)  # Prefect adds its handler and sets no level
 Report = Callable[[str, float], None]
 """Takes a message and the share of the work that is done."""
 RECENT = 40

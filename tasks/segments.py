@@ -18,7 +18,7 @@ class Segment:
     @property
     def name(self) -> str:
         """For people, who count from 1."""
-        return f"steps {self.first + 1}–{self.last}"
+        return f"steps {self.first + 1} to {self.last}"
 
     def waves(self) -> Iterator[range]:
         """The steps of each wave, in order."""

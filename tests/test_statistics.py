@@ -40,11 +40,20 @@ def test_the_same_seed_gives_the_same_interval_and_another_gives_another() -> No
 
 @pytest.mark.parametrize("prompts", [3, 100, 30_000], ids=["few", "many", "several blocks"])
 def test_resampling_in_blocks_gives_the_figures_of_one_resample_after_the_other(prompts: int) -> None:
-    values = np.random.default_rng(0).normal(size=prompts)
+    values = np.sort(np.random.default_rng(0).normal(size=prompts))
     generator = np.random.default_rng(3)
     means = [values[generator.integers(prompts, size=prompts)].sum() / prompts for _ in range(7)]
     interval = bootstrap_interval(list(values), resamples=7, seed=3)
     assert [interval.low, interval.high] == list(np.quantile(means, [(1 - 0.95) / 2, (1 + 0.95) / 2]))
+
+
+def test_the_order_of_values_and_of_their_clusters_changes_no_interval() -> None:
+    values = [3.0, 1.0, 2.0, 5.0, 4.0, 4.0]
+    assert bootstrap_interval(values) == bootstrap_interval(values[::-1])
+    prompts = ["a", "a", "b", "b", "c", "c"]
+    assert bootstrap_interval(values, prompts) == bootstrap_interval(
+        values[::-1], ["x", "x", "z", "z", "y", "y"]
+    )
 
 
 def test_the_interval_of_many_values_is_that_of_the_normal_approximation() -> None:

@@ -151,7 +151,8 @@ def _flagged(error: openai.APIStatusError) -> bool:
 def _connection(error: Exception, secret: str) -> CycleAlignError:
     cause = _cause(error)
     return CallTransient(
-        f"The connection to the endpoint failed: {type(cause).__name__} {blot(str(cause), secret)}".strip(),
+        f"The connection to the endpoint failed ({f'{type(cause).__name__} {blot(str(cause), secret)}'.strip()}): "
+        "check base_url and the network.",
         kind="connection",
         billed=not isinstance(cause, NEVER_SENT),
     )

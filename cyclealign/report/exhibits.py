@@ -18,7 +18,7 @@ import yaml
 from cyclealign.records import SUBSETS
 from cyclealign.report import formats
 from cyclealign.report.catalogue import CATALOGUE, Entry, Intervals, Wide
-from cyclealign.report.figures import ALL
+from cyclealign.report.figures import ALL, GROUND_TRUTHS
 from cyclealign.report.tables import Table
 from cyclealign.statistics import Interval, bootstrap_interval, seed_interval
 
@@ -44,10 +44,21 @@ def compose(name: str, title: str, rows: pd.DataFrame, others: Mapping[str, pd.D
     entry = CATALOGUE.get(name, Entry())
     spec = entry.intervals
     ours = with_intervals(rows, others[spec.rows], spec) if spec is not None else rows
+    ours = _on_their_own_scale(ours)
     frame = _beside_the_paper(name, ours)
     tables = _tables(title, frame, entry) if len(frame) else []
     below = [table for other, make in entry.also for table in make(others[other])]
     return Exhibit(name, title, frame, (*tables, *below), tuple(_notes(name, ours, spec)))
+
+
+def _on_their_own_scale(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows without sigmoids of the world's known truths, which are no rewards but lie between 0 and 1."""
+    sigmoids = [name for name in rows.columns if "sigmoid" in name]
+    if not sigmoids or "reward_model" not in rows:
+        return rows
+    found = rows.copy()
+    found.loc[found["reward_model"].isin(GROUND_TRUTHS), sigmoids] = float("nan")
+    return found
 
 
 def wanted(name: str) -> set[str]:

@@ -15,6 +15,8 @@ from cyclealign.statistics import Interval
 
 ALL = "all"
 """The subset name under which figures over all responses stand."""
+GROUND_TRUTHS = ("world:quality", "world:well-formedness")
+"""What is known of the generated world: scores between 0 and 1, shown right after the primary reward model."""
 
 
 @dataclass(frozen=True)

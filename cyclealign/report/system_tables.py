@@ -5,7 +5,8 @@ run. Intervals are 95% bootstrap intervals over prompts; differences are paired 
 own report shows of before and after (`tables`).
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ import pandas as pd
 from cyclealign.pairwise import DecidedPrompt, JudgeBias, ShownVerdict, judge_bias, pairwise_figures
 from cyclealign.records import SUBSETS
 from cyclealign.report import formats
-from cyclealign.report.figures import ALL
+from cyclealign.report.figures import ALL, GROUND_TRUTHS
 from cyclealign.report.tables import Table
 from cyclealign.statistics import Interval, bootstrap_interval, paired_difference
 
@@ -23,43 +24,49 @@ TOTAL = "Total"
 
 
 def reward_table(scores: pd.DataFrame, reward_model: str) -> Table:
-    """One reward model's Table 1: a row per system, mean of sigmoid·100 per subset and over all responses."""
-    rows = scores[scores["reward_model"] == reward_model]
+    """One reward model's Table 1: a row per system, mean of sigmoid·100 per subset and over all responses.
+
+    A known truth, which is no reward but lies between 0 and 1, stays on its own scale.
+    """
+    rows, scale = scores[scores["reward_model"] == reward_model], scale_of(reward_model)
     subsets = _subsets(rows)
-    body = [_reward_row(role, rows[rows["role"] == role], subsets) for role in ordered_roles(rows["role"])]
-    columns = ("System", "n", *_titles(subsets), "Raw mean")
-    return Table(f"Mean of 100 · sigmoid(reward), by {reward_model}", columns, tuple(body))
+    body = [
+        _reward_row(role, rows[rows["role"] == role], subsets, scale) for role in ordered_roles(rows["role"])
+    ]
+    columns = ("System", "n", *_titles(subsets), *(("Raw mean",) if scale.of_rewards else ()))
+    return Table(f"Mean of {scale.name}, by {reward_model}", columns, tuple(body))
 
 
-def _reward_row(role: str, rows: pd.DataFrame, subsets: list[str]) -> tuple[str, ...]:
-    cells = [_mean_cell(_unit(_part(rows, subset)["reward"])) for subset in subsets]
-    return role, formats.count(len(rows)), *cells, _mean_cell(rows["reward"], 3)
+def _reward_row(role: str, rows: pd.DataFrame, subsets: list[str], scale: "Scale") -> tuple[str, ...]:
+    cells = [_mean_cell(scale.of(_part(rows, subset)["reward"]), scale.digits) for subset in subsets]
+    raw = (_mean_cell(rows["reward"], 3),) if scale.of_rewards else ()
+    return role, formats.count(len(rows)), *cells, *raw
 
 
 def difference_table(scores: pd.DataFrame, reward_model: str) -> Table:
     """The trained model minus each other system, in the unit of Table 1, over the prompts that both have."""
-    rows = scores[scores["reward_model"] == reward_model]
+    rows, scale = scores[scores["reward_model"] == reward_model], scale_of(reward_model)
     subsets, ours = _subsets(rows), rows[rows["role"] == OURS]
     others = [role for role in ordered_roles(rows["role"]) if role != OURS]
-    body = [_difference_row(role, ours, rows[rows["role"] == role], subsets) for role in others]
-    caption = f"Difference in 100 · sigmoid(reward), {OURS} minus the other, by {reward_model}"
+    body = [_difference_row(role, ours, rows[rows["role"] == role], subsets, scale) for role in others]
+    caption = f"Difference in {scale.name}, {OURS} minus the other, by {reward_model}"
     return Table(caption, ("Against", "n", *_titles(subsets)), tuple(body))
 
 
 def _difference_row(
-    role: str, ours: pd.DataFrame, theirs: pd.DataFrame, subsets: list[str]
+    role: str, ours: pd.DataFrame, theirs: pd.DataFrame, subsets: list[str], scale: "Scale"
 ) -> tuple[str, ...]:
     both = ours.merge(theirs, on=["subset", "prompt_id"], suffixes=("", "_other"))
-    cells = [_difference_cell(_part(both, subset)) for subset in subsets]
+    cells = [_difference_cell(_part(both, subset), scale) for subset in subsets]
     return role, formats.count(len(both)), *cells
 
 
-def _difference_cell(both: pd.DataFrame) -> str:
+def _difference_cell(both: pd.DataFrame, scale: "Scale") -> str:
     if both.empty:
         return formats.MISSING
-    before = dict(zip(both["prompt_id"], _unit(both["reward_other"]), strict=True))
-    after = dict(zip(both["prompt_id"], _unit(both["reward"]), strict=True))
-    return formats.signed_interval(paired_difference(before, after), 2)
+    before = dict(zip(both["prompt_id"], scale.of(both["reward_other"]), strict=True))
+    after = dict(zip(both["prompt_id"], scale.of(both["reward"]), strict=True))
+    return formats.signed_interval(paired_difference(before, after), scale.digits)
 
 
 def pairwise_table(outcomes: pd.DataFrame, judge: str) -> Table:
@@ -120,8 +127,26 @@ def _part(rows: pd.DataFrame, subset: str) -> pd.DataFrame:
     return rows if subset == ALL else rows[rows["subset"] == subset]
 
 
-def _unit(rewards: pd.Series) -> Any:
-    """100 · sigmoid of each reward, written so that it cannot overflow."""
+@dataclass(frozen=True)
+class Scale:
+    """How the scores of a reward model are shown."""
+
+    name: str
+    digits: int
+    of: Callable[[pd.Series], Any]
+    of_rewards: bool
+    """Whether the scores are rewards, which have no bounds."""
+
+
+def scale_of(reward_model: str) -> Scale:
+    """The paper's scale for rewards, and their own for the world's known truths."""
+    if reward_model in GROUND_TRUTHS:
+        return Scale("the score", 3, np.asarray, of_rewards=False)
+    return Scale("100 · sigmoid(reward)", 2, _sigmoid_100, of_rewards=True)
+
+
+def _sigmoid_100(rewards: pd.Series) -> Any:
+    """Written so that it cannot overflow."""
     return 50 * (1 + np.tanh(np.asarray(rewards, dtype=float) / 2))
 
 

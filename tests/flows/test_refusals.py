@@ -81,7 +81,7 @@ def test_a_folder_is_no_profile(empty_home: Path, tmp_path: Path) -> None:
 
 
 def test_a_name_longer_than_any_file_is_no_profile(empty_home: Path) -> None:
-    assert_refused(run("train", "--profile", "x" * 300), 2, "File name too long")
+    assert_refused(run("train", "--profile", "x" * 300), 2, "No profile 'xxx", "laptop")
 
 
 @pytest.mark.parametrize(

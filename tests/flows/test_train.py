@@ -2,12 +2,15 @@
 
 import json
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from peft import PeftConfig
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
+from prefect.client.schemas.sorting import FlowRunSort
 
 from cyclealign.errors import EndpointRefused, ModelError, SettingsChanged
 from cyclealign.models.white_box import WhiteBox
@@ -152,6 +155,28 @@ def test_a_reward_model_that_is_not_there_is_missed_before_anything_is_asked(hom
     assert count(home, "select count(*) from rounds where run_name = 'unscored'") == 0
 
 
+def test_a_prepared_run_may_still_get_other_settings_and_a_complete_one_stays_complete(home: Path) -> None:
+    prepare(profile="laptop", overrides=merge(SMALL, {"seed": 5}), run="prepared")
+    prepare(profile="laptop", overrides=merge(SMALL, {"seed": 6}), run="prepared")
+    train(profile="laptop", overrides=SMALL, run="whole")
+    prepare(profile="laptop", overrides=SMALL, run="whole")
+    states = {one.name: one.state for one in runs.status(Ledger(home))}
+    assert (states["prepared"], states["whole"]) == ("paused", "complete")
+
+
+def test_the_run_pages_log_has_a_line_for_every_turn(home: Path) -> None:
+    train(profile="laptop", overrides=merge(SMALL, {"seed": 4}), run="logged")
+    with get_client(sync_client=True) as client:
+        flow_runs = client.read_flow_runs(sort=FlowRunSort.START_TIME_DESC, limit=5)
+        (found,) = [one for one in flow_runs if one.name == "train logged"]
+        wanted = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[found.id]))
+        deadline = time.monotonic() + 20
+        lines: list[str] = []
+        while not any("step 12/12" in line for line in lines) and time.monotonic() < deadline:
+            lines = [one.message for one in client.read_logs(wanted) if one.name == "cyclealign"]
+    assert any(line.startswith("round wave=0 step ") for line in lines)
+
+
 def test_another_name_with_the_same_settings_buys_nothing_and_ends_the_same(home: Path) -> None:
     first = train(profile="laptop", overrides=SMALL, run="whole")
     calls = count(home, "select count(*) from api_attempts")
@@ -227,6 +252,7 @@ def test_the_evaluation_alone_repeats_nothing(home: Path) -> None:
 
 def test_prepare_counts_what_it_read_and_kept(home: Path) -> None:
     rows = prepare(profile="laptop", overrides=SMALL, run="only-prepared")
+    assert any("duplicate_prompt" in row["dropped"] for row in rows)
     assert {row["subset"] for row in rows} == {
         "harmless-base",
         "helpful-base",

@@ -27,6 +27,11 @@ def test_a_shipped_query_takes_parameters_and_leaves_out_others(ledger: Ledger) 
     assert frame["agreement"].tolist()[0].tolist() == [0, 2]
 
 
+def test_a_misspelt_query_is_told_its_name(ledger: Ledger) -> None:
+    with pytest.raises(UsageError, match=r"did you mean agreement_over_steps\?"):
+        answer(ledger.home, "agreement_over_step run_name=a-run")
+
+
 def test_the_shipped_queries_are_listed_with_what_they_are_about(ledger: Ledger) -> None:
     frame, _ = answer(ledger.home, "queries")
     assert frame["query"].tolist() == queries.for_users()

@@ -40,12 +40,14 @@ def test_other_settings_under_the_same_name_are_refused_with_the_differences(led
         runs.register(ledger, new_run(rounds=5))
 
 
-def test_a_run_that_ended_before_it_had_data_gives_its_name_up(ledger: Ledger) -> None:
+def test_a_run_that_ended_before_anything_was_computed_gives_its_name_up(ledger: Ledger) -> None:
     runs.register(ledger, new_run(rounds=2))
+    samples.use(ledger, "a-run", "training", "a-digest")
     runs.fail(ledger, "a-run", "no such folder")
     again = runs.register(ledger, new_run(rounds=5))
     assert (again.created, again.settings) == (True, settings(rounds=5).influential())
-    samples.use(ledger, "a-run", "training", "a-digest")
+    assert samples.of_run(ledger, "a-run", "training") is None
+    rounds.record_sampled(ledger, "a-run", [sampled(0)])
     runs.fail(ledger, "a-run", "something else")
     with pytest.raises(SettingsChanged, match=r"method\.rounds: 5 -> 2"):
         runs.register(ledger, new_run(rounds=2))

@@ -1,7 +1,7 @@
 -- What the filters read, dropped and kept, beside the sizes that the paper gives (paper, Table 6).
 -- Parameters: $dataset_digest (null: all).
--- One row per data set, subset and split; drops maps each reason to its pairs; paper_pairs is null for other
--- data.
+-- One row per data set, subset and split; drops maps each reason to its pairs; paper_pairs is what the paper
+-- gives for the whole subset, null for others.
 with paper (position, subset, split, pairs) as (
     values
     (0, 'harmless-base', 'train', 42537),
