@@ -104,5 +104,5 @@ def test_an_unfinished_run_is_not_refolded(home: Path, source: str) -> None:
     from flows.prepare import prepare
 
     prepare(profile="laptop", overrides=merge(SMALL, {"seed": 9}), run="only-begun")
-    with pytest.raises(UsageError, match="interrupted at step 0 of 12"):
+    with pytest.raises(UsageError, match="paused at step 0 of 12"):
         refold(source="only-begun", run="never")
