@@ -3,6 +3,7 @@
 `cyclealign train` works without a server; with `make up` done before, the same command shows in the UI.
 """
 
+import logging
 import os
 import time
 from collections.abc import Iterator
@@ -26,6 +27,7 @@ def prepare_environment(*, quiet: bool = True) -> None:
         quiet: Leave the terminal to our own lines; a worker's flow runs log, so that the run page has lines to show.
     """
     from tasks.context import home_folder  # noqa: PLC0415  the command line must answer --help at once
+    from tasks.progress import LOGGER  # noqa: PLC0415  likewise
 
     folder = home_folder() / "prefect"
     require_writable(folder)
@@ -34,6 +36,7 @@ def prepare_environment(*, quiet: bool = True) -> None:
         # what goes wrong in a flow comes out of it as an error, which the command line tells
         for source in ("LOGGING", "SERVER_LOGGING", "INTERNAL_LOGGING"):
             os.environ.setdefault(f"PREFECT_{source}_LEVEL", "CRITICAL")
+        LOGGER.setLevel(logging.WARNING)
     os.environ.setdefault(
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120"
     )  # the first start makes a database

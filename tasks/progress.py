@@ -4,7 +4,6 @@ Shows figures only, never prompts or responses (harmful text by design).
 """
 
 import logging
-import os
 import sys
 import time
 from collections import deque
@@ -29,9 +28,8 @@ from cyclealign.report import formats
 from storage.rounds import RankedRound, SampledRound, TrainedRound
 
 LOGGER = logging.getLogger("cyclealign")
-LOGGER.setLevel(
-    os.environ.get("PREFECT_LOGGING_LEVEL", "INFO").upper()
-)  # Prefect adds its handler and sets no level
+# Prefect adds its handler, for the run page, and sets no level.
+LOGGER.setLevel(logging.INFO)
 Report = Callable[[str, float], None]
 """Takes a message and the share of the work that is done."""
 RECENT = 40

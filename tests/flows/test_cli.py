@@ -2,6 +2,9 @@
 
 import gzip
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -208,3 +211,20 @@ def test_a_foreign_file_in_the_ledgers_place_is_refused_and_left_alone(
     (tmp_path / "ledger.duckdb").write_bytes(b"my diary" * 600)
     assert_refused(run("train"), 1, "ledger.duckdb")
     assert (tmp_path / "ledger.duckdb").read_bytes() == b"my diary" * 600
+
+
+def test_no_line_stands_twice_and_none_of_the_log(whole: Path) -> None:
+    profile = whole / "profile.yaml"
+    profile.write_text(json.dumps(SMALL))
+    command = ["prepare", "--profile", str(profile), "--run", "looked-at", *OWN_WORLD]
+    done = subprocess.run(
+        [sys.executable, "-m", "flows.cli", *command],
+        env={**os.environ, "CYCLEALIGN_HOME": str(whole)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    lines = [line for line in done.stderr.splitlines() if "pairs kept" in line]
+    assert len(lines) == 1
+    assert lines[0].startswith("Dialogues: ")
+    assert "duplicate_prompt" in done.stdout

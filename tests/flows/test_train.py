@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ from storage import imports, runs
 from storage.asking import answer
 from storage.ledger import Ledger
 from tasks.models import reward_models
+from tasks.progress import LOGGER
 from tests.flows.conftest import SMALL
 from tests.flows.ended_runs import EndedRun, differing_tables
 from tests.flows.judge_server import JudgeServer
@@ -164,7 +167,11 @@ def test_a_prepared_run_may_still_get_other_settings_and_a_complete_one_stays_co
     assert (states["prepared"], states["whole"]) == ("paused", "complete")
 
 
-def test_the_run_pages_log_has_a_line_for_every_turn(home: Path) -> None:
+def test_the_run_pages_log_has_a_line_for_every_turn(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fresh = "import tasks.progress; print(tasks.progress.LOGGER.level)"
+    level = int(subprocess.run([sys.executable, "-c", fresh], capture_output=True, check=True).stdout)
+    monkeypatch.setattr(LOGGER, "level", level)  # a test of the command line may have silenced it here
+    LOGGER.manager._clear_cache()  # type: ignore[attr-defined]
     train(profile="laptop", overrides=merge(SMALL, {"seed": 4}), run="logged")
     with get_client(sync_client=True) as client:
         flow_runs = client.read_flow_runs(sort=FlowRunSort.START_TIME_DESC, limit=5)
