@@ -11,7 +11,8 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from cyclealign.errors import UsageError
-from cyclealign.settings import BlackBoxSettings, Count, Section
+from cyclealign.setting_sections import Count, Section
+from cyclealign.settings import BlackBoxSettings
 
 OWN_ROLES = ("before", "after")
 """The run's own model, untrained and trained; no label may be one of them."""

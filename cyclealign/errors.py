@@ -13,6 +13,7 @@
     ├── LedgerError                   the ledger cannot be used
     │   ├── LedgerLocked              another process holds it
     │   ├── LedgerForeign             the file is not a ledger, or one of a newer version
+    │   ├── LedgerOlder               it lacks a migration; the next session applies it
     │   ├── LedgerOnNetwork           the file would lie on a network file system
     │   ├── LedgerConflict            another ledger holds other content under the same keys
     │   └── StorageFull               the disk is full or read-only

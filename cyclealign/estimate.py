@@ -202,15 +202,18 @@ def _activation_bytes(settings: Settings, layers: int, width: int) -> float:
     if settings.training.gradient_checkpointing:
         per_token = layers * width * 2 + width * ACTIVATION_BYTES  # inputs of all layers, one layer in full
     logits = responses * VOCABULARY * 12  # float32 logits, their softmax, their gradient
-    return (prompt + responses) * per_token * _share(settings, of_step=True) + logits
+    return (prompt + responses) * per_token * _examples_of_a_rank(settings) + logits
 
 
-def _share(settings: Settings, *, of_step: bool) -> int:
-    """The most prompts of an optimizer step, or of a wave, that one rank has to do with."""
-    training = settings.training
-    if of_step:
-        return -(-training.prompts_per_optimizer_step // training.ranks)
-    return training.wave if _partitioned(settings) else -(-training.wave // training.ranks)
+def _examples_of_a_rank(settings: Settings) -> int:
+    """The most prompts of an optimizer step that one rank has to do with."""
+    return -(-settings.training.prompts_per_optimizer_step // settings.training.ranks)
+
+
+def _prompts_of_a_rank(settings: Settings) -> int:
+    """The same of a wave that is sampled and scored."""
+    wave = settings.training.wave
+    return wave if _partitioned(settings) else -(-wave // settings.training.ranks)
 
 
 def _seconds_per_round(settings: Settings, parameters: int, weights: float, device: Device) -> float:
@@ -224,9 +227,9 @@ def _seconds_per_round(settings: Settings, parameters: int, weights: float, devi
     one_pass = max(least, 2 * parameters * (prompt + responses) / device.flops)
     one_token = max(least, weights / device.bandwidth)
     training = settings.training
-    scored = _share(settings, of_step=False) / training.wave
-    trained = _share(settings, of_step=True) / training.prompts_per_optimizer_step
+    scored = _prompts_of_a_rank(settings) / training.wave
+    trained = _examples_of_a_rank(settings) / training.prompts_per_optimizer_step
     return (
         2 * (scored + trained) * one_pass
-        + settings.white_box.sampling.max_new_tokens * one_token / settings.training.wave
+        + settings.white_box.sampling.max_new_tokens * one_token / training.wave
     )

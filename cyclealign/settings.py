@@ -7,29 +7,15 @@ Paper values stand in the comments of the profiles. Leaves out: secrets (the env
 
 import hashlib
 import json
-from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from cyclealign.records import SUBSETS
-
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=1, lt=2**31)]
+from cyclealign.setting_sections import Count, Fraction, Section, fields_of, operational
 
 EVALUATOR = "offline-evaluator"
 """What the name of the offline evaluator begins with."""
-
-
-def operational(default: Any, **constraints: Any) -> Any:
-    """A field that does not influence results and so is no part of the settings digest."""
-    return Field(default, json_schema_extra={"operational": True}, **constraints)
-
-
-class Section(BaseModel):
-    """Base of all sections: frozen, unknown keys are errors."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
 
 
 class DataSettings(Section):
@@ -307,21 +293,8 @@ class Settings(Section):
 
     def influential(self) -> dict[str, Any]:
         """The settings that influence results, as nested plain values (operational ones left out)."""
-        return _fields(self, operational=False)
+        return fields_of(self, operational=False)
 
     def operational(self) -> dict[str, Any]:
         """The operational settings alone, as nested plain values."""
-        return _fields(self, operational=True)
-
-
-def _fields(section: BaseModel, *, operational: bool) -> dict[str, Any]:
-    """The fields of a section and those below it that are operational, or those that are not."""
-    kept: dict[str, Any] = {}
-    for name, info in type(section).model_fields.items():
-        extra, value = info.json_schema_extra, getattr(section, name)
-        is_operational = isinstance(extra, Mapping) and bool(extra.get("operational"))
-        if isinstance(value, BaseModel) and not is_operational:
-            kept[name] = _fields(value, operational=operational)
-        elif is_operational == operational:
-            kept[name] = json.loads(json.dumps(value, default=BaseModel.model_dump))
-    return kept
+        return fields_of(self, operational=True)

@@ -4,16 +4,14 @@ from typing import Any, Literal
 
 from prefect import flow
 
-from cyclealign.models.ranked_white_box import refuse_too_many_ranks
-from flows.train import finish
+from flows.train import finish, get_ready
 from storage import runs
-from tasks.assembly import go_back, loaded_white_box
+from tasks.assembly import loaded_white_box
 from tasks.baselines import OURS, Course, open_baseline, train_stretch, training_pairs
+from tasks.checkpointing import go_back
 from tasks.context import RunContext, running
-from tasks.estimating import refuse_small_disk
 from tasks.evaluation import Part, respond_as
-from tasks.models import require_reward_model
-from tasks.preparation import Prepared, prepare
+from tasks.preparation import Prepared
 from tasks.progress import say, stage
 from tasks.publication import is_done, publish_report, save_adapter
 from tasks.trl_baselines import require_trl, train_with_trl
@@ -51,10 +49,7 @@ def baseline(
 
 def learn(context: RunContext, method: runs.Baseline) -> None:
     """Everything of a baseline that computes, in order."""
-    refuse_too_many_ranks(context.settings.white_box, context.settings.training.ranks)
-    refuse_small_disk(context)
-    prepared = prepare(context)
-    require_reward_model(context.settings)
+    prepared = get_ready(context)
     finish(context, prepared, train_and_respond(context, method, prepared))
 
 

@@ -6,7 +6,7 @@ Exit codes: 0 done, 1 failed, 2 wrong use, 3 paused and resumable (budget, quota
 import atexit
 import json
 import os
-from typing import Any, Final
+from typing import Any
 
 import click
 
@@ -14,9 +14,6 @@ from cyclealign.errors import CycleAlignError
 from flows.cli_evaluation import audit, evaluate
 from flows.cli_results import annotate, exhibit
 from flows.cli_studies import ablation, baseline, ledger, refold
-
-REASON: Final = 60
-"""Characters of a reason that fit into a table."""
 
 PROFILE = click.option(
     "--profile", default="laptop", show_default=True, help="Name in profiles/, or a YAML file."
@@ -95,7 +92,7 @@ def prepare(profile: str, run: str | None, assignments: tuple[str, ...]) -> None
 @AS_JSON
 def status(run: str | None, as_json: bool) -> None:
     """Where the runs stand."""
-    from flows.output import print_rows
+    from flows.output import in_brief, print_rows
     from storage import runs
     from tasks.context import home_folder
 
@@ -103,20 +100,7 @@ def status(run: str | None, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(found[0] if run else found, indent=2, default=str))
     else:
-        print_rows([_in_brief(one) for one in found])
-
-
-def _in_brief(status: dict[str, Any]) -> dict[str, Any]:
-    """What fits beside each other; all of it stands in the JSON."""
-    reason, agreement = status["state_reason"] or "", status["agreement"]
-    line = reason.splitlines()[0] if reason else ""
-    return {
-        **{name: status[name] for name in ("name", "state", "profile", "seed", "step", "steps", "rounds")},
-        "spend_usd": f"{status['spend_usd']:.2f}",
-        "agreement": "" if agreement is None else f"{agreement:.2f}",
-        "weights": (status["weights_sha256"] or "")[:8],
-        "reason": line if len(line) <= REASON else f"{line[:REASON]}…",
-    }
+        print_rows([in_brief(one) for one in found])
 
 
 @main.command()

@@ -20,11 +20,26 @@ from cyclealign.report.untrusted import for_message, for_terminal
 
 WIDTH = 200
 """Characters of a table's line where there is no terminal to ask."""
+REASON = 60
+"""Characters of a reason that fit into a table."""
 
 
 def print_rows(rows: list[dict[str, Any]]) -> None:
     """Print records as a table."""
     print_frame(pd.DataFrame(rows), "table")
+
+
+def in_brief(status: dict[str, Any]) -> dict[str, Any]:
+    """A run's status, what fits beside each other; all of it stands in the JSON."""
+    reason, agreement = status["state_reason"] or "", status["agreement"]
+    line = reason.splitlines()[0] if reason else ""
+    return {
+        **{name: status[name] for name in ("name", "state", "profile", "seed", "step", "steps", "rounds")},
+        "spend_usd": f"{status['spend_usd']:.2f}",
+        "agreement": "" if agreement is None else f"{agreement:.2f}",
+        "weights": (status["weights_sha256"] or "")[:8],
+        "reason": line if len(line) <= REASON else f"{line[:REASON]}…",
+    }
 
 
 def print_frame(frame: pd.DataFrame, style: str) -> None:

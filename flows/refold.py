@@ -4,13 +4,10 @@ from typing import Any
 
 from prefect import flow
 
-from cyclealign.models.ranked_white_box import refuse_too_many_ranks
-from flows.train import cycle_through, finish
+from flows.train import cycle_through, finish, get_ready
 from tasks.context import RunContext, running
-from tasks.estimating import refuse_small_disk
 from tasks.evaluation import Part
-from tasks.models import require_reward_model
-from tasks.preparation import Prepared, prepare
+from tasks.preparation import Prepared
 from tasks.progress import say
 from tasks.publication import is_done, publish_report
 from tasks.refolding import assemble_refold, open_refold
@@ -38,10 +35,7 @@ def refold(source: str, run: str, overrides: dict[str, Any] | None = None) -> di
 
 def fold(context: RunContext) -> None:
     """Everything of a refold that computes, in order."""
-    refuse_too_many_ranks(context.settings.white_box, context.settings.training.ranks)
-    refuse_small_disk(context)
-    prepared = prepare(context)
-    require_reward_model(context.settings)
+    prepared = get_ready(context)
     finish(context, prepared, train_again(context, prepared))
 
 

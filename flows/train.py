@@ -16,8 +16,9 @@ from cyclealign.models.ranked_white_box import refuse_too_many_ranks
 from storage import runs
 from tasks.assembly import Assembly, assemble, require_black_box
 from tasks.candidate_rewards import score_candidates, score_segment
+from tasks.checkpointing import save_checkpoint
 from tasks.context import RunContext, load_settings, open_run, run_name, running
-from tasks.cycle import run_segment, save_checkpoint
+from tasks.cycle import run_segment
 from tasks.estimating import refuse_small_disk
 from tasks.evaluation import Part, respond_as, score
 from tasks.models import require_reward_model, reward_models
@@ -70,12 +71,24 @@ def train(
 
 def align(context: RunContext) -> None:
     """Everything of a run that computes, in order."""
+    require_black_box(context)
+    prepared = get_ready(context)
+    finish(context, prepared, sample_and_train(context, prepared))
+
+
+def get_ready(context: RunContext) -> Prepared:
+    """What every training needs is there, or is made; before anything is bought, trained or answered.
+
+    Raises:
+        ModelError: a model is missing, or there are fewer GPUs than ranks.
+        DataError: files of dialogues are missing, or others than those that the run began with.
+        StorageFull: the disk has no room for the run.
+    """
     refuse_too_many_ranks(context.settings.white_box, context.settings.training.ranks)
     refuse_small_disk(context)
-    require_black_box(context)
     prepared = prepare(context)
     require_reward_model(context.settings)
-    finish(context, prepared, sample_and_train(context, prepared))
+    return prepared
 
 
 def sample_and_train(context: RunContext, prepared: Prepared) -> tuple[Part, ...]:

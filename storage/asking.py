@@ -32,14 +32,14 @@ def answer(home: Path, question: str) -> "tuple[pd.DataFrame, str]":
     if words and words[0] in queries.for_users():
         statement = queries.load(f"{queries.FOR_USERS}/{words[0]}")
         frame, source = Ledger(home).query_anywhere(statement, _parameters(words[0], words[1:]))
-    elif words and words[0].isidentifier() and all("=" in word for word in words[1:]):
-        near = get_close_matches(words[0], queries.for_users(), n=1)
-        raise UsageError(
-            f"No shipped query {words[0]}. Expected SQL, or a name that `cyclealign sql queries` lists"
-            + (f"; did you mean {near[0]}?" if near else ".")
-        )
     else:
-        frame, source = Ledger(home).query_anywhere(question)
+        try:
+            frame, source = Ledger(home).query_anywhere(question)
+        except UsageError as error:
+            near = get_close_matches(words[0], queries.for_users(), n=1) if words else []
+            if not near:
+                raise
+            raise UsageError(f"{error} Did you mean the shipped query {near[0]}?") from None
     return frame, "" if source == "ledger" else f"from the {source}; the ledger is in use"
 
 

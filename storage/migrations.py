@@ -56,15 +56,18 @@ def migrate(
 
 def older_version(connection: duckdb.DuckDBPyConnection) -> int | None:
     """The schema version of a ledger that `migrate` would change; None of every other file."""
-    tables = {name for (name,) in connection.execute(queries.load("schema/tables")).fetchall()}
-    if "schema_migrations" not in tables:
+    if "schema_migrations" not in _tables(connection):
         return None
     newest = max(version for version, _ in connection.execute(queries.load("schema/applied")).fetchall())
     return int(newest) if newest < shipped()[-1].version else None
 
 
+def _tables(connection: duckdb.DuckDBPyConnection) -> set[str]:
+    return {name for (name,) in connection.execute(queries.load("schema/tables")).fetchall()}
+
+
 def _applied(connection: duckdb.DuckDBPyConnection, path: Path) -> dict[int, str]:
-    tables = {name for (name,) in connection.execute(queries.load("schema/tables")).fetchall()}
+    tables = _tables(connection)
     if not tables:
         return {}
     if "schema_migrations" not in tables:

@@ -19,9 +19,10 @@ from cyclealign.models.ranked_white_box import white_box_alone, white_box_of_ran
 from cyclealign.models.reward_model import RewardModel
 from cyclealign.models.white_box import WhiteBox
 from cyclealign.records import Prompt
-from storage import calls, checkpoints, resumptions, rounds, runs
+from storage import calls, resumptions, rounds, runs
 from storage.round_values import SampledRound
 from tasks.asking import Asker
+from tasks.checkpointing import go_back
 from tasks.context import RunContext
 from tasks.cycle import Cycle
 from tasks.estimating import announce
@@ -115,18 +116,6 @@ def loaded_white_box(context: RunContext, prepared: Prepared) -> Iterator[WhiteB
                 f"  {idle} of them have no example of an optimizer step: raise training.prompts_per_optimizer_step"
             )
         yield shared
-
-
-def go_back(context: RunContext, white_box: WhiteBox) -> int:
-    """Load the run's last checkpoint, if it has one; returns the next step to run."""
-    found = checkpoints.latest(context.ledger, context.name)
-    if found is None:
-        return 0
-    white_box.load_checkpoint(found.folder)
-    say(
-        f"Checkpoint before step {found.step + 1} loaded; recorded rounds after it are replayed, not asked again"
-    )
-    return found.step
 
 
 def demonstration_pool(context: RunContext, start: int) -> DemonstrationPool:

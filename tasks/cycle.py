@@ -29,8 +29,7 @@ from cyclealign.models.white_box import WhiteBox
 from cyclealign.records import OptimizerReport, Prompt, TrainingExample
 from cyclealign.seeds import derive_seed
 from cyclealign.settings import Settings
-from storage import checkpoints, rounds
-from storage.checkpoints import NewCheckpoint
+from storage import rounds
 from storage.ledger import Ledger
 from storage.resumptions import Resumption
 from storage.round_values import RankedRound, RecordedRound, SampledRound, TrainedRound
@@ -293,13 +292,3 @@ def _trained(
         learning_rate=report.learning_rate,
         seconds=seconds,
     )
-
-
-@task(name="checkpoint", cache_policy=NO_CACHE)
-def save_checkpoint(cycle: Cycle, segment: Segment) -> str:
-    """Write everything the next step needs, then a snapshot of the ledger for readers; returns the weights' digest."""
-    digest = cycle.white_box.weights_sha256()
-    checkpoint = NewCheckpoint(cycle.run_name, segment.last, cycle.white_box.optimizer_steps, digest)
-    checkpoints.write(cycle.ledger, checkpoint, cycle.white_box.save_checkpoint)
-    cycle.ledger.publish_snapshot()
-    return digest

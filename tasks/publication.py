@@ -108,14 +108,13 @@ def is_done(context: RunContext) -> bool:
     row = runs.get(context.ledger, context.name)
     if row.state != "complete":
         return False
-    if _adapter_folder(context, row.adapter_path) is not None:
-        say(f"Run {context.name} is complete; nothing to do. Its report is printed below.")
-        return True
-    if row.adapter_path and not Path(row.adapter_path).is_relative_to(context.home):
-        say(
-            f"Run {context.name} is complete; nothing to do. It was trained in another home, where its adapter is or "
-            f"was: {row.adapter_path}. Its report is printed below."
+    there = _adapter_folder(context, row.adapter_path) is not None
+    elsewhere = bool(row.adapter_path) and not Path(str(row.adapter_path)).is_relative_to(context.home)
+    if there or elsewhere:
+        trained = (
+            "" if there else f" It was trained in another home, its adapter is or was at {row.adapter_path}."
         )
+        say(f"Run {context.name} is complete; nothing to do.{trained} Its report is printed below.")
         return True
     say(
         f"Run {context.name} is complete, but its adapter is gone from {row.adapter_path}: made again from what is "

@@ -18,11 +18,11 @@ from storage.refolds import Encode, Refolding
 from tasks.assembly import (
     Assembly,
     demonstration_pool,
-    go_back,
     loaded_white_box,
     make_progress,
     scoring_meanwhile,
 )
+from tasks.checkpointing import go_back
 from tasks.context import RunContext, new_run
 from tasks.cycle import Cycle
 from tasks.derivation import derive, finished_source

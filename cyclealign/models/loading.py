@@ -91,18 +91,18 @@ def load_tokenizer(settings: WhiteBoxSettings, model_path: str | None) -> PreTra
     Raises:
         ModelError: it cannot be had.
     """
-    name = model_path or settings.model
-    where, arguments = _location(name, settings)
+    name, where, arguments = find_model(settings, model_path)
     if settings.trust_remote_code:  # here, because every model is loaded with its tokenizer, and some without
         warnings.warn(f"Python code from the repository of {name} will be executed.", stacklevel=2)
     with quiet_transformers(), _translated(name):
-        if "revision" in arguments:
-            look_up(where, settings.revision)
         return AutoTokenizer.from_pretrained(where, **arguments)
 
 
-def find_model(settings: WhiteBoxSettings, model_path: str | None) -> None:
+def find_model(settings: WhiteBoxSettings, model_path: str | None) -> tuple[str, str, dict[str, Any]]:
     """Look for the model at `model_path`, else `settings.model`, and load nothing.
+
+    Returns:
+        Its name; the folder, or the name for the hub; and the arguments that tokenizer and weights share.
 
     Raises:
         ModelError: there is no such folder or file, and no such name in the hub or its cache.
@@ -112,6 +112,7 @@ def find_model(settings: WhiteBoxSettings, model_path: str | None) -> None:
     if "revision" in arguments:
         with quiet_transformers(), _translated(name):
             look_up(where, settings.revision)
+    return name, where, arguments
 
 
 def look_up(name: str, revision: str | None) -> None:

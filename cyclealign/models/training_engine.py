@@ -89,6 +89,24 @@ class TrainingEngine(ABC):
             group["lr"] = learning_rate
 
 
+class Shares:
+    """Prompts shared out over an engine's ranks. Without an engine all are this rank's."""
+
+    def __init__(self, engine: TrainingEngine | None = None) -> None:
+        self._engine = engine
+
+    def mine(self, count: int) -> list[int]:
+        """Which of so many prompts this rank does."""
+        if self._engine is None:
+            return list(range(count))
+        return list(range(self._engine.rank, count, self._engine.ranks))
+
+    def together(self, found: Sequence[tuple[int, list[T]]], count: int) -> list[list[T]]:
+        """What all ranks found, each with its prompt's number, in the order of the prompts."""
+        by_prompt = dict(found if self._engine is None else self._engine.gather(found))
+        return [by_prompt.get(prompt, []) for prompt in range(count)]
+
+
 class TorchEngine(TrainingEngine):
     """Plain torch. With several ranks the adapter's gradients are summed; nothing else needs to be shared."""
 

@@ -1,4 +1,4 @@
-"""The adapter's tensors: their names, their digest, their merged form while sampling; and the end of all weights.
+"""The adapter's tensors: their names, their digest, their merged form while sampling. And the model's: their release.
 
 Names are peft's own, those in `adapter_model.safetensors`. Called by `white_box` and `training_engine`;
 leaves out files (`checkpoint_files`) and the optimizer (`training_engine`).
@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
+
+from cyclealign.errors import ModelError
 
 
 def adapter_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
@@ -70,15 +72,21 @@ def merged_adapter(model: Any) -> Iterator[None]:
             layer.merged_adapters.clear()
 
 
-def dropout_of(model: nn.Module) -> str:
-    """The first dropout of the model that training would turn on, as `Module.attribute = p`; empty without one."""
+def refuse_dropout(model: nn.Module, name: str) -> None:
+    """On several ranks each would drop other units, and results would depend on their number.
+
+    Raises:
+        ModelError: training would turn on a dropout of the model, which the message names.
+    """
     for module in model.modules():
         kind = type(module).__name__
-        for name, rate in vars(module).items():
-            drops = "dropout" in name or (name == "p" and "Dropout" in kind)
+        for attribute, rate in vars(module).items():
+            drops = "dropout" in attribute or (attribute == "p" and "Dropout" in kind)
             if drops and isinstance(rate, float) and rate > 0:
-                return f"{kind}.{name} = {rate}"
-    return ""
+                raise ModelError(
+                    f"{name} trains with dropout ({kind}.{attribute} = {rate}), expected none on several ranks: each "
+                    "would drop other units. Set training.ranks to 1, or choose a model without dropout."
+                )
 
 
 def release(model: nn.Module) -> None:

@@ -21,7 +21,7 @@ from cyclealign.models.packing import Row
 from cyclealign.models.prompt_format import PromptFormat, end_ids
 from cyclealign.models.sampling import Ends, decode, draw_uniforms
 from cyclealign.models.sequence_scores import SCORING_TOKENS, SequenceScores, accepts_packed_rows, plan_passes
-from cyclealign.models.training_engine import TorchEngine, TrainingEngine
+from cyclealign.models.training_engine import Shares, TorchEngine, TrainingEngine
 from cyclealign.models.training_step import Objective, learning_rate, take_step
 from cyclealign.records import LogProbability, OptimizerReport, Prompt, Response, TrainingExample
 from cyclealign.seeds import derive_seed
@@ -54,7 +54,7 @@ class WhiteBox:
         self._scores = SequenceScores(model, self._format.pad_id, packed=packed)
         self._engine: TrainingEngine | None = None
         self._merge = weights.can_merge(model)
-        self._shares_work = False
+        self._shares = Shares()
         self.optimizer_steps = 0
         # With `weights_sha256`, all that determines what this model answers.
         self.description: dict[str, Any] = {
@@ -157,7 +157,7 @@ class WhiteBox:
 
         A prompt's responses do not depend on the prompts beside it. The weights stay the same bit for bit.
         """
-        mine = self._my_share(len(prompts))
+        mine = self._shares.mine(len(prompts))
         encoded = [self.encode_prompt(prompts[index], sampling.max_new_tokens) for index in mine]
         sampled: list[list[int]] = []
         self._model.eval()
@@ -168,21 +168,21 @@ class WhiteBox:
                 sampled = decode(self._model, encoded, uniforms, sampling, ends)
         finished = [self._format.response(tokens) for tokens in sampled]
         groups = [finished[start : start + responses] for start in range(0, len(finished), responses)]
-        return self._collect(list(zip(mine, groups, strict=True)), len(prompts))
+        return self._shares.together(list(zip(mine, groups, strict=True)), len(prompts))
 
     def log_probabilities(
         self, prompt_responses: Sequence[tuple[Prompt, Sequence[tuple[int, ...]]]]
     ) -> list[list[LogProbability]]:
         """log P(y | x) of each response (token ids) to each prompt, under the current weights."""
         rows = [self._row(prompt, responses) for prompt, responses in prompt_responses]
-        mine = [index for index in self._my_share(len(rows)) if rows[index][1]]
+        mine = [index for index in self._shares.mine(len(rows)) if rows[index][1]]
         found: list[tuple[int, list[LogProbability]]] = []
         self._model.eval()
         planned = plan_passes([rows[index] for index in mine], SCORING_TOKENS, packed=self._scores.packed)
         for positions in planned:
             indices = [mine[position] for position in positions]
             found += zip(indices, self._score([rows[index] for index in indices]), strict=True)
-        return self._collect(found, len(rows))
+        return self._shares.together(found, len(rows))
 
     def optimize(self, examples: Sequence[TrainingExample], progress: float = 0.0) -> OptimizerReport:
         """One optimizer step on the mean of L = L_rank + λ·L_sft over the examples (Paper: Eq. 1).
@@ -269,20 +269,11 @@ class WhiteBox:
         engine = TorchEngine if training.engine == "torch" else DeepSpeedEngine
         self._engine = engine(self._scores, training, device)
         if self._engine.ranks > 1:
-            self._refuse_dropout()
+            weights.refuse_dropout(self._model, self._settings.model)
         # ZeRO-3 holds a part of each weight: nothing to merge into, and every rank must run every pass.
         partitioned = training.engine == "deepspeed" and training.zero_stage == 3
         self._merge = self._merge and not partitioned
-        self._shares_work = self._engine.ranks > 1 and not partitioned
-
-    def _refuse_dropout(self) -> None:
-        """Each rank would drop other units, and results would depend on the number of ranks."""
-        dropping = weights.dropout_of(self._model)
-        if dropping:
-            raise ModelError(
-                f"{self._settings.model} trains with dropout ({dropping}), expected none on several ranks: each would "
-                "drop other units. Set training.ranks to 1, or choose a model without dropout."
-            )
+        self._shares = Shares(None if partitioned else self._engine)
 
     def _trained_engine(self) -> TrainingEngine:
         if self._engine is None:
@@ -304,14 +295,3 @@ class WhiteBox:
             totals, tokens = self._scores(rows)
         scored = iter(map(LogProbability, totals.tolist(), tokens.tolist()))
         return [[next(scored) for _ in responses] for _, responses in rows]
-
-    def _my_share(self, count: int) -> list[int]:
-        if self._engine is None or not self._shares_work:
-            return list(range(count))
-        return list(range(self._engine.rank, count, self._engine.ranks))
-
-    def _collect(self, found: Sequence[tuple[int, list[T]]], count: int) -> list[list[T]]:
-        """Puts what the ranks found into the order of the prompts."""
-        shared = self._engine.gather(found) if self._engine is not None and self._shares_work else found
-        by_index = dict(shared)
-        return [by_index.get(index, []) for index in range(count)]

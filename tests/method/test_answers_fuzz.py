@@ -27,7 +27,8 @@ def read(text: str, candidates: int) -> RankingAnswer | None:
 @given(near_answers, st.integers(2, MOST_CANDIDATES))
 @example('{"desired\\u0020rank": [0, 1], "response": "x", "y": {"desired rank": [1, 0], "response": "z"}}', 2)
 def test_nothing_along_the_grammar_is_accepted_that_it_does_not_say(text: str, candidates: int) -> None:
-    read(text, candidates)
+    answer = read(text, candidates)
+    assert answer is None or sorted(answer.ranking) == list(range(candidates))
 
 
 def test_no_damaged_answer_is_accepted_as_another() -> None:

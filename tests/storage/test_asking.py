@@ -28,7 +28,7 @@ def test_a_shipped_query_takes_parameters_and_leaves_out_others(ledger: Ledger) 
 
 
 def test_a_misspelt_query_is_told_its_name(ledger: Ledger) -> None:
-    with pytest.raises(UsageError, match=r"did you mean agreement_over_steps\?"):
+    with pytest.raises(UsageError, match=r"Did you mean the shipped query agreement_over_steps\?"):
         answer(ledger.home, "agreement_over_step run_name=a-run")
 
 

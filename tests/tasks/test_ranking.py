@@ -245,8 +245,10 @@ def test_closing_keeps_what_is_under_way_and_sends_nothing_more(
 
 def test_a_desk_can_be_closed_twice(desk: OpenDesk) -> None:
     opened = desk()
-    opened.close()
-    opened.close()
+    assert "ranking-desk" in {thread.name for thread in threading.enumerate()}
+    for _ in range(2):
+        opened.close()
+        assert "ranking-desk" not in {thread.name for thread in threading.enumerate()}
 
 
 def test_a_parameter_that_the_model_does_not_take_is_refused_at_the_desk(desk: OpenDesk) -> None:

@@ -17,7 +17,7 @@ from cyclealign.errors import (
     UsageError,
 )
 from cyclealign.method.ranking_prompt import render_ranking_prompt
-from cyclealign.models.black_box import ChatEndpoint, read_reply
+from cyclealign.models.black_box import ChatEndpoint
 from cyclealign.records import ChatReply, ChatRequest, Message
 from cyclealign.settings import BlackBoxSettings
 from tests.models.black_box.fault_server import USAGE, FaultServer, completion, serving
@@ -266,42 +266,3 @@ def test_an_offline_application_that_hangs_times_out() -> None:
 def test_an_offline_endpoint_needs_its_application() -> None:
     with pytest.raises(ValueError, match="needs its application"):
         ChatEndpoint(OFFLINE)
-
-
-@pytest.mark.parametrize(
-    ("content", "read"),
-    [
-        ('"plain"', "plain"),
-        ("null", None),
-        ("7", None),
-        (
-            '[{"type": "thinking"}, {"type": "text", "text": "in "}, {"type": "text", "text": "parts"}]',
-            "in parts",
-        ),
-        (r'"half a pair \ud83d"', "half a pair ?"),
-        ('"raw \n newline"', "raw \n newline"),
-    ],
-    ids=["text", "null", "number", "parts", "half a surrogate pair", "control character"],
-)
-def test_content_is_read_leniently(content: str, read: str | None) -> None:
-    assert read_reply(f'{{"choices": [{{"message": {{"content": {content}}}}}]}}').content == read
-
-
-@pytest.mark.parametrize(
-    "usage", ["null", "7", '{"prompt_tokens": "many"}', '{"prompt_tokens": -1}'], ids=str
-)
-def test_usage_that_is_none_reads_as_no_tokens(usage: str) -> None:
-    reply = read_reply(f'{{"choices": [{{"message": {{}}}}], "usage": {usage}}}')
-    assert (reply.prompt_tokens, reply.completion_tokens) == (0, 0)
-
-
-@pytest.mark.parametrize(
-    "raw",
-    ["", " ", "[]", "7", "{", '{"choices": {}}', '{"choices": [7]}', "[" * 100_000, "<html>"],
-    ids=lambda raw: raw[:9],
-)
-def test_a_body_without_a_choice_is_transient(raw: str) -> None:
-    with pytest.raises(CallTransient) as caught:
-        read_reply(raw)
-    assert caught.value.raw == raw
-    assert caught.value.billed

@@ -40,7 +40,7 @@ def train_pairs() -> list[PreferencePair]:
 
 
 @pytest.fixture
-def test_pairs() -> list[PreferencePair]:
+def held_out_pairs() -> list[PreferencePair]:
     return [make_pair(number, "test") for number in range(100, 124)]
 
 
@@ -79,7 +79,7 @@ def build(
     tmp_path: Path,
     frozen_folder: Path,
     train_pairs: list[PreferencePair],
-    test_pairs: list[PreferencePair],
+    held_out_pairs: list[PreferencePair],
     preference_settings: PreferenceSettings,
 ) -> Build:
     """`build_preference` on the tiny model and the pairs above; `train`, `settings`, `progress` by choice."""
@@ -89,7 +89,7 @@ def build(
         settings: PreferenceSettings = preference_settings,
         progress: Callable[[str, float], None] = lambda *_: None,
     ) -> PreferenceArtifacts:
-        return build_preference(tmp_path, frozen_folder, train, test_pairs, settings, progress)
+        return build_preference(tmp_path, frozen_folder, train, held_out_pairs, settings, progress)
 
     return build_here
 

@@ -51,10 +51,10 @@ def test_progress_goes_to_1_without_a_step_back(build: Build, heard: Heard) -> N
 
 
 def test_a_reward_does_not_depend_on_the_batch_and_knows_the_prompt_s_subset(
-    frozen_folder: Path, test_pairs: Pairs, artifacts: PreferenceArtifacts
+    frozen_folder: Path, held_out_pairs: Pairs, artifacts: PreferenceArtifacts
 ) -> None:
     reward_model = PreferenceRewardModel(artifacts.evaluation, frozen_folder)
-    items = [(pair.prompt, text) for pair in test_pairs for text in (pair.chosen, pair.rejected)]
+    items = [(pair.prompt, text) for pair in held_out_pairs for text in (pair.chosen, pair.rejected)]
     rewards = reward_model.score(items)
     np.testing.assert_allclose([reward_model.score([item])[0] for item in items], rewards, atol=1e-4)
     gaps = np.subtract(rewards[::2], rewards[1::2])

@@ -63,9 +63,9 @@ def test_features_of_a_response_do_not_depend_on_the_others_in_any_digit(
 
 
 def test_the_first_feature_finds_out_by_itself_which_kind_of_prompt_it_is(
-    features: PreferenceFeatures, test_pairs: list[PreferencePair]
+    features: PreferenceFeatures, held_out_pairs: list[PreferencePair]
 ) -> None:
-    looks = [features(pair.prompt.instruction, [pair.chosen, pair.rejected])[:, 0] for pair in test_pairs]
+    looks = [features(pair.prompt.instruction, [pair.chosen, pair.rejected])[:, 0] for pair in held_out_pairs]
     assert np.mean([chosen > rejected for chosen, rejected in looks]) > 0.8
 
 
@@ -86,11 +86,11 @@ def test_drafts_depend_on_the_instruction_alone_and_are_never_empty(frozen_folde
 
 
 def test_the_judge_answers_a_rendered_prompt_with_a_ranking_and_one_of_its_drafts(
-    artifacts: PreferenceArtifacts, frozen_folder: Path, test_pairs: list[PreferencePair]
+    artifacts: PreferenceArtifacts, frozen_folder: Path, held_out_pairs: list[PreferencePair]
 ) -> None:
     judge = load_preference_judge(artifacts.judge, frozen_folder, JudgeSettings(noise=0, drafts=3), 6)
     right = 0
-    for pair in test_pairs[:8]:
+    for pair in held_out_pairs[:8]:
         text = render_ranking_prompt(pair.prompt.instruction, [pair.rejected, pair.chosen], demonstrations=[])
         body = {"model": "any", "messages": [{"role": "user", "content": text}]}
         answer = json.loads(judge.answer(body)["choices"][0]["message"]["content"])

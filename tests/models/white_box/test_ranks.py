@@ -11,13 +11,14 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors import safe_open
-from torch import distributed
+from torch import distributed, nn
 
-from cyclealign.errors import RankLost
+from cyclealign.errors import ModelError, RankLost
 from cyclealign.models.process_group import launch_environment
 from cyclealign.models.rank_commands import Call, Recipe
 from cyclealign.models.rank_processes import started, worker_environment
 from cyclealign.models.ranked_white_box import RankedWhiteBox, white_box_alone, white_box_of_ranks
+from cyclealign.models.weights import refuse_dropout
 from cyclealign.records import Prompt, TrainingExample, Turn
 from cyclealign.settings import MethodSettings, TrainingSettings, WhiteBoxSettings
 
@@ -80,6 +81,26 @@ def test_the_memory_of_a_white_box_is_free_after_it_also_where_something_still_k
         white_box.optimize(EXAMPLES)
         held = tensor_bytes()
     assert held - tensor_bytes() >= weights > 50_000
+
+
+class Attention(nn.Module):
+    """Drops by a figure of its own, as transformers' attentions do."""
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.attention_dropout = rate
+
+
+@pytest.mark.parametrize(
+    ("dropping", "named"),
+    [(nn.Dropout(0.1), r"Dropout\.p = 0\.1"), (Attention(0.2), r"Attention\.attention_dropout = 0\.2")],
+    ids=["module", "attribute"],
+)
+def test_a_model_with_dropout_is_refused_on_several_ranks_and_named(dropping: nn.Module, named: str) -> None:
+    still = nn.Sequential(nn.Linear(2, 2), nn.Dropout(0.0), Attention(0.0))
+    refuse_dropout(still, "still")
+    with pytest.raises(ModelError, match=rf"some-model trains with dropout \({named}\)"):
+        refuse_dropout(nn.Sequential(still, dropping), "some-model")
 
 
 def test_rank_0_that_computes_on_after_a_rank_has_died_ends_with_the_error_that_names_it(

@@ -1,0 +1,172 @@
+"""Dialogues are split and pairs are kept as by Open-Assistant's rule, for any text and for every real pair."""
+
+import dataclasses
+import os
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import duckdb
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from benchmarks.open_assistant import keeps, read_files, turns_of
+from cyclealign.records import SUBSETS
+from storage import queries
+from storage.dialogues import FilterOptions, FolderSource, prepare
+from storage.ledger import Ledger
+from storage.sampling import load_pairs
+
+REAL = os.environ.get("CYCLEALIGN_HH_RLHF")
+ALL_KEPT = FilterOptions(drop_identical=False, drop_empty=False, drop_duplicates=False)
+
+
+@pytest.fixture(scope="module")
+def macros() -> Iterator[duckdb.DuckDBPyConnection]:
+    with duckdb.connect() as connection:
+        connection.execute(queries.load("dialogues/macros"))
+        yield connection
+
+
+def parsed(connection: duckdb.DuckDBPyConnection, text: str, keep: bool) -> list[tuple[str | None, str]]:
+    row = connection.execute("select turns_of($text, $keep)", {"text": text, "keep": keep}).fetchone()
+    assert row is not None
+    return [(turn["speaker"], turn["text"]) for turn in row[0]]
+
+
+PARAGRAPHS = st.lists(
+    st.one_of(
+        st.sampled_from(
+            ["Human:", "Assistant:", "Human: ", "Assistant: a", "Human:b", "human: c", " Human: d", ""]
+        ),
+        st.builds(
+            "{}{}".format,
+            st.sampled_from(["Human:", "Assistant: ", "", "Assistant"]),
+            st.text(st.sampled_from("ab \n\t\r\x0b\x1c\x85\xa0\u2003\u2028\u3000é😀'\"$"), max_size=8),
+        ),
+    ),
+    max_size=8,
+)
+
+
+@given(paragraphs=PARAGRAPHS)
+@settings(max_examples=400, deadline=None)
+def test_turns_are_open_assistants_for_any_paragraphs(
+    macros: duckdb.DuckDBPyConnection, paragraphs: list[str]
+) -> None:
+    text = "\n\n".join(paragraphs)
+    assert parsed(macros, text, keep=False) == turns_of(text)
+
+
+NEARLY_REGULAR = st.lists(
+    st.tuples(
+        st.sampled_from(["\n\nHuman: ", "\n\nAssistant: "] * 4 + ["\n\nHuman:", "\n\n", "\n", " "]),
+        st.text(st.sampled_from("ab \n\u2028"), max_size=4),
+    ),
+    max_size=6,
+).map(lambda parts: "\n\nHuman: a" + "".join(map("".join, parts)))
+ALTERNATING = st.lists(st.text(st.sampled_from("ab \n:"), max_size=5), max_size=6).map(
+    lambda texts: "".join(
+        f"\n\n{('Human', 'Assistant')[place % 2]}: {text}" for place, text in enumerate(texts)
+    )
+)
+
+
+@given(dialogue=st.one_of(NEARLY_REGULAR, ALTERNATING), keep=st.booleans())
+@example(dialogue="\n\nHuman: a\n\nAssistant: x  \n\ny", keep=True)
+@example(dialogue="\n\nHuman:  \n\ny \n\n z\n\nAssistant: x\u2028\n\ny ", keep=True)
+@settings(max_examples=2000, deadline=None)
+def test_the_turns_of_a_regular_dialogue_are_those_of_its_paragraphs(
+    macros: duckdb.DuckDBPyConnection, dialogue: str, keep: bool
+) -> None:
+    query = "select turns_by_paragraph($text, $keep)"
+    [(by_paragraph,)] = macros.execute(query, {"text": dialogue, "keep": keep}).fetchall()
+    assert parsed(macros, dialogue, keep) == [(turn["speaker"], turn["text"]) for turn in by_paragraph]
+    if not keep:
+        assert parsed(macros, dialogue, keep) == turns_of(dialogue)
+
+
+@pytest.mark.parametrize(
+    ("dialogue", "quick"),
+    [
+        ("\n\nHuman: a\n\nb\n\nAssistant: c", True),
+        ("\n\nHuman: a\n\nAssistant: c\n\nHuman: d", True),
+        ("Human: a\n\nAssistant: c", False),
+        ("\n\nHuman: a\n\nAssistant:", False),
+        ("\n\nHuman: a\n\n\nAssistant: c", False),
+        ("\n\nHuman: a\n\nAssistant: b\n\nAssistant: c", False),
+        ("\n\nHuman: a\n\nHuman: b\n\nAssistant: c", False),
+    ],
+)
+def test_only_dialogues_in_the_usual_form_go_the_quick_way(
+    macros: duckdb.DuckDBPyConnection, dialogue: str, quick: bool
+) -> None:
+    query = "select is_regular($text) and alternates(exchanges($text))"
+    assert macros.execute(query, {"text": dialogue}).fetchall() == [(quick,)]
+
+
+@given(first=PARAGRAPHS, second=PARAGRAPHS)
+@settings(max_examples=300, deadline=None)
+def test_a_pair_is_dropped_by_the_first_three_reasons_exactly_when_open_assistant_drops_it(
+    macros: duckdb.DuckDBPyConnection, first: list[str], second: list[str]
+) -> None:
+    chosen, rejected = "\n\n".join(first), "\n\n".join(second)
+    row = macros.execute(
+        "select fault_of(turns_of($chosen, false), turns_of($rejected, false), false, false)",
+        {"chosen": chosen, "rejected": rejected},
+    ).fetchone()
+    assert row is not None
+    dropped = row[0] in ("no_assistant_turn", "different_turns", "not_human_first")
+    assert dropped == (not keeps(chosen, rejected))
+
+
+@pytest.mark.parametrize(
+    ("text", "turns"),
+    [
+        ("\n\nHuman: a\n\nb\n\nAssistant: c", [("human", "a\n\nb"), ("assistant", "c")]),
+        ("Human: a\n\nAssistant: c\n\n\n\n  d ", [("human", "a"), ("assistant", "c\n\n\n\n  d")]),
+        ("Human: a\n\nHuman: b\n\nAssistant: c", [("human", "a\nb"), ("assistant", "c")]),
+        ("preamble\n\nHuman: a", [(None, "preamble"), ("human", "a")]),
+        ("\n\n\n\nHuman: a", [("human", "a")]),
+        ("Human: a\n\n\nAssistant: b", [("human", "a\n\n\nAssistant: b")]),
+        ("", []),
+    ],
+    ids=[
+        "paragraph",
+        "empty lines",
+        "same speaker",
+        "preamble",
+        "leading lines",
+        "three line breaks",
+        "empty",
+    ],
+)
+def test_a_paragraph_without_a_name_stays_in_its_turn_by_default(
+    macros: duckdb.DuckDBPyConnection, text: str, turns: list[tuple[str | None, str]]
+) -> None:
+    assert parsed(macros, text, keep=True) == turns
+
+
+@pytest.mark.skipif(not REAL, reason="CYCLEALIGN_HH_RLHF names no folder with HH-RLHF files")
+def test_every_real_pair_is_kept_and_split_as_open_assistant_does(ledger: Ledger) -> None:
+    folder = Path(str(REAL))
+    options = dataclasses.replace(ALL_KEPT, paragraphs="drop")
+    prepared = prepare(ledger, FolderSource(folder, SUBSETS), options)
+    found = Counter(
+        (
+            pair.prompt.subset,
+            split,
+            tuple((t.speaker, t.text) for t in pair.prompt.turns),
+            pair.chosen,
+            pair.rejected,
+        )
+        for split in ("train", "test")
+        for pair in load_pairs(prepared.folder, split)
+    )
+    expected = Counter(
+        (subset, split, tuple(turns_of(chosen)[:-1]), turns_of(chosen)[-1][1], turns_of(rejected)[-1][1])
+        for subset, split, chosen, rejected in read_files(folder)
+        if keeps(chosen, rejected)
+    )
+    assert found == expected
