@@ -16,9 +16,9 @@ from prefect.runtime import task_run
 from cyclealign.errors import UsageError
 from cyclealign.models.white_box import WhiteBox
 from cyclealign.records import OptimizerReport, PreferencePair, TrainingExample
-from storage import checkpoints, optimizer_steps, runs, samples
-from storage.checkpoints import NewCheckpoint
+from storage import optimizer_steps, runs, samples
 from storage.optimizer_steps import OptimizerStep
+from tasks.checkpointing import write_checkpoint
 from tasks.context import RunContext, new_run
 from tasks.derivation import derive, finished_source, overlaid
 from tasks.devices import device_slots
@@ -110,11 +110,7 @@ def train_stretch(course: Course, stretch: range) -> str:
     with device_slots(context.settings):
         for step in stretch:
             optimizer_steps.record(context.ledger, context.name, [take_step(course, step)])
-    digest = course.white_box.weights_sha256()
-    new = NewCheckpoint(context.name, stretch.stop, course.white_box.optimizer_steps, digest)
-    checkpoints.write(context.ledger, new, course.white_box.save_checkpoint)
-    context.ledger.publish_snapshot()
-    return digest
+    return write_checkpoint(context.ledger, context.name, stretch.stop, course.white_box)
 
 
 def take_step(course: Course, step: int) -> OptimizerStep:

@@ -9,6 +9,7 @@ from prefect.cache_policies import NO_CACHE
 from cyclealign.models.white_box import WhiteBox
 from storage import checkpoints
 from storage.checkpoints import NewCheckpoint
+from storage.ledger import Ledger
 from tasks.context import RunContext
 from tasks.cycle import Cycle
 from tasks.progress import say
@@ -17,11 +18,17 @@ from tasks.segments import Segment
 
 @task(name="checkpoint", cache_policy=NO_CACHE)
 def save_checkpoint(cycle: Cycle, segment: Segment) -> str:
-    """Write everything the next step needs, then a snapshot of the ledger for readers; returns the weights' digest."""
-    digest = cycle.white_box.weights_sha256()
-    checkpoint = NewCheckpoint(cycle.run_name, segment.last, cycle.white_box.optimizer_steps, digest)
-    checkpoints.write(cycle.ledger, checkpoint, cycle.white_box.save_checkpoint)
-    cycle.ledger.publish_snapshot()
+    """Write everything that the step after the segment needs; returns the weights' digest."""
+    return write_checkpoint(cycle.ledger, cycle.run_name, segment.last, cycle.white_box)
+
+
+def write_checkpoint(ledger: Ledger, run_name: str, step: int, white_box: WhiteBox) -> str:
+    """Write what `step` needs, then a snapshot of the ledger for readers; returns the weights' digest."""
+    digest = white_box.weights_sha256()
+    checkpoints.write(
+        ledger, NewCheckpoint(run_name, step, white_box.optimizer_steps, digest), white_box.save_checkpoint
+    )
+    ledger.publish_snapshot()
     return digest
 
 
