@@ -72,12 +72,16 @@ def plan(ledger: Ledger, wanted: Sequence[PlannedCall], cap: Decimal | None) -> 
     return len(chosen)
 
 
-def unfinished(ledger: Ledger, run_name: str, origin: str) -> list[BatchRow]:
-    """Batches of a run at an endpoint whose answers are not here yet, oldest first."""
+def unfinished(ledger: Ledger, run_name: str, origin: str, call_keys: Sequence[str] = ()) -> list[BatchRow]:
+    """Batches at an endpoint whose answers are not here yet, oldest first.
+
+    They are the run's own, and those that another run submitted and that hold one of the calls.
+    """
     with ledger.session() as session:
-        return [
-            BatchRow(**row) for row in session.rows("batches/unfinished", run_name=run_name, origin=origin)
-        ]
+        rows = session.rows(
+            "batches/unfinished", run_name=run_name, origin=origin, call_keys=list(call_keys)
+        )
+    return [BatchRow(**row) for row in rows]
 
 
 def calls_of(ledger: Ledger, batch: str) -> list[BatchCall]:

@@ -4,7 +4,8 @@ A batch is planned and committed before anything leaves: its calls, their attemp
 goes up, the batch is made under our own name for it, and its answers are fetched when it has ended. Whoever dies
 in between leaves a batch that the next start carries on from where it was: the file may go up twice, which costs
 nothing; before a batch is made, the provider is asked for one of that name. Answers come into the ledger like any
-other. Leaves out the provider's side (`cyclealign.models.batch_endpoint`) and the rows (`storage.batches`).
+other, whichever run fetches them: a batch that another run submitted is waited for by all who want its answers.
+Leaves out the provider's side (`cyclealign.models.batch_endpoint`) and the rows (`storage.batches`).
 """
 
 import asyncio
@@ -96,7 +97,7 @@ class BatchChannel:
     async def _outcomes(self, requests: Sequence[ChatRequest], ask: int) -> list[Outcome]:
         courier = _Courier(self.account, self.settings, self.backoff, self._stopping)
         try:
-            await courier.finish()
+            await courier.finish(requests)
             await courier.send(requests, ask)
             return [await courier.outcome(request) for request in requests]
         except BudgetReached as error:
@@ -117,9 +118,10 @@ class _Courier:
         self._prices = Prices(account.settings, Decimal(str(settings.price_share)))
         self._records = CallRecords(account.ledger, self._prices)
 
-    async def finish(self) -> None:
-        """Carry every batch that is not finished to its end."""
-        for batch in batches.unfinished(self._account.ledger, self._account.run_name, self._account.origin):
+    async def finish(self, requests: Sequence[ChatRequest] = ()) -> None:
+        """Carry to its end every unfinished batch of this run, and of others where it holds one of the requests."""
+        account, keys = self._account, [self._key(one) for one in requests]
+        for batch in batches.unfinished(account.ledger, account.run_name, account.origin, keys):
             await self._carry(batch)
 
     async def send(self, requests: Sequence[ChatRequest], ask: int) -> None:

@@ -186,6 +186,23 @@ def test_a_batch_left_behind_is_finished_before_calls_are_sent_directly(
     assert (len(provider.batches), provider.asked) == (1, [])
 
 
+def test_another_run_waits_for_the_batch_that_holds_what_it_asks(
+    ledger: Ledger, provider: ModelServer
+) -> None:
+    provider.polls_needed = 10**6
+    victim = subprocess.Popen([sys.executable, str(PROGRAM), str(ledger.home), provider.url], text=True)
+    provider.tell = lambda what: os.kill(victim.pid, signal.SIGKILL) if what == "polled" else None
+    victim.wait(timeout=60)
+    provider.tell, provider.polls_needed = (lambda _event: None), 1
+    other = BatchChannel(replace(account(ledger, provider, price=PRICE), run_name="other"), BATCHES, QUICK)
+    assert contents(other.outcomes([request(7)])) == ["Heard call 7."]
+    assert rows(ledger, "select state from batches where run_name = 'run'") == [("submitted",)]
+    assert contents(other.outcomes([request(1), request(8)])) == ["Heard call 1.", "Heard call 8."]
+    lines = [line for text in provider.files.values() for line in text.splitlines() if '"method"' in line]
+    assert len(lines) == len(set(lines)) == 5  # calls 0 to 2 of the first run, 7 and 8
+    assert (calls.spend(ledger, "run"), calls.spend(ledger, "other")) == (3 * COST, 2 * COST)
+
+
 def test_an_offline_endpoint_takes_no_batches(ledger: Ledger, provider: ModelServer) -> None:
     given = account(ledger, provider)
     offline = given.settings.model_copy(update={"endpoint": "world"})
