@@ -97,10 +97,15 @@ def spread(orders: Sequence[Order]) -> list[str]:
     for one in orders:
         fanning.prepare_home(one, home_folder())
     fanning.wait_for([fanning.submit(one) for one in orders])
-    return [f"  {one.run_name}: not merged" for one in orders if not _merged(ledger, one)]
+    problems = {one.run_name: _problem(ledger, one) for one in orders}
+    return [f"  {name}: not merged{problem}" for name, problem in problems.items() if problem is not None]
 
 
-def _merged(ledger: Ledger, one: Order) -> bool:
-    return fanning.collect(ledger, one) and any(
-        run.name == one.run_name and run.state == "complete" for run in runs.status(ledger)
-    )
+def _problem(ledger: Ledger, one: Order) -> str | None:
+    """Merge the run; what to say where it is not here, complete, afterwards."""
+    try:
+        collected = fanning.collect(ledger, one)
+    except CycleAlignError as error:  # of this cell alone: the others have their turn
+        return f": {error}"
+    states = {run.name: run.state for run in runs.status(ledger)}
+    return None if collected and states.get(one.run_name) == "complete" else ""

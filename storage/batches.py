@@ -78,9 +78,7 @@ def unfinished(ledger: Ledger, run_name: str, origin: str, call_keys: Sequence[s
     They are the run's own, and those that another run submitted and that hold one of the calls.
     """
     with ledger.session() as session:
-        rows = session.rows(
-            "batches/unfinished", run_name=run_name, origin=origin, call_keys=list(call_keys)
-        )
+        rows = session.rows("batches/unfinished", run_name=run_name, origin=origin, call_keys=list(call_keys))
     return [BatchRow(**row) for row in rows]
 
 

@@ -84,10 +84,19 @@ def put_system(ledger: Ledger, system: System) -> str:
     return system.system_id
 
 
-def put_run_system(ledger: Ledger, run_name: str, run_system: RunSystem) -> None:
-    """Note which system stands in a role of a run's evaluation."""
-    with ledger.session() as session:
+def put_run_system(ledger: Ledger, run_name: str, run_system: RunSystem) -> list[str]:
+    """Note which system stands in a role of a run's evaluation.
+
+    Returns:
+        Roles that stand in it no more, because their responses were generated under other settings.
+    """
+    with ledger.session() as session, session.transaction():
         session.run("evaluations/put_run_system", run_name=run_name, **asdict(run_system))
+        digest = run_system.generation_digest
+        others = session.rows(
+            "evaluations/drop_other_generations", run_name=run_name, generation_digest=digest
+        )
+    return sorted(row["role"] for row in others)
 
 
 def run_systems(ledger: Ledger, run_name: str) -> dict[str, RunSystem]:

@@ -22,6 +22,8 @@ from storage.ledger import Ledger, Session
 
 LEFT_OUT = ("schema_migrations", "batches", "batch_calls", "api_attempts")
 NOT_COMPARED: Mapping[str, frozenset[str]] = {
+    "audits": frozenset({"audited_at"}),
+    "comparisons": frozenset({"compared_at"}),
     "datasets": frozenset({"location", "prepared_at"}),
     "generations": frozenset({"seconds", "created_at"}),
     "preference_accuracies": frozenset({"measured_at"}),
@@ -36,6 +38,10 @@ NEVER_IN_CONFLICT = ("api_calls", "reward_scores")
 """Bought twice: ours stays. Rewards are compared up to rounding."""
 COUNTED_ANEW = ("counted_pairs",)
 """Tables without keys: made of rows of the others."""
+OTHER_ROUNDING = (
+    " Responses that differ are the same model's under the same seed: the machines round differently, by their "
+    "processor or their packages. Expected one kind of machine for runs that share an evaluation."
+)
 TOLERANCE = 1e-3
 SHOWN = 5
 
@@ -148,6 +154,7 @@ def _refuse_conflicts(session: Session, tables: list[_Table]) -> None:
             "The two ledgers hold other content under the same names; nothing was merged:\n"
             + "\n".join(lines)
             + "\nExpected runs of other names, or the very same runs. Give runs names of their own with --run."
+            + (OTHER_ROUNDING if found["generations"] else "")
         )
 
 

@@ -80,6 +80,11 @@ class BatchChannel:
     portion: int | None = None
     _stopping: threading.Event = field(default_factory=threading.Event, init=False)
 
+    @property
+    def price_share(self) -> float:
+        """What a call costs in a batch."""
+        return self.settings.price_share
+
     def key(self, request: ChatRequest) -> str:
         """The call key of a request."""
         return request.key(self.account.origin)
@@ -159,23 +164,45 @@ class _Courier:
 
     async def _carry(self, batch: BatchRow) -> None:
         """From wherever a batch was left to its answers in the ledger."""
-        ledger, calls = self._account.ledger, batches.calls_of(self._account.ledger, batch.batch)
-        file_id, batch_id = batch.input_file_id, batch.provider_batch_id
-        if file_id is None:
-            content = "".join(_line(call) for call in calls)
-            file_id = await self._patiently(lambda: self.endpoint.upload(f"{batch.batch}.jsonl", content))
-            batches.uploaded(ledger, batch.batch, file_id)
+        calls, batch_id = batches.calls_of(self._account.ledger, batch.batch), batch.provider_batch_id
         if batch_id is None:
-            batch_id = await self._patiently(lambda: self._submit(batch, file_id))
-            batches.submitted(ledger, batch.batch, batch_id)
+            # made before and not noted, by a process that died or a request that was lost: then it is that one
+            made = await self._patiently(lambda: self.endpoint.find(batch.batch, batch.planned_at))
+            if made is None:
+                calls = await self._still_wanted(calls)
+                made = await self._made(batch, calls) if calls else None
+            if made is None:
+                batches.end(self._account.ledger, batch.batch)
+                return
+            batch_id = made.batch_id
+            batches.submitted(self._account.ledger, batch.batch, batch_id)
         state = await self._wait(batch_id, len(calls))
         await self._collect(batch, calls, state)
 
-    async def _submit(self, batch: BatchRow, file_id: str) -> str:
-        """Made before and not noted, by a process that died or a request that was lost: then it is that one."""
+    async def _still_wanted(self, calls: Sequence[BatchCall]) -> list[BatchCall]:
+        """The calls that nobody else had answered since they were planned; the others are not sent."""
+        wanted = []
+        for call in calls:
+            if await self._open(call.call_key):
+                wanted.append(call)
+            elif call.in_flight:
+                unsent = CallTransient("Another run had it answered first.", kind="answered_elsewhere")
+                await self._records.failed(call.attempt, unsent, call.reserved_usd)
+        return wanted
+
+    async def _made(self, batch: BatchRow, calls: Sequence[BatchCall]) -> BatchState:
+        """The batch at the provider; the file that an earlier start left there is used, where it holds the same."""
+        ledger, file_id = self._account.ledger, batch.input_file_id
+        if file_id is None or len(calls) < len(batches.calls_of(ledger, batch.batch)):
+            content = "".join(_line(call) for call in calls)
+            file_id = await self._patiently(lambda: self.endpoint.upload(f"{batch.batch}.jsonl", content))
+            batches.uploaded(ledger, batch.batch, file_id)
+        return await self._patiently(lambda: self._submit(batch, file_id))
+
+    async def _submit(self, batch: BatchRow, file_id: str) -> BatchState:
+        """The request may have got through although its answer was lost: then it is not made again."""
         found = await self.endpoint.find(batch.batch, batch.planned_at)
-        made = found or await self.endpoint.create(batch.batch, file_id)
-        return made.batch_id
+        return found or await self.endpoint.create(batch.batch, file_id)
 
     async def _wait(self, batch_id: str, calls: int) -> BatchState:
         told = ""

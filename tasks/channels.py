@@ -2,6 +2,7 @@
 
 A channel takes many requests and gives as many outcomes, in order: a reply, or why there is none. Whatever the
 ledger has is not sent again. `DirectChannel` sends one call per request; `tasks.batching` has the other one.
+What questions may cost is told before the first is sent.
 Leaves out what is asked and how it is read (`tasks.inquiry`).
 """
 
@@ -9,17 +10,21 @@ import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from decimal import Decimal
 from functools import cached_property
 from typing import Protocol
 
 from cyclealign.errors import BudgetReached, CallFailed
 from cyclealign.models.black_box import ChatEndpoint
+from cyclealign.models.prices import Prices
 from cyclealign.records import ChatReply, ChatRequest
+from cyclealign.report.formats import usd
 from cyclealign.settings import BlackBoxSettings
 from storage.ledger import Ledger
 from tasks.asking import Asker
 from tasks.context import RunContext
 from tasks.pace import PATIENT, Backoff
+from tasks.progress import say
 
 Outcome = ChatReply | CallFailed
 RUN_CAP, JUDGE_CAP = "black_box.budget_usd", "evaluation.judge.endpoint.budget_usd"
@@ -56,11 +61,37 @@ def account(
     return Account(context.ledger, context.name, capped, open_endpoint)
 
 
+def tell_cost(account: Account, requests: Sequence[ChatRequest], price_share: float, asks: int = 1) -> None:
+    """Say what questions may cost before the first of them is sent; nothing of an offline endpoint.
+
+    Args:
+        account: Who asks.
+        requests: The first ask of each question that is open; what the ledger has of them costs nothing again.
+        price_share: Of the price of a call that is sent alone.
+        asks: How often each question is asked at most.
+    """
+    settings = account.settings
+    if settings.endpoint != "api" or not requests:
+        return
+    prices = Prices(settings, Decimal(str(price_share)))
+    worst = [prices.worst_case_usd(request) for request in requests]
+    known = [one for one in worst if one is not None]
+    most = usd(float(sum(known))) if len(known) == len(worst) else "an unknown price"
+    again = f", times {asks} if no answer can be read" if asks > 1 else ""
+    cap = "no cap" if settings.budget_usd is None else f"cap {usd(settings.budget_usd)}"
+    say(f"  {settings.model}: at most {len(requests)} calls, at most {most}{again}; {cap} ({account.cap})")
+
+
 class Channel(Protocol):
     """Brings outcomes for requests."""
 
     portion: int | None
     """How many questions should be asked together; None: all of them."""
+
+    @property
+    def price_share(self) -> float:
+        """What a call costs on this way, as a share of the price of one that is sent alone."""
+        ...
 
     def key(self, request: ChatRequest) -> str:
         """The call key of a request."""
@@ -82,6 +113,7 @@ class DirectChannel:
     account: Account
     backoff: Backoff = PATIENT
     portion: int | None = PORTION
+    price_share: float = 1.0
     _asker: Asker | None = field(default=None, init=False)
     _loop: asyncio.AbstractEventLoop | None = field(default=None, init=False)
 

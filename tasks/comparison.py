@@ -107,22 +107,14 @@ def play(match: Match, channel: Channel, report: Report) -> MatchCount:
     )
 
 
-def ask_ahead(matches: Sequence[Match], channel: Channel) -> None:
-    """Have all questions of several matches asked together, where a channel is the better the more it carries.
-
-    Each match then finds its answers recorded.
-
-    Raises:
-        RunPaused: no call gets through, or the cap is reached.
-    """
-    if channel.portion is not None:
-        return
+def open_questions(matches: Sequence[Match]) -> list[ChatRequest]:
+    """The first asks of all questions that the matches have without a verdict."""
     requests: list[ChatRequest] = []
     for match in matches:
         shown = [_orders_of(pair, match.both_orders) for pair in match.pairs]
         orders = [order for orders in _open(match, shown) for order in orders if not order.identical]
         requests += [_question(match.settings, order).asks[0] for order in orders]
-    channel.outcomes(requests)
+    return requests
 
 
 @dataclass(frozen=True)

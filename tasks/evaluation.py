@@ -13,6 +13,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.runtime import task_run
 
+from cyclealign.compared_systems import OWN_ROLES
 from cyclealign.models.reward_model import RewardModel
 from cyclealign.models.white_box import WhiteBox
 from cyclealign.records import Prompt
@@ -61,16 +62,20 @@ def respond(
 ) -> tuple[Part, ...]:
     """Have a system respond to the prompts, under a role of the run's evaluation; returns what can be scored.
 
-    What the ledger has of it, from whatever run, is reused.
+    What the ledger has of it, from whatever run, is reused. Systems whose responses were generated under other
+    settings leave the evaluation, which holds only what can be compared.
     """
     system = System(label=role, identity=responder.identity)
     settings = generation_settings(context.settings.evaluation)
     evaluations.put_system(context.ledger, system)
-    evaluations.put_run_system(
-        context.ledger,
-        context.name,
-        RunSystem(role, system.system_id, evaluations.generation_digest(settings)),
-    )
+    run_system = RunSystem(role, system.system_id, evaluations.generation_digest(settings))
+    gone = [
+        one
+        for one in evaluations.put_run_system(context.ledger, context.name, run_system)
+        if one not in OWN_ROLES  # those are evaluated every time
+    ]
+    if gone:
+        say(f"  Left out until evaluated under these generation settings: {', '.join(gone)}")
     parts = [
         Part(context, system, subset, tuple(one for one in prompts if one.subset == subset))
         for subset in context.settings.data.subsets

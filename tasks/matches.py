@@ -10,8 +10,8 @@ from cyclealign.records import Prompt
 from storage import evaluations
 from storage.evaluations import Generation
 from tasks.batching import channel_for
-from tasks.channels import JUDGE_CAP, Account, account
-from tasks.comparison import Match, MatchCount, Pair, ask_ahead, judge_identity, play
+from tasks.channels import JUDGE_CAP, Account, account, tell_cost
+from tasks.comparison import Match, MatchCount, Pair, judge_identity, open_questions, play
 from tasks.context import RunContext
 from tasks.models import comparison_endpoint, comparison_settings
 from tasks.progress import say, stage
@@ -45,7 +45,10 @@ def compare_systems(
         ]
         for against in others
     }
-    ask_ahead([match for parts in matches.values() for match in parts], channel)
+    questions = open_questions([match for parts in matches.values() for match in parts])
+    tell_cost(judge, questions, channel.price_share, judge.settings.asks)
+    if channel.portion is None:  # it is the better the more it carries; each match finds its answers recorded
+        channel.outcomes(questions)
     for against, parts in matches.items():
         with stage(f"Comparison {OURS} / {against}, by {judge.settings.model}") as report:
             counts = [play(match, channel, report) for match in parts if match.pairs]

@@ -16,7 +16,7 @@ from cyclealign.records import ChatReply, ChatRequest, Message, Prompt, Speaker
 from cyclealign.seeds import derive_seed
 from cyclealign.settings import BlackBoxSettings, EvaluationSettings, SamplingSettings
 from cyclealign.statistics import repeated_ngram_share
-from tasks.channels import Account, Channel
+from tasks.channels import Account, Channel, tell_cost
 from tasks.inquiry import Question, put_questions
 
 EVALUATION_SEED = 0
@@ -119,13 +119,17 @@ class ApiResponder:
         }
 
     def ask_ahead(self, prompts: Sequence[Prompt]) -> None:
-        """All calls in one go, where the channel is the better the more it carries; they are found recorded then.
+        """Tells what they may cost; all calls in one go, where the channel is the better the more it carries.
+
+        They are found recorded then.
 
         Raises:
             RunPaused: no call gets through, or the cap is reached.
         """
+        requests = [self._question(prompt).asks[0] for prompt in prompts]
+        tell_cost(self.account, requests, self.channel.price_share)
         if self.channel.portion is None and prompts:
-            self.channel.outcomes([self._question(prompt).asks[0] for prompt in prompts])
+            self.channel.outcomes(requests)
 
     def batches(self, prompts: Sequence[Prompt]) -> Iterator[list[Written]]:
         """Asked together in portions; an answer that was filtered, empty or never came leaves its prompt out."""

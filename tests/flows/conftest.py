@@ -23,7 +23,7 @@ SMALL: dict[str, Any] = {
 def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """One Prefect test server for all flow tests, with a folder of its own; heartbeats, a second a run, are off."""
     settings = {PREFECT_HOME: tmp_path_factory.mktemp("prefect"), PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}
-    with temporary_settings(settings), prefect_test_harness():
+    with temporary_settings(settings), prefect_test_harness(server_startup_timeout=120):
         yield
 
 

@@ -106,6 +106,36 @@ def test_every_exhibit_says_its_purpose_its_parameters_and_its_grain(exhibit: st
     assert any(line.startswith("-- One row per") for line in header)
 
 
+def test_a_run_under_a_second_name_is_no_second_seed(connection: duckdb.DuckDBPyConnection) -> None:
+    later = {"settings_digest": "full-1", "created_at": "2026-12-01"}
+    add_run(connection, "full-1-again", {"icl": "full"}, seed=1, after={"p0": 3.0, "p1": 5.0}, **later)
+    for run in ("full-0", "full-1", "full-1-again"):
+        add_round(connection, run, 0, [0, 1, 2], [3.0, 2.0, 1.0])
+    connection.execute("insert into counted_pairs select * from ranked_pairs")
+    for exhibit, parameters in (("table_4", {}), ("figure_5", {}), ("figure_4", {"bins": 1})):
+        rows = [row for row in ask(connection, exhibit, **parameters) if row["icl"] == "full"]
+        assert {row["seeds"] for row in rows} == {2}
+    assert {row["run_name"] for row in ask(connection, "table_4_runs")} == {"full-0", "full-1", "off-0"}
+
+
+@pytest.mark.parametrize("change", ["other prompts", "other generation settings"])
+def test_runs_that_were_evaluated_otherwise_are_not_averaged(
+    connection: duckdb.DuckDBPyConnection, change: str
+) -> None:
+    if change == "other prompts":
+        connection.execute(
+            "insert into samples select 't', purpose, dataset_digest, 0, prompt_id "
+            "from samples where prompt_id = 'p0'"
+        )
+        connection.execute("update run_samples set sample_digest = 't' where run_name = 'full-1'")
+    else:
+        connection.execute("update run_systems set generation_digest = 'h' where run_name = 'full-1'")
+        connection.execute("update generations set generation_digest = 'h' where system_id like 'full-1%'")
+    rows = [row for row in ask(connection, "table_4") if (row["icl"], row["subset"]) == ("full", "all")]
+    assert [row["seeds"] for row in rows] == [1, 1]
+    assert {row["mean_reward"] for row in rows} == {2.0, 3.0 if change == "other prompts" else 4.0}
+
+
 def test_table_4_averages_over_seeds_each_counting_once(connection: duckdb.DuckDBPyConnection) -> None:
     rows = {(row["icl"], row["subset"]): row for row in ask(connection, "table_4")}
     assert {key: (row["seeds"], row["responses"], row["mean_reward"]) for key, row in rows.items()} == {

@@ -101,9 +101,21 @@ def test_table_2_is_seen_from_the_trained_model_else_from_the_first_label(
     rows = {
         (row["role"], row["against"]): row for row in ask(connection, "table_2") if row["subset"] == "all"
     }
-    assert rows["after", "PRO"]["lose"] == 100
-    assert rows["PRO", "before"]["win"] == 100
+    assert rows["after", "PRO"]["lose"] == pytest.approx(100 / 3)
+    assert rows["PRO", "before"]["win"] == pytest.approx(100 / 3)
     assert len(rows) == 2
+
+
+def test_table_2_counts_prompts_without_a_verdict_as_missing(connection: duckdb.DuckDBPyConnection) -> None:
+    """Nobody asked about p1, and to p2 one of the two has no response."""
+    connection.execute("delete from generations where generation_id = 'PRO/p2'")
+    compare(connection, "after/p0", "PRO/p0", "first")
+    (total,) = (row for row in ask(connection, "table_2") if row["subset"] == "all")
+    assert [total[name] for name in ("prompts", "win", "missing")] == pytest.approx([3, 100 / 3, 200 / 3])
+    outcomes = [
+        (row["prompt_id"], row["outcome"], row["orders"]) for row in ask(connection, "table_2_outcomes")
+    ]
+    assert outcomes == [("p0", "win", 1), ("p1", "missing", 0), ("p2", "missing", 0)]
 
 
 def test_table_2_leaves_out_people_and_prompts_of_other_samples(
@@ -123,6 +135,7 @@ def test_table_2_outcomes_name_each_prompt(connection: duckdb.DuckDBPyConnection
     assert [(row["prompt_id"], row["outcome"], row["inconsistent"]) for row in rows] == [
         ("p0", "lose", False),
         ("p1", "tie", False),
+        ("p2", "missing", False),
     ]
 
 

@@ -27,6 +27,18 @@ def test_the_roles_of_a_run_are_kept_and_can_be_changed(ledger: Ledger) -> None:
     }
 
 
+def test_an_evaluation_holds_systems_under_the_same_generation_settings_alone(ledger: Ledger) -> None:
+    for role in ("before", "after", "gpt"):
+        assert evaluations.put_run_system(ledger, "a-run", RunSystem(role, role, "greedy")) == []
+    evaluations.put_run_system(ledger, "another", RunSystem("after", "s", "greedy"))
+    assert evaluations.put_run_system(ledger, "a-run", RunSystem("after", "after", "warm")) == [
+        "before",
+        "gpt",
+    ]
+    assert set(evaluations.run_systems(ledger, "a-run")) == {"after"}
+    assert set(evaluations.run_systems(ledger, "another")) == {"after"}
+
+
 def test_generations_are_found_by_id_and_never_overwritten(ledger: Ledger) -> None:
     one, two = generation("p1"), generation("p2")
     evaluations.put_generations(ledger, [one])

@@ -8,11 +8,13 @@ import duckdb
 import pytest
 
 from cyclealign.errors import LedgerConflict, LedgerLocked, UsageError
-from storage import calls, evaluations, imports, rounds, runs
+from storage import calls, comparisons, evaluations, imports, rounds, runs
+from storage.comparisons import Comparison
 from storage.evaluations import System
 from storage.ledger import Ledger
 from tests.storage.conftest import RunScript
 from tests.storage.test_calls import REPLY, description
+from tests.storage.test_evaluations import generation
 from tests.storage.values import new_run, ranked, sampled, trained
 
 
@@ -54,6 +56,23 @@ def test_a_merged_run_is_the_same_in_both_ledgers_and_merging_again_changes_noth
     merged = everything(ledger)
     assert imports.merge(ledger, other.path) == imports.Imported((), (), 0)
     assert everything(ledger) == merged
+
+
+def test_the_same_verdict_at_another_time_is_no_conflict(ledger: Ledger, other: Ledger) -> None:
+    for one in (ledger, other):
+        comparisons.put(one, [Comparison("a", "b", "a judge", "model", "tie", None, None)])
+    other.close()
+    assert imports.merge(ledger, other.home).rows == 0
+
+
+def test_other_responses_of_the_same_model_and_seed_say_where_that_comes_from(
+    ledger: Ledger, other: Ledger
+) -> None:
+    for one, text in ((ledger, "Yes."), (other, "Yes!")):
+        evaluations.put_generations(one, [generation("p1", text)])
+    other.close()
+    with pytest.raises(LedgerConflict, match="machines round differently"):
+        imports.merge(ledger, other.home)
 
 
 def test_other_content_under_the_same_name_is_refused_whole_and_named(ledger: Ledger, other: Ledger) -> None:

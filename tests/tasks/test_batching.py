@@ -203,6 +203,23 @@ def test_another_run_waits_for_the_batch_that_holds_what_it_asks(
     assert (calls.spend(ledger, "run"), calls.spend(ledger, "other")) == (3 * COST, 2 * COST)
 
 
+def test_what_was_bought_since_a_batch_was_planned_is_not_sent(ledger: Ledger, provider: ModelServer) -> None:
+    victim = subprocess.Popen([sys.executable, str(PROGRAM), str(ledger.home), provider.url], text=True)
+    provider.tell = lambda what: os.kill(victim.pid, signal.SIGKILL) if what == "uploaded" else None
+    victim.wait(timeout=60)
+    provider.tell = lambda _event: None
+    other = replace(account(ledger, provider, price=PRICE), run_name="other")
+    DirectChannel(other, QUICK).outcomes([request(0)])
+    outcomes = channel(ledger, provider).outcomes([request(number) for number in range(3)])
+    assert contents(outcomes) == ["Heard call 0.", "Heard call 1.", "Heard call 2."]
+    sent = [text for text in provider.files.values() if '"method"' in text][-1].splitlines()
+    assert [json.loads(line)["body"]["messages"][0]["content"] for line in sent] == ["call 1", "call 2"]
+    assert (len(provider.batches), calls.spend(ledger, "run")) == (1, 2 * COST)
+    DirectChannel(other, QUICK).outcomes([request(number) for number in range(3)])
+    channel(ledger, provider).outcomes([request(number) for number in range(3)])
+    assert (len(provider.batches), len(provider.asked)) == (1, 1)
+
+
 def test_an_offline_endpoint_takes_no_batches(ledger: Ledger, provider: ModelServer) -> None:
     given = account(ledger, provider)
     offline = given.settings.model_copy(update={"endpoint": "world"})

@@ -1,5 +1,6 @@
--- Batches at an endpoint whose answers are not here yet: a run's own, and those of others that hold one of the
--- calls and are at the provider already. One that another run is still sending is that run's alone to send.
+-- Batches at an endpoint whose answers are not here yet: a run's own, and those of others that hold one of
+-- the calls and are at the provider already. One that another run is still sending is that run's alone to
+-- send.
 -- Parameters: $run_name, $origin, $call_keys (a list, may be empty).
 -- One row per batch, oldest first.
 select
@@ -17,7 +18,7 @@ where
             state = 'submitted'
             and batch in (
                 select batch_calls.batch from batch_calls
-                where batch_calls.call_key in (select unnest($call_keys::varchar []))
+                where list_contains($call_keys::varchar[], batch_calls.call_key)
             )
         )
     )

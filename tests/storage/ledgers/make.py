@@ -72,7 +72,7 @@ def fill(home: Path) -> None:
     from flows.train import train
 
     black_box = {"endpoint": "api", "price": {"input": 1.0, "output": 2.0}, "budget_usd": 5.0, "asks": 1}
-    with prefect_test_harness(), Unreliable(home, TINY) as judge:
+    with prefect_test_harness(server_startup_timeout=120), Unreliable(home, TINY) as judge:
         settings: dict[str, Any] = merge(TINY, {"black_box": {**black_box, "base_url": judge.url}})
         train(profile="laptop", overrides=settings, run="complete")
         judge.refuse_after(5)
@@ -101,9 +101,12 @@ def copy(old: Path, new: Path) -> None:
     with duckdb.connect(str(new)) as connection:
         migrations.migrate(connection, new)
         connection.execute(f"attach '{old}' as old (read_only)")
-        tables = connection.execute("select table_name from duckdb_tables() where database_name = 'old'")
+        tables = connection.execute(
+            "select table_name from duckdb_tables() "
+            "where database_name = 'old' and table_name <> 'schema_migrations'"
+        )
         for (table,) in tables.fetchall():
-            connection.execute(f"insert or ignore into {table} select * from old.{table}")
+            connection.execute(f"insert into {table} select * from old.{table}")
         drawn = connection.execute("select max(attempt) from api_attempts").fetchone()
         assert drawn is not None
         connection.execute(f"select nextval('api_attempt_numbers') from range({drawn[0]})").fetchall()
