@@ -63,6 +63,8 @@ class WhiteBoxSettings(Section):
     revision: str | None = None
     dtype: Literal["float32", "bfloat16", "float16", "auto"] = "auto"
     """`auto`: float32 on a CPU, bfloat16 on a GPU."""
+    quantization: Literal["none", "nf4"] = "none"
+    """Of the frozen base model: `nf4` holds its linear layers in 4 bits and computes in `dtype` (QLoRA)."""
     device: Literal["auto", "cpu", "cuda"] = operational("auto")
     trust_remote_code: bool = False
     prompt_format: Literal["auto", "chat", "plain"] = "auto"
@@ -251,7 +253,10 @@ class Settings(Section):
 
     def digest(self) -> str:
         """Sixteen hexadecimal digits that change whenever a setting that influences results changes."""
-        text = json.dumps(self.influential(), sort_keys=True)
+        influential = self.influential()
+        if self.white_box.quantization == "none":  # as runs were identified before there was a choice
+            del influential["white_box"]["quantization"]
+        text = json.dumps(influential, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def influential(self) -> dict[str, Any]:
