@@ -26,6 +26,8 @@ ACTIVATION_BYTES: Final = 34
 LORA_WIDTHS: Final = 19
 """Inputs plus outputs of a Llama layer's linear maps, in widths: 4·2 for attention, 3·3.7 for the MLP."""
 VOCABULARY: Final = 50_000
+NF4_BYTES: Final = 0.5 + 1 / 64 + 4 / (64 * 256)
+"""Per weight: 4 bits, a scale of 8 bits per 64 weights, a float32 per 256 scales (Dettmers et al. 2023, Section 3)."""
 GIB: Final = 2**30
 ROW_BYTES: Final = 12_000
 """Of the ledger per round: texts, tokens, request and reply, compressed."""
@@ -109,7 +111,7 @@ def estimate_machine(settings: Settings, parameters: int, device: str = "a100") 
     """Memory, hours and disk of a run's white box with so many parameters on `DEVICES`, one for each rank."""
     layers, width = shape(parameters)
     ranks, weights = settings.training.ranks, parameters * (4 if device == "cpu" else 2)
-    held = weights / ranks if _partitioned(settings) else weights
+    held = _held_bytes(settings, parameters, weights) / (ranks if _partitioned(settings) else 1)
     cycle = held + _trained(settings, parameters) * TRAINED_BYTES + _activation_bytes(settings, layers, width)
     reward = reward_model_bytes(settings)
     memory = cycle + reward if settings.evaluation.score_during_training else max(cycle, reward)
@@ -118,6 +120,17 @@ def estimate_machine(settings: Settings, parameters: int, device: str = "a100") 
     seconds = rows * _seconds_per_round(settings, parameters, weights, DEVICES[device])
     name = DEVICES[device].name if ranks == 1 else f"{ranks} ranks, each {DEVICES[device].name}"
     return MachineEstimate(name, memory / GIB, seconds / 3600, disk / GIB)
+
+
+def _held_bytes(settings: Settings, parameters: int, weights: float) -> float:
+    """Of the base model in memory, whose `weights` bytes shrink where its linear layers are quantised.
+
+    Time is estimated as without: a 4-bit weight is dequantised at each use, and what that takes is not measured.
+    """
+    if settings.white_box.quantization == "none":
+        return weights
+    kept = min(parameters, 2 * VOCABULARY * shape(parameters)[1])
+    return kept * weights / parameters + (parameters - kept) * NF4_BYTES
 
 
 def reward_model_bytes(settings: Settings) -> int:

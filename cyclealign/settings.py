@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
+from cyclealign.offline_settings import JudgeSettings, PreferenceSettings, WorldSettings
 from cyclealign.records import SUBSETS
 from cyclealign.setting_sections import Count, Fraction, Section, fields_of, operational
 
@@ -62,6 +63,8 @@ class WhiteBoxSettings(Section):
     revision: str | None = None
     dtype: Literal["float32", "bfloat16", "float16", "auto"] = "auto"
     """`auto`: float32 on a CPU, bfloat16 on a GPU."""
+    quantization: Literal["none", "nf4"] = "none"
+    """Of the frozen base model: `nf4` holds its linear layers in 4 bits and computes in `dtype` (QLoRA)."""
     device: Literal["auto", "cpu", "cuda"] = operational("auto")
     trust_remote_code: bool = False
     prompt_format: Literal["auto", "chat", "plain"] = "auto"
@@ -133,17 +136,6 @@ class PriceSettings(Section):
 
     input: Annotated[float, Field(ge=0)]
     output: Annotated[float, Field(ge=0)]
-
-
-class JudgeSettings(Section):
-    """The offline judge: limited on purpose (docs/deviations.md)."""
-
-    prior_pairs: Count = 30
-    """Labelled pairs it has seen before the run."""
-    drafts: Count = 4
-    """Of which its writer picks the best by its own opinion."""
-    noise: Annotated[float, Field(ge=0)] = 1.0
-    """Multiplies the posterior spread of each draw; 0 = always the posterior mean."""
 
 
 class BlackBoxSettings(Section):
@@ -221,33 +213,6 @@ class BaselineSettings(Section):
     """Optimizer steps on the same responses; with one, the ratio is always 1 and clips nothing."""
 
 
-class WorldSettings(Section):
-    """The generated dialogue world and the tiny models trained in it (laptop profile): a minute on two cores."""
-
-    seed: int = 0
-    train_pairs: Count = 4000
-    test_pairs: Count = 800
-    pretraining_steps: Count = 1200
-    writer_good_share: Fraction = 0.6
-    """Of the replies that the judge's writer learns from: better than the white box, and far from perfect."""
-
-
-class PreferenceSettings(Section):
-    """Preference heads on a frozen pretrained model, fitted on disjoint halves of the training pairs."""
-
-    model: str | None = None
-    """What they read; None: the white box before alignment."""
-    pairs_per_half: Count = 1000
-    """Seven minutes of reading on two cores."""
-    test_pairs: Count = 480
-    judge_layer: Count = 16
-    evaluation_layer: Count = 24
-    """Of 30: other features than the judge's, so that the two are not one opinion."""
-    prompt_tokens: Count = 112
-    response_tokens: Count = 64
-    """Most of what the profile's own limits let through; time grows with both."""
-
-
 class Settings(Section):
     """Everything that defines a run besides its name."""
 
@@ -288,7 +253,10 @@ class Settings(Section):
 
     def digest(self) -> str:
         """Sixteen hexadecimal digits that change whenever a setting that influences results changes."""
-        text = json.dumps(self.influential(), sort_keys=True)
+        influential = self.influential()
+        if self.white_box.quantization == "none":  # as runs were identified before there was a choice
+            del influential["white_box"]["quantization"]
+        text = json.dumps(influential, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def influential(self) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from prefect.runtime import task_run
 from cyclealign.errors import UsageError
 from cyclealign.models.white_box import WhiteBox
 from cyclealign.records import OptimizerReport, PreferencePair, TrainingExample
+from cyclealign.settings import Settings
 from storage import optimizer_steps, runs, samples
 from storage.optimizer_steps import OptimizerStep
 from tasks.checkpointing import write_checkpoint
@@ -67,7 +68,8 @@ def open_baseline(
 
     Raises:
         RunUnknown: there is no run `source_run`.
-        UsageError: it is unfinished or a baseline itself, or an override changes its data or evaluation.
+        UsageError: it is unfinished or a baseline itself, an override changes its data or evaluation, or the white box
+            is quantised and TRL would train it.
         SettingsChanged: a run of this name exists with other settings, another method or another source.
     """
     source = finished_source(source_run)
@@ -80,11 +82,22 @@ def open_baseline(
     derived = derive(source, name, overrides, CHANGEABLE)
     settings = overlaid(derived.settings, {"method": {"objective": OBJECTIVES[method]}})
     if method not in OURS:  # TRL's trainers train the network itself, in the process that they are in
+        _refuse_quantized(settings, method)
         settings = overlaid(settings, {"training": {"ranks": 1}})
     context = replace(derived, settings=settings)
     steps = settings.baseline.steps or budget
     wanted = replace(new_run(context), kind="baseline", baseline=method, source_run=source_run, steps=steps)
     return context, runs.register(context.ledger, wanted).created
+
+
+def _refuse_quantized(settings: Settings, method: runs.Baseline) -> None:
+    quantization = settings.white_box.quantization
+    if quantization != "none":  # trl 1.16, in the trainers' __init__: "converted to bf16"
+        raise UsageError(
+            f"white_box.quantization = {quantization}, and TRL rounds a 4-bit model's adapter to bfloat16. Expected "
+            f"float32, as in every other run. Choose sft, rrhf or pro instead of {method}, or a run with "
+            "white_box.quantization = none."
+        )
 
 
 def training_pairs(context: RunContext) -> list[PreferencePair]:

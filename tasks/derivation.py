@@ -18,6 +18,7 @@ ALWAYS_CHANGEABLE = (
     "white_box.model",
     "white_box.revision",
     "white_box.dtype",
+    "white_box.quantization",
     "white_box.trust_remote_code",
     "white_box.prompt_format",
     "white_box.system_prompt",

@@ -5,11 +5,13 @@ Nothing is loaded; a hub is asked for no more than a connection.
 
 import math
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 
-from cyclealign.errors import CycleAlignError
+from cyclealign.errors import CycleAlignError, UsageError
 from cyclealign.estimate import parameter_count
-from cyclealign.settings import Settings
+from cyclealign.extras import require_quantization
+from cyclealign.settings import Settings, WhiteBoxSettings
 from tasks.context import home_folder
 from tasks.findings import Finding, reachable
 
@@ -94,9 +96,20 @@ def look_at_models(settings: Settings) -> Iterator[Finding]:
         todo = f"Python code from the repository of {settings.white_box.model} will run: read it first."
         yield Finding("trust_remote_code", "on", False, todo)
     yield _model("white box", settings.white_box.model, "white_box.model")
+    yield from _quantization(settings.white_box)
     if settings.evaluation.reward_model in ("classifier", "oasst"):
         yield _model("reward model", settings.evaluation.reward_model_name, "evaluation.reward_model_name")
     yield from _preference_models(settings)
+
+
+def _quantization(settings: WhiteBoxSettings) -> Iterator[Finding]:
+    if settings.quantization == "none":
+        return
+    try:
+        require_quantization(settings)
+        yield Finding("quantization", f"{settings.quantization}, bitsandbytes {version('bitsandbytes')}")
+    except UsageError as error:
+        yield Finding("quantization", f"{settings.quantization}, bitsandbytes is missing", True, str(error))
 
 
 def _model(what: str, name: str, setting: str) -> Finding:

@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ PACKAGES = (
     "duckdb",
     "prefect",
 )
+OPTIONAL = ("bitsandbytes",)
+"""Recorded where they are installed."""
 DECIDING = (
     "code",
     "ranks",
@@ -33,6 +36,7 @@ DECIDING = (
     "peft",
     "accelerate",
     "deepspeed",
+    "bitsandbytes",
 )
 """What can move the last bits of the weights and is not set back by itself."""
 
@@ -50,7 +54,8 @@ def git_commit() -> str | None:
 
 def package_versions() -> dict[str, str]:
     """Versions of the packages that results depend on."""
-    return {name: metadata.version(name) for name in PACKAGES}
+    installed = (*PACKAGES, *(name for name in OPTIONAL if find_spec(name) is not None))
+    return {name: metadata.version(name) for name in installed}
 
 
 def machine() -> dict[str, Any]:
@@ -84,9 +89,9 @@ def computing_as_before(run: RunRow, ranks: int) -> Iterator[None]:
     before = {"code": run.git_commit, "ranks": 1, **run.machine, **run.package_versions}
     now = {"code": git_commit(), "ranks": ranks, **machine(), **package_versions()}
     moved = [
-        f"{name} ({before[name]} → {now[name]})"
+        f"{name} ({before[name]} → {now.get(name)})"
         for name in DECIDING
-        if name in before and before[name] != now[name]
+        if name in before and before[name] != now.get(name)
     ]
     if moved:
         say(f"  Began with other {', '.join(moved)}: the weights may differ")

@@ -8,6 +8,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from cyclealign.errors import DataError, ModelError
+from cyclealign.extras import require_quantization
 from cyclealign.hh_rlhf import load_from_hub
 from cyclealign.models.identity import tokenizer_sha256
 from cyclealign.models.loading import find_model, load_tokenizer
@@ -71,8 +72,10 @@ def require_parts(context: RunContext) -> None:
     Raises:
         DataError: files of dialogues are missing.
         ModelError: the white box is missing, or the model that preference models read.
+        UsageError: an extra that the settings need is not installed.
     """
     settings = context.settings
+    require_quantization(settings.white_box)
     if settings.data.source == "folder":
         FolderSource(Path(settings.data.path), settings.data.subsets).files()
     if uses_preference_models(settings):

@@ -120,6 +120,18 @@ def test_checkpointing_of_gradients_saves_memory() -> None:
     assert with_it.memory_gib < estimate_machine(settings(), SEVEN_BILLION).memory_gib
 
 
+def test_quantisation_shrinks_the_linear_layers_in_memory_and_nothing_on_disk() -> None:
+    whole, quantised = (
+        estimate_machine(settings(white_box={"quantization": one}, evaluation=OF_UNKNOWN_SIZE), SEVEN_BILLION)
+        for one in ("none", "nf4")
+    )
+    # all weights but embedding and head, 2 · 50,000 · 4096: 16 bits become 4, and 8 + 32/256 for every 64
+    linear = SEVEN_BILLION - 2 * 50_000 * 4096
+    saved = linear * (16 - (4 + (8 + 32 / 256) / 64)) / 8
+    assert whole.memory_gib - quantised.memory_gib == pytest.approx(saved / 2**30)
+    assert quantised.disk_gib == whole.disk_gib
+
+
 def test_a_faster_device_and_larger_waves_save_hours() -> None:
     hours = estimate_machine(settings(), SEVEN_BILLION, "a100").hours
     assert estimate_machine(settings(), SEVEN_BILLION, "h200").hours < hours

@@ -1,5 +1,7 @@
 """Settings: one frozen object, unknown keys refused, the digest knows what influences results."""
 
+import hashlib
+import json
 from typing import Any
 
 import pytest
@@ -68,6 +70,18 @@ def test_a_setting_that_was_added_since_a_run_was_stored_is_no_difference() -> N
     now = resolve("p", MINIMAL, {}).influential()
     stored = {**now, "method": {key: value for key, value in now["method"].items() if key != "drop_repeated"}}
     assert differences(completed(stored), now) == []
+
+
+def test_runs_of_before_there_was_quantisation_are_the_runs_without_it() -> None:
+    now, quantised = (resolve("p", MINIMAL, {"white_box": {"quantization": one}}) for one in ("none", "nf4"))
+    stored = now.influential()
+    del stored["white_box"]["quantization"]
+    assert now.digest() == hashlib.sha256(json.dumps(stored, sort_keys=True).encode()).hexdigest()[:16]
+    assert differences(completed(stored), now.influential()) == []
+    assert quantised.digest() != now.digest()
+    assert differences(completed(stored), quantised.influential()) == [
+        "white_box.quantization: 'none' -> 'nf4'"
+    ]
 
 
 def test_world_parts_need_the_world() -> None:

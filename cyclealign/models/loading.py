@@ -25,6 +25,7 @@ from transformers.utils import logging as transformers_logging
 
 from cyclealign.errors import ModelError
 from cyclealign.models.identity import model_identity
+from cyclealign.models.quantization import compute_alike, quantization_arguments, refuse_unquantizable
 from cyclealign.settings import LoraSettings, WhiteBoxSettings
 
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
@@ -67,29 +68,36 @@ def load_pretrained(settings: WhiteBoxSettings, model_path: str | None, device: 
     """The model at `model_path`, else `settings.model`, on `device`.
 
     Raises:
-        ModelError: unknown name, unreachable hub, missing or broken file, not a causal LM, context too short.
+        ModelError: unknown name, unreachable hub, missing or broken file, not a causal LM, context too short;
+            or as `find_model`.
+        UsageError: as `find_model`.
     """
     name = model_path or settings.model
     where, arguments = _location(name, settings)
     dtype = resolve_dtype(settings, device)
     tokenizer = load_tokenizer(settings, model_path)
+    chosen = {**_weight_arguments(arguments), **quantization_arguments(settings, dtype, device)}
     with quiet_transformers(), _translated(name):
         model, report = AutoModelForCausalLM.from_pretrained(
-            where, dtype=dtype, output_loading_info=True, **_weight_arguments(arguments)
+            where, dtype=dtype, output_loading_info=True, **chosen
         )
     _refuse_missing_weights(name, report)
     _refuse_short_context(name, model, settings)
     if "gguf_file" in arguments:
         _forget_quantization(model)
+    compute_alike(model)
     model = model.to(device).eval().requires_grad_(False)
-    return Pretrained(model, tokenizer, model_identity(name, model, tokenizer, dtype))
+    identity = model_identity(name, model, tokenizer, dtype)
+    if settings.quantization != "none":
+        identity["quantization"] = settings.quantization
+    return Pretrained(model, tokenizer, identity)
 
 
 def load_tokenizer(settings: WhiteBoxSettings, model_path: str | None) -> PreTrainedTokenizerBase:
     """The tokenizer of the model at `model_path`, else of `settings.model`.
 
     Raises:
-        ModelError: it cannot be had.
+        ModelError, UsageError: see `find_model`.
     """
     name, where, arguments = find_model(settings, model_path)
     if settings.trust_remote_code:  # here, because every model is loaded with its tokenizer, and some without
@@ -105,13 +113,17 @@ def find_model(settings: WhiteBoxSettings, model_path: str | None) -> tuple[str,
         Its name; the folder, or the name for the hub; and the arguments that tokenizer and weights share.
 
     Raises:
-        ModelError: there is no such folder or file, and no such name in the hub or its cache.
+        ModelError: there is no such folder or file, and no such name in the hub or its cache; or quantisation is asked
+            for, and it is quantised already.
+        UsageError: quantisation is asked for, and bitsandbytes is not installed.
     """
     name = model_path or settings.model
     where, arguments = _location(name, settings)
     if "revision" in arguments:
         with quiet_transformers(), _translated(name):
             look_up(where, settings.revision)
+    with quiet_transformers(), _translated(name):
+        refuse_unquantizable(name, where, arguments, settings)
     return name, where, arguments
 
 

@@ -44,13 +44,15 @@ def can_merge(model: Any) -> bool:
     """Whether sampling may run on merged weights.
 
     Only in float32: in bfloat16 a small adapter would vanish in the rounding of the sum. Never where the
-    adapter sits on a weight that the input embedding shares, which merging would change along.
+    adapter sits on a weight that the input embedding shares, which merging would change along, nor on a 4-bit
+    weight, which merging would quantise anew.
     """
     layers = _adapted_layers(model)
     embedding = model.get_base_model().get_input_embeddings().weight if layers else None
     weights = [layer.get_base_layer().weight for layer in layers]
     return bool(layers) and all(
-        weight.dtype == torch.float32 and weight is not embedding for weight in weights
+        weight.dtype == torch.float32 and weight is not embedding and not hasattr(weight, "quant_state")
+        for weight in weights
     )
 
 

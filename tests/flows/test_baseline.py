@@ -58,3 +58,10 @@ def test_a_baseline_of_a_baseline_is_refused(home: Path, source: str) -> None:
     baseline(source=source, method="sft", run="whole-sft")
     with pytest.raises(UsageError, match="no trained rounds"):
         baseline(source="whole-sft", method="pro", run="never")
+
+
+def test_trl_does_not_train_a_quantised_model(home: Path, source: str) -> None:
+    nf4 = {"white_box": {"quantization": "nf4"}}
+    with pytest.raises(UsageError, match=r"to bfloat16\. Expected float32.*quantization = none"):
+        baseline(source=source, method="dpo", run="never", overrides=nf4)
+    assert baseline(source=source, method="sft", run="whole-sft-nf4", overrides=nf4)["state"] == "complete"

@@ -1,6 +1,7 @@
 """Doctor: everything that a profile needs is looked at before anything is spent, and what to do is said."""
 
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -212,3 +213,14 @@ def test_ranks_are_looked_at_where_there_is_more_than_one(server: Listing) -> No
 def test_ranks_without_an_example_of_their_own_are_said_to_idle(server: Listing) -> None:
     (line,) = about_ranks(ranks=4, prompts_per_optimizer_step=1)
     assert "3 have no example of an optimizer step" in line
+
+
+def test_quantisation_needs_its_extra(server: Listing, monkeypatch: pytest.MonkeyPatch) -> None:
+    quantised = settings(white_box={"quantization": "nf4"})
+    assert found(quantised, "quantization").line().startswith("ok   quantization: nf4, bitsandbytes 0.")
+    monkeypatch.setitem(sys.modules, "bitsandbytes", None)  # as Python marks what cannot be imported
+    one = found(quantised, "quantization")
+    assert one.bad
+    assert "pip install" in one.todo
+    assert "[quantization]" in one.todo
+    assert "quantization" not in {finding.what for finding in examine(settings())}

@@ -179,3 +179,25 @@ def test_a_wrong_system_is_wrong_use(whole: Path, system: str) -> None:
     result = CliRunner().invoke(main, ["evaluate", "whole", "--system", system])
     assert result.exit_code == 2, result.output
     assert "Traceback" not in result.output
+
+
+def test_a_quantised_run_is_a_system_of_its_own_and_is_evaluated_again_alike(whole: Path) -> None:
+    train(profile="laptop", overrides=merge(SMALL, {"white_box": {"quantization": "nf4"}}), run="quantised")
+    systems, _ = answer(
+        whole, "select distinct system_id from run_systems where run_name in ('whole', 'quantised')"
+    )
+    assert len(systems) == 4  # each before and after
+    texts = (
+        "select prompt_id, role, text from generations join run_systems using (system_id)"
+        " where run_name = 'quantised' order by all"
+    )
+    before, _ = answer(whole, texts)
+    assert len(before) == 2 * 8
+    forget(
+        whole,
+        "delete from generations where system_id in"
+        " (select system_id from run_systems where run_name = 'quantised')",
+    )
+    evaluate(run="quantised")
+    again, _ = answer(whole, texts)
+    assert again.equals(before)

@@ -16,7 +16,8 @@ from cyclealign.models.offline.world_judge import FITTED, StateReader, load_worl
 from cyclealign.models.offline.world_rewards import WorldRewardModel
 from cyclealign.models.reward_model import ClassifierRewardModel
 from cyclealign.models.white_box import WhiteBox
-from cyclealign.settings import JudgeSettings, WhiteBoxSettings
+from cyclealign.offline_settings import JudgeSettings
+from cyclealign.settings import WhiteBoxSettings
 
 ROOT = Path(__file__).parent.parent.parent
 CPU = torch.device("cpu")

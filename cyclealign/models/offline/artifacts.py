@@ -21,7 +21,7 @@ from cyclealign.models.offline.folders import build_once
 from cyclealign.models.offline.training import CHAINS, EVALUATION, WHITE_BOX, WRITER, Chain, Progress
 from cyclealign.models.offline.world import write_world
 from cyclealign.models.offline.world_judge import fit_world_judge
-from cyclealign.settings import JudgeSettings, WorldSettings
+from cyclealign.offline_settings import JudgeSettings, WorldSettings
 
 WORLD_VERSION = 2
 """Raised with every change of the code that changes what is built."""

@@ -21,8 +21,8 @@ from cyclealign.models.offline.chat_messages import (
     last_user_message,
 )
 from cyclealign.models.offline.ranker import Array, Gaussian, order, posterior, worths
+from cyclealign.offline_settings import JudgeSettings
 from cyclealign.seeds import derive_seed
-from cyclealign.settings import JudgeSettings
 
 VERSION = 3
 """Raised whenever equal requests would be answered otherwise than before."""

@@ -34,8 +34,8 @@ from cyclealign.models.offline.preference_heads import (
 )
 from cyclealign.models.offline.preference_judge import JudgeSight
 from cyclealign.models.offline.preference_pairs import HARMLESS, ChosenPairs, choose_pairs, harmless_flags
+from cyclealign.offline_settings import PreferenceSettings
 from cyclealign.records import SUBSETS, PreferencePair, Prompt
-from cyclealign.settings import PreferenceSettings
 
 ALL = "all"
 """The accuracy over the test pairs of every subset."""

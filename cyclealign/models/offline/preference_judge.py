@@ -32,9 +32,10 @@ from cyclealign.models.offline.preference_heads import (
 from cyclealign.models.offline.ranker import Gaussian
 from cyclealign.models.prompt_format import PromptFormat
 from cyclealign.models.sampling import Ends, decode, draw_uniforms
+from cyclealign.offline_settings import JudgeSettings
 from cyclealign.records import PreferencePair, Turn
 from cyclealign.seeds import derive_seed
-from cyclealign.settings import JudgeSettings, SamplingSettings
+from cyclealign.settings import SamplingSettings
 
 AXES = 16
 """Principal directions in which the two replies of a pair differ."""

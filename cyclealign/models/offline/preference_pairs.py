@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cyclealign.errors import DataError
+from cyclealign.offline_settings import PreferenceSettings
 from cyclealign.records import SUBSETS, PreferencePair
 from cyclealign.seeds import derive_seed
-from cyclealign.settings import PreferenceSettings
 
 HARMLESS = "harmless-base"
 

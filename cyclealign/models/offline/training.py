@@ -26,9 +26,9 @@ from cyclealign.models.offline.tiny_models import (
 )
 from cyclealign.models.offline.world import mixed_pairs, reading_matter
 from cyclealign.models.offline.world_rewards import train_reward_model
+from cyclealign.offline_settings import WorldSettings
 from cyclealign.records import Prompt
 from cyclealign.seeds import derive_seed
-from cyclealign.settings import WorldSettings
 
 Chain = Literal["cycle", "evaluation"]
 Progress = Callable[[str, float], None]

@@ -15,9 +15,9 @@ from pathlib import Path
 from cyclealign.models.offline import phrases, topics
 from cyclealign.models.offline.grader import grade
 from cyclealign.models.offline.reading import already_said, steps_by_topic, topic_of
+from cyclealign.offline_settings import WorldSettings
 from cyclealign.records import SUBSETS, PreferencePair, Prompt, Split, Turn
 from cyclealign.seeds import derive_seed
-from cyclealign.settings import WorldSettings
 
 LABEL_TEMPERATURE = 0.18
 """Scale of the annotators' Bradley-Terry noise in units of quality: about 88% of their labels are right."""

@@ -22,8 +22,8 @@ from cyclealign.models.offline.judge import Judge
 from cyclealign.models.offline.ranker import Array, Gaussian, posterior
 from cyclealign.models.offline.tiny_models import LONGEST, encode, one_thread, sample
 from cyclealign.models.offline.world import mixed_pairs, reading_matter
+from cyclealign.offline_settings import JudgeSettings, WorldSettings
 from cyclealign.seeds import derive_seed
-from cyclealign.settings import JudgeSettings, WorldSettings
 
 COMPONENTS = 16
 UNLABELLED_TEXTS = 600

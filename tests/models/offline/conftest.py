@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from cyclealign.models.offline.artifacts import WorldArtifacts, build_world_artifacts
-from cyclealign.settings import JudgeSettings, WorldSettings
+from cyclealign.offline_settings import JudgeSettings, WorldSettings
 
 
 @pytest.fixture(scope="session")

@@ -18,8 +18,8 @@ from cyclealign.models.offline.training import Chain
 from cyclealign.models.offline.world import pairs
 from cyclealign.models.offline.world_judge import load_world_judge
 from cyclealign.models.offline.world_rewards import GroundTruth, WorldRewardModel
+from cyclealign.offline_settings import JudgeSettings, WorldSettings
 from cyclealign.records import Prompt
-from cyclealign.settings import JudgeSettings, WorldSettings
 from tests.full_disk import files_up_to
 
 ITEMS: list[tuple[Prompt, str]] = [(pair.prompt, pair.chosen) for pair in pairs(9, "helpful-base", "test", 6)]

@@ -14,7 +14,7 @@ from cyclealign.method.ranking_prompt import render_ranking_prompt
 from cyclealign.models.offline.chat_server import create_app
 from cyclealign.models.offline.judge import Judge
 from cyclealign.models.offline.ranker import Array, Gaussian
-from cyclealign.settings import JudgeSettings
+from cyclealign.offline_settings import JudgeSettings
 
 PATH = "/v1/chat/completions"
 TEXT = render_ranking_prompt("Human: hello\n\nAssistant:", ["long answer", "short"], [])

@@ -13,8 +13,8 @@ from cyclealign.method.ranking_prompt import render_ranking_prompt
 from cyclealign.models.offline.chat_messages import RequestUnreadable
 from cyclealign.models.offline.judge import Judge
 from cyclealign.models.offline.ranker import Array, Gaussian
+from cyclealign.offline_settings import JudgeSettings
 from cyclealign.seeds import derive_seed
-from cyclealign.settings import JudgeSettings
 
 TRUTH = np.random.default_rng(0).standard_normal(8)
 

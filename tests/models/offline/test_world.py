@@ -8,8 +8,8 @@ import pytest
 
 from cyclealign.models.offline.grader import grade
 from cyclealign.models.offline.world import mixed_pairs, pairs, reading_matter, write_world
+from cyclealign.offline_settings import WorldSettings
 from cyclealign.records import SUBSETS
-from cyclealign.settings import WorldSettings
 
 SETTINGS = WorldSettings(train_pairs=80, test_pairs=40)
 

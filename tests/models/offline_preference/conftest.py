@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from cyclealign.models.offline.preference import PreferenceArtifacts, build_preference
+from cyclealign.offline_settings import PreferenceSettings
 from cyclealign.records import PreferencePair, Prompt, Split, Turn
-from cyclealign.settings import PreferenceSettings
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from cyclealign.models.offline.preference import PreferenceArtifacts, PreferenceRewardModel
+from cyclealign.offline_settings import PreferenceSettings
 from cyclealign.records import PreferencePair
-from cyclealign.settings import PreferenceSettings
 from tests.models.offline_preference.conftest import Build, Heard
 
 Pairs = list[PreferencePair]

@@ -20,8 +20,8 @@ from cyclealign.models.offline.preference_judge import (
     text_figures,
     turns_of,
 )
+from cyclealign.offline_settings import JudgeSettings
 from cyclealign.records import PreferencePair, Speaker, Turn, render_dialogue
-from cyclealign.settings import JudgeSettings
 
 SPOKEN = st.text("ab:? \n", min_size=1, max_size=12).map(str.strip).filter(bool)
 SPEAKERS: tuple[Speaker, Speaker] = ("human", "assistant")

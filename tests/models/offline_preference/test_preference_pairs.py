@@ -5,8 +5,8 @@ import pytest
 
 from cyclealign.errors import DataError
 from cyclealign.models.offline.preference_pairs import choose_pairs
+from cyclealign.offline_settings import PreferenceSettings
 from cyclealign.records import PreferencePair
-from cyclealign.settings import PreferenceSettings
 
 Pairs = list[PreferencePair]
 

@@ -29,23 +29,31 @@ def runs(tmp_path_factory: pytest.TempPathFactory, module_tiny_llama: Path) -> d
     """All runs: one process without a launcher, and two gloo ranks on loopback under torchrun."""
     tmp_path = tmp_path_factory.mktemp("runs")
     launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
-    every = ("torch", "zero-2", "zero-3")
+    every = ("torch", "zero-2", "zero-3", "torch-nf4", "zero-2-nf4", "zero-3-nf4")
     return {
         "alone": run_program(tmp_path, module_tiny_llama, "alone", engines=every),
-        "again": run_program(tmp_path, module_tiny_llama, "again", engines=("torch",)),
+        "again": run_program(tmp_path, module_tiny_llama, "again", engines=("torch", "torch-nf4")),
         "two": run_program(tmp_path, module_tiny_llama, "two", *launcher, engines=every),
     }
 
 
-CASES = [("alone", "zero-2"), ("alone", "zero-3"), ("two", "torch"), ("two", "zero-2"), ("two", "zero-3")]
+CASES = [
+    *[("alone", engine) for engine in ("zero-2", "zero-3", "zero-2-nf4", "zero-3-nf4")],
+    *[("two", engine) for engine in ("torch", "zero-2", "zero-3", "torch-nf4", "zero-2-nf4", "zero-3-nf4")],
+]
 IDS = [f"{engine}-{where}" for where, engine in CASES]
+
+
+def alone_on_torch(runs: dict[str, Results], engine: str) -> dict[str, Any]:
+    """What one plain process finds of the same model, quantised or not."""
+    return runs["alone"]["torch-nf4" if engine.endswith("-nf4") else "torch"]
 
 
 @pytest.mark.parametrize(("where", "engine"), CASES, ids=IDS)
 def test_losses_and_gradients_are_those_of_one_plain_process(
     runs: dict[str, Results], where: str, engine: str
 ) -> None:
-    found, expected = runs[where][engine], runs["alone"]["torch"]
+    found, expected = runs[where][engine], alone_on_torch(runs, engine)
     assert found["ranks"] == (2 if where == "two" else 1)
     assert found["losses"] == pytest.approx(expected["losses"], rel=1e-5)
     assert found["gradient_norms"] == pytest.approx(expected["gradient_norms"], rel=1e-4)
@@ -57,13 +65,17 @@ def test_losses_and_gradients_are_those_of_one_plain_process(
 def test_ranks_share_sampling_and_scoring_and_agree_on_the_result(
     runs: dict[str, Results], where: str, engine: str
 ) -> None:
-    found, expected = runs[where][engine], runs["alone"]["torch"]
+    found, expected = runs[where][engine], alone_on_torch(runs, engine)
     assert found["tokens"] == expected["tokens"]
     for values, wanted in zip(found["log_probabilities"], expected["log_probabilities"], strict=True):
         assert values == pytest.approx(wanted, rel=1e-5)
 
 
-@pytest.mark.parametrize(("where", "engine"), [("alone", "torch"), *CASES], ids=["torch-alone", *IDS])
+@pytest.mark.parametrize(
+    ("where", "engine"),
+    [("alone", "torch"), ("alone", "torch-nf4"), *CASES],
+    ids=["torch-alone", "torch-nf4-alone", *IDS],
+)
 def test_every_engine_continues_from_its_checkpoint_bit_for_bit(
     runs: dict[str, Results], where: str, engine: str
 ) -> None:
@@ -76,4 +88,5 @@ def test_a_process_without_a_launcher_listens_on_loopback_alone(runs: dict[str, 
 
 
 def test_two_fresh_processes_end_in_equal_bits(runs: dict[str, Results]) -> None:
-    assert runs["again"]["torch"]["weights"] == runs["alone"]["torch"]["weights"]
+    for engine, found in runs["again"].items():
+        assert found["weights"] == runs["alone"][engine]["weights"]

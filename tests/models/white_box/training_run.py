@@ -1,6 +1,7 @@
 """A short training run as a program: alone or under a launcher, for the tests of engines and ranks.
 
-Usage: `python training_run.py MODEL_FOLDER OUTPUT.json ENGINE...` with engines `torch`, `zero-2`, `zero-3`.
+Usage: `python training_run.py MODEL_FOLDER OUTPUT.json ENGINE...` with engines `torch`, `zero-2`, `zero-3`;
+`-nf4` behind one of them quantises the model.
 Rank 0 writes, per engine: losses, gradient norms, sampled tokens, log-probabilities, and digests of the
 weights of an uninterrupted run and of one that went on from a checkpoint in the middle.
 """
@@ -35,9 +36,15 @@ def load(model: Path, engine: str) -> WhiteBox:
         learning_rate=1e-2,
         warmup_steps=2,
         engine="deepspeed" if zero else "torch",
-        zero_stage=3 if engine == "zero-3" else 2,
+        zero_stage=3 if engine.startswith("zero-3") else 2,
     )
-    settings = WhiteBoxSettings(model=str(model), max_length=160, sampling=SAMPLING, device="cpu")
+    settings = WhiteBoxSettings(
+        model=str(model),
+        max_length=160,
+        sampling=SAMPLING,
+        device="cpu",
+        quantization="nf4" if engine.endswith("-nf4") else "none",
+    )
     return WhiteBox.load(settings, training, MethodSettings(), seed=3)
 
 
