@@ -12,6 +12,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from cyclealign.records import SUBSETS
+from cyclealign.sampling_settings import SamplingSettings as SamplingSettings  # noqa: PLC0414  to be had from here too
+from cyclealign.sampling_settings import VllmSettings as VllmSettings  # noqa: PLC0414  likewise
 from cyclealign.setting_sections import Count, Fraction, Section, fields_of, operational
 
 EVALUATOR = "offline-evaluator"
@@ -45,15 +47,6 @@ class LoraSettings(Section):
     target_modules: str | tuple[str, ...] = "all-linear"
 
 
-class SamplingSettings(Section):
-    """How responses are drawn."""
-
-    temperature: Annotated[float, Field(ge=0)] = 1.0
-    """0 means greedy."""
-    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
-    max_new_tokens: Count = 128
-
-
 class WhiteBoxSettings(Section):
     """The open model that is being aligned."""
 
@@ -72,6 +65,7 @@ class WhiteBoxSettings(Section):
     """Prompt and response together, tokens; prompts are cut on the left."""
     lora: LoraSettings = LoraSettings()
     sampling: SamplingSettings = SamplingSettings()
+    vllm: VllmSettings = operational(VllmSettings())
 
 
 class MethodSettings(Section):
