@@ -145,7 +145,7 @@ class Wave:
     ) -> "Wave":
         """Prompts of so many words; more than fit are cut."""
         sampling = sampling or SamplingSettings(temperature=1.0, top_p=0.95, max_new_tokens=RESPONSE_TOKENS)
-        vocabulary = len(white_box.tokenizer)
+        vocabulary = len(white_box.prompt_format.tokenizer)
         said = [made_up_model.words(vocabulary, count, number) for number, count in enumerate(words)]
         prompts = [made_up_model.prompt_of(text) for text in said]
         rewrites = [

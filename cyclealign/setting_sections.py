@@ -18,6 +18,11 @@ def operational(default: Any, **constraints: Any) -> Any:
     return Field(default, json_schema_extra={"operational": True}, **constraints)
 
 
+def added(default: Any, **constraints: Any) -> Any:
+    """A field that influences results and came later: at its default it stays out of digests, so old ones hold."""
+    return Field(default, json_schema_extra={"added": True}, **constraints)
+
+
 class Section(BaseModel):
     """Base of all sections: frozen, unknown keys are errors."""
 
@@ -29,7 +34,10 @@ def fields_of(section: BaseModel, *, operational: bool) -> dict[str, Any]:
     kept: dict[str, Any] = {}
     for name, info in type(section).model_fields.items():
         extra, value = info.json_schema_extra, getattr(section, name)
-        is_operational = isinstance(extra, Mapping) and bool(extra.get("operational"))
+        marks = extra if isinstance(extra, Mapping) else {}
+        is_operational = bool(marks.get("operational"))
+        if marks.get("added") and value == info.default:
+            continue
         if isinstance(value, BaseModel) and not is_operational:
             kept[name] = fields_of(value, operational=operational)
         elif is_operational == operational:

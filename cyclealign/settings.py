@@ -13,7 +13,9 @@ from pydantic import Field, model_validator
 
 from cyclealign.offline_settings import JudgeSettings, PreferenceSettings, WorldSettings
 from cyclealign.records import SUBSETS
-from cyclealign.setting_sections import Count, Fraction, Section, fields_of, operational
+from cyclealign.sampling_settings import SamplingSettings as SamplingSettings  # noqa: PLC0414  to be had from here too
+from cyclealign.sampling_settings import VllmSettings as VllmSettings  # noqa: PLC0414  likewise
+from cyclealign.setting_sections import Count, Fraction, Section, added, fields_of, operational
 
 EVALUATOR = "offline-evaluator"
 """What the name of the offline evaluator begins with."""
@@ -46,15 +48,6 @@ class LoraSettings(Section):
     target_modules: str | tuple[str, ...] = "all-linear"
 
 
-class SamplingSettings(Section):
-    """How responses are drawn."""
-
-    temperature: Annotated[float, Field(ge=0)] = 1.0
-    """0 means greedy."""
-    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
-    max_new_tokens: Count = 128
-
-
 class WhiteBoxSettings(Section):
     """The open model that is being aligned."""
 
@@ -63,7 +56,7 @@ class WhiteBoxSettings(Section):
     revision: str | None = None
     dtype: Literal["float32", "bfloat16", "float16", "auto"] = "auto"
     """`auto`: float32 on a CPU, bfloat16 on a GPU."""
-    quantization: Literal["none", "nf4"] = "none"
+    quantization: Literal["none", "nf4"] = added("none")
     """Of the frozen base model: `nf4` holds its linear layers in 4 bits and computes in `dtype` (QLoRA)."""
     device: Literal["auto", "cpu", "cuda"] = operational("auto")
     trust_remote_code: bool = False
@@ -75,6 +68,7 @@ class WhiteBoxSettings(Section):
     """Prompt and response together, tokens; prompts are cut on the left."""
     lora: LoraSettings = LoraSettings()
     sampling: SamplingSettings = SamplingSettings()
+    vllm: VllmSettings = operational(VllmSettings())
 
 
 class MethodSettings(Section):
@@ -253,10 +247,7 @@ class Settings(Section):
 
     def digest(self) -> str:
         """Sixteen hexadecimal digits that change whenever a setting that influences results changes."""
-        influential = self.influential()
-        if self.white_box.quantization == "none":  # as runs were identified before there was a choice
-            del influential["white_box"]["quantization"]
-        text = json.dumps(influential, sort_keys=True)
+        text = json.dumps(self.influential(), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def influential(self) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from tasks.matches import compare_systems, judge_account
 from tasks.models import require_reward_model, reward_models, white_box_path
 from tasks.preparation import Prepared, prepare
 from tasks.publication import adapter_of, publish_exhibits, publish_report
+from tasks.sampling_server import sampling_by
 from tasks.system_publication import publish_systems
 from tasks.systems import check_judge, check_systems, evaluated_run, load_responder
 
@@ -63,7 +64,7 @@ def respond_all(
     path, parts = white_box_path(context.settings, context.home, prepared.stand_ins), list[Part]()
     for role, adapter in (("before", None), ("after", trained)):
         white_box = WhiteBox.load_for_inference(context.settings.white_box, model_path=path, adapter=adapter)
-        parts += respond_as(context, white_box, prepared.evaluation, role)
+        parts += respond_as(context, sampling_by(context.settings, white_box), prepared.evaluation, role)
         del white_box
     for system in others:
         responder = load_responder(context, system, prepared.stand_ins)

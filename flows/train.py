@@ -25,6 +25,7 @@ from tasks.models import require_reward_model, reward_models
 from tasks.preparation import Prepared, prepare
 from tasks.progress import say
 from tasks.publication import is_done, publish_report, save_adapter
+from tasks.sampling_server import require_sampler
 from tasks.segments import segments
 
 
@@ -72,6 +73,7 @@ def train(
 def align(context: RunContext) -> None:
     """Everything of a run that computes, in order."""
     require_black_box(context)
+    require_sampler(context)
     prepared = get_ready(context)
     finish(context, prepared, sample_and_train(context, prepared))
 

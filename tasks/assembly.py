@@ -31,6 +31,7 @@ from tasks.models import endpoint, key_variables, reward_models, white_box_path
 from tasks.preparation import Prepared
 from tasks.progress import Progress, say
 from tasks.ranking import RankingDesk
+from tasks.sampling_server import sampling_by
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ def loaded_white_box(context: RunContext, prepared: Prepared) -> Iterator[WhiteB
     recipe = Recipe(settings.white_box, settings.training, settings.method, settings.seed, path)
     if settings.training.ranks == 1:
         with white_box_alone(recipe) as white_box:
-            yield white_box
+            yield sampling_by(settings, white_box)
         return
     with white_box_of_ranks(recipe, key_variables(settings)) as shared:
         processes = ", ".join(map(str, shared.process_ids))
@@ -115,7 +116,7 @@ def loaded_white_box(context: RunContext, prepared: Prepared) -> Iterator[WhiteB
             say(
                 f"  {idle} of them have no example of an optimizer step: raise training.prompts_per_optimizer_step"
             )
-        yield shared
+        yield sampling_by(settings, shared)
 
 
 def demonstration_pool(context: RunContext, start: int) -> DemonstrationPool:

@@ -8,6 +8,7 @@ from cyclealign.errors import CallFailed, CycleAlignError, EndpointRefused
 from cyclealign.models.black_box import ChatEndpoint
 from cyclealign.models.prices import Prices
 from cyclealign.settings import BlackBoxSettings, Settings
+from tasks.context import home_folder
 from tasks.findings import Finding, listens
 
 TIMEOUT_S = 10.0
@@ -24,6 +25,7 @@ def look_at_endpoints(settings: Settings) -> Iterator[Finding]:
     pairwise = settings.evaluation.judge.endpoint
     if pairwise is not None and pairwise.endpoint == "api":
         yield from _endpoint("pairwise judge", pairwise)
+    yield from _sampling_server(settings)
 
 
 def _endpoint(who: str, settings: BlackBoxSettings) -> Iterator[Finding]:
@@ -31,6 +33,22 @@ def _endpoint(who: str, settings: BlackBoxSettings) -> Iterator[Finding]:
     yield there
     yield from _key(who, settings, ask=not there.bad)
     yield from _price(who, settings)
+
+
+def _sampling_server(settings: Settings) -> Iterator[Finding]:
+    """The vLLM server, where the cycle or the evaluation samples there: whether it answers, and with which model."""
+    from tasks.sampling_server import served_model  # noqa: PLC0415  slow to import
+
+    white_box = settings.white_box
+    if "vllm" not in (white_box.sampling.engine, settings.evaluation.sampling.engine):
+        return
+    soon = white_box.vllm.model_copy(update={"timeout_s": TIMEOUT_S})
+    try:
+        model = served_model(white_box.model_copy(update={"vllm": soon}), home_folder())
+    except CycleAlignError as error:
+        yield Finding("vLLM server", f"{white_box.vllm.base_url} cannot be used", True, str(error))
+        return
+    yield Finding("vLLM server", f"{white_box.vllm.base_url} serves {model}")
 
 
 def _key(who: str, settings: BlackBoxSettings, *, ask: bool) -> Iterator[Finding]:

@@ -17,6 +17,7 @@ from cyclealign.compared_systems import OWN_ROLES
 from cyclealign.models.reward_model import RewardModel
 from cyclealign.models.white_box import WhiteBox
 from cyclealign.records import Prompt
+from cyclealign.setting_sections import fields_of
 from cyclealign.settings import EvaluationSettings
 from storage import evaluations
 from storage.evaluations import Generation, RunSystem, System
@@ -109,7 +110,7 @@ def score(parts: Sequence[Part], scoring: Sequence[RewardModel]) -> None:
 
 def generation_settings(evaluation: EvaluationSettings) -> dict[str, Any]:
     """What identifies a generation besides its system and prompt."""
-    return {**evaluation.sampling.model_dump(), "seed": EVALUATION_SEED}
+    return {**fields_of(evaluation.sampling, operational=False), "seed": EVALUATION_SEED}
 
 
 def _generation_name() -> str:

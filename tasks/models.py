@@ -93,7 +93,9 @@ def frozen_model(settings: Settings, home: Path) -> Path:
 def key_variables(settings: Settings) -> set[str]:
     """The environment variables that hold keys of the run's endpoints."""
     judge = settings.evaluation.judge.endpoint
-    return {one.api_key_env for one in (settings.black_box, judge) if one is not None}
+    return {
+        one.api_key_env for one in (settings.black_box, judge, settings.white_box.vllm) if one is not None
+    }
 
 
 def load_judge(settings: Settings, home: Path, stand_ins: StandIns) -> "Judge":

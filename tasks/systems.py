@@ -14,7 +14,7 @@ from cyclealign.models.black_box import ChatEndpoint
 from cyclealign.models.prices import Prices
 from cyclealign.models.white_box import WhiteBox
 from cyclealign.profiles import resolve
-from cyclealign.settings import BlackBoxSettings, EvaluationSettings, Settings
+from cyclealign.settings import BlackBoxSettings, Settings
 from tasks.batching import channel_for
 from tasks.channels import JUDGE_CAP, Account, account
 from tasks.context import RunContext, existing_run
@@ -22,6 +22,7 @@ from tasks.models import StandIns, comparison_settings, local_model, white_box_p
 from tasks.preparation import build_world
 from tasks.publication import adapter_of
 from tasks.responders import ApiResponder, Responder, WhiteBoxResponder, generation_parameters
+from tasks.sampling_server import sampling_by
 
 
 def evaluated_run(run: str, overrides: Mapping[str, Any]) -> RunContext:
@@ -90,7 +91,7 @@ def load_responder(context: RunContext, system: ComparedSystem, stand_ins: Stand
         ModelError: a model cannot be loaded.
     """
     if system.run is not None:
-        return _trained(existing_run(system.run), context.settings.evaluation)
+        return _trained(existing_run(system.run), context.settings)
     if system.model is not None:
         return _backbone(context, system, stand_ins)
     assert system.api is not None  # noqa: S101  a system is one of the three
@@ -100,13 +101,13 @@ def load_responder(context: RunContext, system: ComparedSystem, stand_ins: Stand
     return ApiResponder(with_whom, channel, parameters, system.system_prompt)
 
 
-def _trained(other: RunContext, evaluation: EvaluationSettings) -> WhiteBoxResponder:
+def _trained(other: RunContext, evaluating: Settings) -> WhiteBoxResponder:
     """Another run's model, under this evaluation's generation settings."""
     settings = other.settings
     stand_ins = StandIns(build_world(other) if settings.white_box.model == "world" else None)
     path = white_box_path(settings, other.home, stand_ins)
     white_box = WhiteBox.load_for_inference(settings.white_box, model_path=path, adapter=adapter_of(other))
-    return WhiteBoxResponder(white_box, trained=True, evaluation=evaluation)
+    return WhiteBoxResponder(sampling_by(evaluating, white_box), True, evaluating.evaluation)
 
 
 def _backbone(context: RunContext, system: ComparedSystem, stand_ins: StandIns) -> WhiteBoxResponder:
@@ -121,7 +122,7 @@ def _backbone(context: RunContext, system: ComparedSystem, stand_ins: StandIns) 
     path = str(stand_ins.world.white_box if name == "world" else local_model(name, context.home) or name)
     settings = context.settings.white_box.model_copy(update=changed)
     white_box = WhiteBox.load_for_inference(settings, model_path=path)
-    return WhiteBoxResponder(white_box, trained=False, evaluation=context.settings.evaluation)
+    return WhiteBoxResponder(sampling_by(context.settings, white_box), False, context.settings.evaluation)
 
 
 def _account(context: RunContext, label: str, settings: BlackBoxSettings) -> Account:

@@ -54,6 +54,24 @@ def test_the_number_of_ranks_may_change_between_resumptions() -> None:
     assert resolve("p", MINIMAL, {"training": {"ranks": 4}}).digest() == resolve("p", MINIMAL, {}).digest()
 
 
+def test_a_setting_that_was_added_later_is_in_the_digest_when_it_is_not_at_its_default() -> None:
+    before = resolve("p", MINIMAL, {})
+    served = resolve("p", MINIMAL, {"white_box": {"sampling": {"engine": "vllm"}}})
+    assert "engine" not in before.influential()["white_box"]["sampling"]
+    assert served.digest() != before.digest()
+    assert Settings.model_validate(merge(served.influential(), served.operational())) == served
+    elsewhere = {"white_box": {"vllm": {"base_url": "http://10.0.0.7:8000/v1", "timeout_s": 5}}}
+    assert resolve("p", MINIMAL, elsewhere).digest() == before.digest()
+
+
+@pytest.mark.parametrize(
+    "url", ["10.0.0.7:8000", "http://user:word@host/v1", "http://host/v1?key=1", "http://"]
+)
+def test_the_address_of_a_server_is_plain(url: str) -> None:
+    with pytest.raises(ProfileInvalid, match=r"white_box\.vllm\.base_url"):
+        resolve("p", MINIMAL, {"white_box": {"vllm": {"base_url": url}}})
+
+
 def test_several_ranks_refuse_dropout_which_would_make_results_depend_on_them() -> None:
     dropout = {"white_box": {"lora": {"dropout": 0.1}}}
     assert resolve("p", MINIMAL, dropout).training.ranks == 1

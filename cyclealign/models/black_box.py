@@ -9,7 +9,6 @@ money (`tasks.asking`), what a failure means (`api_failures`), what an answer sa
 
 import asyncio
 import json
-import os
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeVar, cast
 from urllib.parse import urlsplit
@@ -19,7 +18,8 @@ from openai import AsyncOpenAI, DefaultAsyncHttpx2Client
 from openai.types.chat import ChatCompletionMessageParam
 
 from cyclealign.errors import CallTransient, CycleAlignError, EndpointRefused, UsageError
-from cyclealign.models.api_failures import AGAIN, WORDS_SHOWN, blot, translate
+from cyclealign.models.api_failures import WORDS_SHOWN, blot, translate
+from cyclealign.models.api_keys import how_to_set, key_in
 from cyclealign.records import ChatReply, ChatRequest
 from cyclealign.settings import BlackBoxSettings
 
@@ -137,17 +137,14 @@ class ChatEndpoint:
 
     def _key(self) -> str:
         variable = self._settings.api_key_env
-        key = os.environ.get(variable, "").strip() if self._settings.endpoint == "api" else ""
-        if not key and (self._app is not None or urlsplit(self._settings.base_url).hostname in LOOPBACK):
-            return PLACEHOLDER_KEY
-        if not key:
-            found = f"No key for {self.origin}: the environment variable {variable} is not set."
-        elif not key.isascii() or not key.isprintable() or " " in key:
-            found = f"{variable} holds characters that no key has (spaces, line breaks or non-ASCII)."
-        else:
+        key = key_in(variable) if self._settings.endpoint == "api" else ""
+        if key:
             return key
+        if self._app is not None or urlsplit(self._settings.base_url).hostname in LOOPBACK:
+            return PLACEHOLDER_KEY
         raise EndpointRefused(
-            f"{found} Set it to the endpoint's API key, for example: export {variable}=…  {AGAIN}", kind="key"
+            f"No key for {self.origin}: the environment variable {variable} is not set. {how_to_set(variable)}",
+            kind="key",
         )
 
 

@@ -58,6 +58,7 @@ class PromptFormat:
         self.eos_id: int = tokenizer.eos_token_id
         self.pad_id: int = self.eos_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
         self.stop_ids = tuple(sorted({self.eos_id, *further_stop_ids}))
+        self.stop_texts = SPEAKER_MARKS if self.kind == "plain" else ()
         self._system = system_prompt
         if self.kind == "chat" and system_prompt is None and self._adds_system_message():
             self._system = ""

@@ -56,7 +56,9 @@ class RankedWhiteBox(WhiteBox):
     def sample(
         self, prompts: Sequence[Prompt], seeds: Sequence[int], responses: int, sampling: SamplingSettings
     ) -> list[list[Response]]:
-        """See `WhiteBox.sample`."""
+        """See `WhiteBox.sample`; a server's responses are fetched by rank 0 alone."""
+        if sampling.engine != "transformers":
+            return super().sample(prompts, seeds, responses, sampling)
         with self._ranks.doing(Call("sample", (prompts, seeds, responses, sampling))):
             return super().sample(prompts, seeds, responses, sampling)
 

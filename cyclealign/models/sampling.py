@@ -2,18 +2,19 @@
 
 Each prompt draws its uniforms from its own seed before the first token, and a token is the inverse of the
 cumulative distribution at its uniform. So what a prompt gets depends neither on the prompts beside it nor on
-the device's random state. Called by `white_box`; leaves out text (`prompt_format`) and merged weights
-(`weights`).
+the device's random state. Called by `white_box`; leaves out text (`prompt_format`), merged weights (`weights`)
+and sampling by another engine (`vllm_server`).
 """
 
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
 
+from cyclealign.errors import ModelError
 from cyclealign.models.key_value_cache import spread_over_responses
 from cyclealign.models.sequence_scores import base_model
 from cyclealign.settings import SamplingSettings
@@ -30,6 +31,18 @@ class Ends:
 
     stop_ids: tuple[int, ...]
     has_ended: Callable[[Sequence[int]], bool]
+
+
+def no_server(*_: object) -> NoReturn:
+    """Stands where a white box was given no server to sample with.
+
+    Raises:
+        ModelError: always.
+    """
+    raise ModelError(
+        "The settings have another engine sample (sampling.engine), but this white box was given no server. Expected "
+        "the engine transformers here."
+    )
 
 
 def draw_uniforms(seeds: Sequence[int], responses: int, max_new_tokens: int) -> Tensor:

@@ -113,7 +113,7 @@ def preference_trainer(white_box: WhiteBox, curriculum: Curriculum) -> DPOTraine
         model=white_box.model,
         args=arguments,
         train_dataset=Dataset.from_list([_pair_row(white_box, pair, settings) for pair in curriculum.pairs]),
-        processing_class=white_box.tokenizer,
+        processing_class=white_box.prompt_format.tokenizer,
         optimizers=_optimizer(white_box, curriculum),
     )
 
@@ -140,7 +140,7 @@ def on_policy_trainer(white_box: WhiteBox, curriculum: Curriculum) -> RLOOTraine
         reward_funcs=_reward(white_box, curriculum, prompts),
         args=arguments,
         train_dataset=Dataset.from_list([{"prompt": prompt_id} for prompt_id in prompts]),
-        processing_class=white_box.tokenizer,
+        processing_class=white_box.prompt_format.tokenizer,
         optimizers=_optimizer(white_box, curriculum),
     )
     encoded = {

@@ -5,10 +5,10 @@ Called by `tasks`. Leaves out the black box, rankings, and when to do what.
 """
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -19,7 +19,7 @@ from cyclealign.models.deepspeed_engine import DeepSpeedEngine
 from cyclealign.models.loading import Pretrained, add_adapter, load_adapter, load_pretrained, resolve_device
 from cyclealign.models.packing import Row
 from cyclealign.models.prompt_format import PromptFormat, end_ids
-from cyclealign.models.sampling import Ends, decode, draw_uniforms
+from cyclealign.models.sampling import Ends, decode, draw_uniforms, no_server
 from cyclealign.models.sequence_scores import SCORING_TOKENS, SequenceScores, accepts_packed_rows, plan_passes
 from cyclealign.models.training_engine import Shares, TorchEngine, TrainingEngine
 from cyclealign.models.training_step import Objective, learning_rate, take_step
@@ -27,7 +27,8 @@ from cyclealign.records import LogProbability, OptimizerReport, Prompt, Response
 from cyclealign.seeds import derive_seed
 from cyclealign.settings import MethodSettings, SamplingSettings, TrainingSettings, WhiteBoxSettings
 
-T = TypeVar("T")
+Sampler = Callable[["WhiteBox", Sequence[Prompt], Sequence[int], int, SamplingSettings], list[list[Response]]]
+"""What samples like `WhiteBox.sample`, for the white box that it is given first."""
 
 
 class WhiteBox:
@@ -55,6 +56,8 @@ class WhiteBox:
         self._engine: TrainingEngine | None = None
         self._merge = weights.can_merge(model)
         self._shares = Shares()
+        self.server: Sampler = no_server
+        """What samples in the place of this process, where `sampling.engine` says so."""
         self.optimizer_steps = 0
         # With `weights_sha256`, all that determines what this model answers.
         self.description: dict[str, Any] = {
@@ -121,9 +124,9 @@ class WhiteBox:
         return self._model
 
     @property
-    def tokenizer(self) -> Any:
-        """The tokenizer, for the same."""
-        return self._format.tokenizer
+    def prompt_format(self) -> PromptFormat:
+        """How its prompts and responses are written, with the tokenizer."""
+        return self._format
 
     def read_response(self, tokens: Sequence[int]) -> Response:
         """The response that sampled tokens are: up to the first stop token, or the next speaker's mark."""
@@ -157,6 +160,8 @@ class WhiteBox:
 
         A prompt's responses do not depend on the prompts beside it. The weights stay the same bit for bit.
         """
+        if sampling.engine != "transformers":
+            return self.server(self, prompts, seeds, responses, sampling)
         mine = self._shares.mine(len(prompts))
         encoded = [self.encode_prompt(prompts[index], sampling.max_new_tokens) for index in mine]
         sampled: list[list[int]] = []
@@ -174,7 +179,7 @@ class WhiteBox:
         self, prompt_responses: Sequence[tuple[Prompt, Sequence[tuple[int, ...]]]]
     ) -> list[list[LogProbability]]:
         """log P(y | x) of each response (token ids) to each prompt, under the current weights."""
-        rows = [self._row(prompt, responses) for prompt, responses in prompt_responses]
+        rows = [self.row(prompt, responses) for prompt, responses in prompt_responses]
         mine = [index for index in self._shares.mine(len(rows)) if rows[index][1]]
         found: list[tuple[int, list[LogProbability]]] = []
         self._model.eval()
@@ -198,7 +203,7 @@ class WhiteBox:
             ValueError: no examples, or one without responses.
         """
         engine = self._trained_engine()
-        rows = [self._row(example.prompt, example.responses) for example in examples]
+        rows = [self.row(example.prompt, example.responses) for example in examples]
         if not rows or not all(responses for _, responses in rows):
             raise ValueError("An optimizer step needs examples, each with at least one response.")
         rate = learning_rate(self._training, self.optimizer_steps, progress)
@@ -256,11 +261,7 @@ class WhiteBox:
         weights.release(self._model)
 
     def _prepare_training(
-        self,
-        training: TrainingSettings,
-        method: MethodSettings,
-        seed: int,
-        device: torch.device,
+        self, training: TrainingSettings, method: MethodSettings, seed: int, device: torch.device
     ) -> None:
         if training.gradient_checkpointing:
             self._model.get_base_model().activation_checkpointing_enable()
@@ -285,8 +286,8 @@ class WhiteBox:
             return self._engine.adapter()
         return weights.adapter_parameters(self._model)
 
-    def _row(self, prompt: Prompt, responses: Sequence[tuple[int, ...]]) -> Row:
-        """The prompt as it was sampled from, unless a response is longer than a sampled one can be."""
+    def row(self, prompt: Prompt, responses: Sequence[tuple[int, ...]]) -> Row:
+        """The prompt as it is sampled from in the cycle, unless a response is longer than one can be there."""
         reserve = max([self._settings.sampling.max_new_tokens, *map(len, responses)])
         return self.encode_prompt(prompt, reserve), responses
 

@@ -1,0 +1,97 @@
+"""A wave sampled by a vLLM server beside the white box's own decoding: tokens per second, and whether they agree.
+
+Usage: `python -m benchmarks.vllm_wave URL [DTYPE]` for a server of a model in a folder of this machine, started with
+--enable-lora. Sixteen prompts, four responses of exactly 64 tokens each (nothing ends a response), under an adapter
+that twelve optimizer steps have changed. Greedy tokens are compared on the same prompts. No part of `make bench`: it
+needs a server, and on a CPU it says nothing about GPUs.
+"""
+
+import sys
+import time
+from collections.abc import Sequence
+from statistics import median
+
+import httpx2
+import torch
+
+from cyclealign.models.vllm_server import VllmServer
+from cyclealign.models.white_box import WhiteBox
+from cyclealign.records import Prompt, Response, TrainingExample, Turn
+from cyclealign.settings import MethodSettings, SamplingSettings, TrainingSettings, WhiteBoxSettings
+
+PROMPTS, RESPONSES, TOKENS, REPEATS = 16, 4, 64, 3
+FOOD = ("rice", "bread", "soup", "beans", "eggs", "pasta", "potatoes", "fish")
+QUESTIONS = [f"How do I cook {one}, and what goes well with it?" for one in FOOD] + [
+    f"Tell me a story about a child who liked {one}." for one in FOOD
+]
+WARM = SamplingSettings(temperature=1.0, top_p=0.95, max_new_tokens=TOKENS)
+GREEDY = SamplingSettings(temperature=0, max_new_tokens=TOKENS)
+
+
+def main() -> None:
+    """Print the comparison."""
+    url, dtype = sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else "float32"
+    white_box = trained(url, dtype)
+    print(
+        f"greedy, {dtype}: {agreement(drawn(white_box, 'vllm', GREEDY), drawn(white_box, 'transformers', GREEDY))}"
+    )
+    white_box.prompt_format.stop_ids, white_box.prompt_format.stop_texts = (), ()
+    pairs = [tuple(seconds(white_box, engine) for engine in ("vllm", "transformers")) for _ in range(REPEATS)]
+    theirs, ours = (PROMPTS * RESPONSES * TOKENS / median(side) for side in zip(*pairs, strict=True))
+    spread = sorted(ours_s / theirs_s for theirs_s, ours_s in pairs)
+    print(
+        f"{PROMPTS} prompts x {RESPONSES} responses x {TOKENS} tokens: vLLM {theirs:.0f} tokens/s, own decoding "
+        f"{ours:.0f} tokens/s with {torch.get_num_threads()} threads; ratio {median(spread):.2f} "
+        f"({spread[0]:.2f} to {spread[-1]:.2f})"
+    )
+
+
+def trained(url: str, dtype: str) -> WhiteBox:
+    """The served model under an adapter that says other things than the model."""
+    [base] = [one for one in httpx2.get(f"{url}/models").json()["data"] if not one["parent"]]
+    settings = WhiteBoxSettings.model_validate(
+        {"model": base["root"], "dtype": dtype, "max_length": 512, "vllm": {"base_url": url}}
+    )
+    white_box = WhiteBox.load(settings, TrainingSettings(learning_rate=5e-4), MethodSettings(), seed=1)
+    white_box.server = VllmServer(settings.vllm)
+    target = white_box.encode_reply("First of all, wash your hands and put on an apron.", TOKENS).tokens
+    for prompt in prompts()[:12]:
+        white_box.optimize([TrainingExample(prompt, (target,), (0,), 0)])
+    return white_box
+
+
+def prompts() -> list[Prompt]:
+    """The wave."""
+    return [Prompt.from_turns("helpful-base", "test", [Turn("human", one)]) for one in QUESTIONS]
+
+
+def drawn(
+    white_box: WhiteBox, engine: str, sampling: SamplingSettings, count: int = 1
+) -> list[list[Response]]:
+    """The wave's responses by an engine."""
+    by = sampling.model_copy(update={"engine": engine})
+    return white_box.sample(prompts(), range(PROMPTS), count, by)
+
+
+def seconds(white_box: WhiteBox, engine: str) -> float:
+    """How long a wave takes; that all of it was sampled is made sure of."""
+    clock = time.monotonic()
+    found = drawn(white_box, engine, WARM, RESPONSES)
+    taken = time.monotonic() - clock
+    assert all(len(one.tokens) == TOKENS for responses in found for one in responses)
+    return taken
+
+
+def agreement(some: Sequence[Sequence[Response]], others: Sequence[Sequence[Response]]) -> str:
+    """In how many responses, and in how many of the tokens before the first difference, two engines agree."""
+    pairs = [(one.tokens, other.tokens) for [one], [other] in zip(some, others, strict=True)]
+    alike = [
+        next((i for i, (a, b) in enumerate(zip(*pair, strict=False)) if a != b), len(pair[0]))
+        for pair in pairs
+    ]
+    same, total = sum(one == other for one, other in pairs), sum(len(other) for _, other in pairs)
+    return f"{same} of {len(pairs)} responses the same, {sum(alike)} of {total} tokens up to the first difference"
+
+
+if __name__ == "__main__":
+    main()
