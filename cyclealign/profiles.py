@@ -131,5 +131,6 @@ def differences(stored: Mapping[str, Any], wanted: Mapping[str, Any], prefix: st
         if isinstance(before, Mapping) and isinstance(after, Mapping):
             lines += differences(before, after, f"{prefix}{key}.")
         elif before != after:
-            lines.append(f"{prefix}{key}: {before!r} -> {after!r}")
+            shown = [repr(one[key]) if key in one else "its default" for one in (stored, wanted)]
+            lines.append(f"{prefix}{key}: {' -> '.join(shown)}")
     return lines

@@ -174,7 +174,7 @@ def test_packed_rows_give_the_numbers_of_separate_passes(model: Path) -> None:
     assert white_box._scores.packed
     white_box.optimize(EXAMPLES)  # so that the adapter changes the output
     white_box.model.eval()
-    rows = [white_box._row(prompt, responses) for prompt, responses in SCORED]
+    rows = [white_box.row(prompt, responses) for prompt, responses in SCORED]
     with torch.no_grad():
         packed, separate = (
             SequenceScores(white_box.model, 1, packed=packed)(rows)[0] for packed in (True, False)
