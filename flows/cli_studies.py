@@ -117,11 +117,10 @@ def _objectives(text: str) -> list[str]:
 def _run_beside(entry: str, source: str, name: str, assignments: tuple[str, ...], **more: Any) -> None:
     from cyclealign.profiles import parse_overrides
     from flows.local import in_process
-    from storage import runs
-    from tasks.context import home_folder
+    from tasks.context import require_run
 
     overrides = parse_overrides(assignments)
-    runs.status_anywhere(home_folder(), source)  # an unknown run ends here, before Prefect is started
+    require_run(source)
     in_process(entry, source=source, run=name, overrides=overrides, **more)
     from tasks.publication import print_end  # behind the settings that Prefect reads at its import
 
