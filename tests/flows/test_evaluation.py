@@ -128,6 +128,11 @@ def test_wrong_systems_are_known_before_anything_is_computed(whole: Path) -> Non
         evaluate(run="whole", systems=[ComparedSystem(label="x", run="nobody")])
     with pytest.raises(UsageError, match="label"):
         evaluate(run="whole", systems=[SYSTEMS[0], SYSTEMS[0]])
+    other_generations = {"evaluation": {"sampling": {"temperature": 0.3}}}
+    with pytest.raises(ModelError, match=r"System 'x': No folder nowhere"):
+        evaluate(
+            run="whole", systems=[ComparedSystem(label="x", model="./nowhere")], overrides=other_generations
+        )
     nowhere = {"reward_model": "classifier", "reward_model_name": "./nowhere"}
     with pytest.raises(ModelError, match=r"\./nowhere"):
         evaluate(run="whole", overrides={"evaluation": {**nowhere, "sampling": {"temperature": 0.3}}})
