@@ -86,7 +86,8 @@ def read_exhibit(ledger: Ledger, name: str, run_names: Sequence[str], given: Map
     _check(file, run_names, given)
     _check_runs(ledger, run_names)
     needed = {other: _rows(ledger, other, run_names, given) for other in (file, *exhibits.wanted(file))}
-    return exhibits.compose(file, title(file), needed[file], needed)
+    rankers = _rankers(ledger) if exhibits.has_judges(file) else {}
+    return exhibits.compose(file, title(file), needed[file], needed, rankers)
 
 
 def _rows(ledger: Ledger, name: str, run_names: Sequence[str], given: Mapping[str, str]) -> "pd.DataFrame":
@@ -164,6 +165,12 @@ def _check_runs(ledger: Ledger, run_names: Sequence[str]) -> None:
     for run_name in run_names:
         if run_name not in there:
             raise RunUnknown(f"No run {run_name!r}. The ledger has: {', '.join(there) or 'none yet'}.")
+
+
+def _rankers(ledger: Ledger) -> dict[str, str]:
+    """By run, the model that ranked the rounds that it learnt from."""
+    frame, _ = ledger.query_anywhere(queries.load("runs/rankers"), {"run_name": None})
+    return dict(zip(frame["run_name"], frame["ranked_by"], strict=True))
 
 
 def _only_run(ledger: Ledger) -> str:

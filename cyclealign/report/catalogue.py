@@ -54,6 +54,8 @@ class Entry:
     """Digits behind the point by column; three where nothing is said."""
     also: tuple[tuple[str, Callable[[pd.DataFrame], list[Table]]], ...] = ()
     """Tables below, each made from the rows of another exhibit."""
+    judged: str | None = None
+    """The exhibit whose rows name the judges that a reader has to know of."""
 
 
 def column(name: str) -> Values:
@@ -100,12 +102,14 @@ CATALOGUE: Mapping[str, Entry] = {
         drawing=Bars(("win", "tie", "lose")),
         digits=_WHOLE,
         also=(("table_2_verdicts", bias_tables),),
+        judged="table_2_outcomes",
     ),
     "table_3": Entry(
         intervals=Intervals("table_3_verdicts", by=_SIDES, means=_OUTCOMES, only=("judge_kind", "person")),
         drawing=Bars(("win", "tie", "lose")),
         digits=_WHOLE,
         also=(("table_3_verdicts", agreement_tables),),
+        judged="table_3_verdicts",
     ),
     "table_4": Entry(
         intervals=Intervals(

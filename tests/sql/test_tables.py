@@ -287,3 +287,24 @@ def test_an_audit_stands_beside_what_was_recorded(connection: duckdb.DuckDBPyCon
         [2, 0, 1],
         "m-1106",
     )
+
+
+@pytest.mark.parametrize(
+    ("raw", "fingerprint"),
+    [
+        ('{"model": "m", "system_fingerprint": "fp_1"}', "fp_1"),
+        ('{"model": "m", "system_fingerprint": null}', None),
+        ('{"model": "m"}', None),
+        ("[1", None),
+        (None, None),
+    ],
+    ids=["given", "null", "none", "broken", "not kept"],
+)
+def test_an_audit_reads_fingerprints_from_the_answers_as_received(
+    connection: duckdb.DuckDBPyConnection, raw: str | None, fingerprint: str | None
+) -> None:
+    audited(connection)
+    connection.execute("update api_calls set raw = ?, answered_at = ? where call_key = 'first'", [raw, NOW])
+    (row,) = ask(connection, "run_audit")
+    assert (row["recorded_fingerprint"], row["recorded_at"]) == (fingerprint, NOW)
+    assert (row["repeated_fingerprint"], row["repeated_at"]) == (None, None)
