@@ -39,13 +39,14 @@ class AuditFigures:
     n: int
     """Rankings that were asked for again and read."""
     comparable: int
-    """Of these, rankings of at least two different texts: `tau` and `flips` are over them."""
+    """Of these, rankings of at least two different texts: `tau`, `flips` and `first` are over them."""
     tau: Interval | None
     """Kendall's tau of the two rankings: 1 alike, 0 unrelated, -1 reversed."""
     flips: Interval | None
     """Share whose best text is another one the second time."""
     first: Interval | None
-    """Share of all answers whose best candidate was the one shown first; 1 / candidates without a bias."""
+    """Share of answers whose best text was the one shown first; 1 / candidates without a bias. Answers whose best text
+    stood at several places are left out."""
     longer: Interval | None
     """Share of pairs of unequal length, in all answers, that have the longer one above the shorter one."""
 
@@ -60,7 +61,7 @@ def audit_figures(rankings: Sequence[RepeatedRanking]) -> AuditFigures:
             comparable, lambda one: [kendall_tau(one.distinct(one.recorded), one.distinct(one.repeated))]
         ),
         flips=_mean(comparable, lambda one: [float(_flipped(one))]),
-        first=_mean(rankings, _first_won),
+        first=_mean(comparable, lambda one: list(_first_won(one))),
         longer=_mean(rankings, lambda one: list(_longer_above(one))),
     )
 
@@ -69,9 +70,10 @@ def _flipped(one: RepeatedRanking) -> bool:
     return one.distinct(one.recorded)[0] != one.distinct(one.repeated)[0]
 
 
-def _first_won(one: RepeatedRanking) -> list[float]:
-    answers = ((one.recorded, one.recorded_order), (one.repeated, one.repeated_order))
-    return [float(ranking[0] == order[0]) for ranking, order in answers]
+def _first_won(one: RepeatedRanking) -> Iterator[float]:
+    for ranking, order in ((one.recorded, one.recorded_order), (one.repeated, one.repeated_order)):
+        if one.same_as.count(one.same_as[ranking[0]]) == 1:
+            yield float(ranking[0] == order[0])
 
 
 def _longer_above(one: RepeatedRanking) -> Iterator[float]:

@@ -173,8 +173,14 @@ def win_tie_lose(differences: Iterable[float], tie_margin: float) -> WinTieLose:
     return WinTieLose(win, len(listed) - win - lose, lose)
 
 
+def sigmoid_100(scores: ArrayLike) -> np.ndarray:
+    """100 · sigmoid of each score, in its place: the unit of the paper's Table 1 (PRO's convention)."""
+    # sigmoid(x) = (1 + tanh(x/2)) / 2, which cannot overflow
+    return np.asarray(50 * (1 + np.tanh(np.asarray(scores, dtype=float) / 2)))
+
+
 def sigmoid_mean(scores: ArrayLike) -> float:
-    """The mean of sigmoid(score)·100 over responses: the unit of the paper's Table 1 (PRO's convention).
+    """The mean of 100 · sigmoid(score) over responses.
 
     Raises:
         ValueError: no scores.
@@ -182,20 +188,7 @@ def sigmoid_mean(scores: ArrayLike) -> float:
     numbers = np.asarray(scores, dtype=float)
     if not numbers.size:
         raise ValueError("Found no scores, expected at least one to take the mean of.")
-    # sigmoid(x) = (1 + tanh(x/2)) / 2, which cannot overflow
-    return float(np.mean(50 * (1 + np.tanh(numbers / 2))))
-
-
-def micro_average(means: Mapping[str, float], sizes: Mapping[str, int]) -> float:
-    """The mean over all responses from the means of the subsets: the paper's column Total.
-
-    Raises:
-        ValueError: means and sizes do not name the same subsets, or all are empty.
-    """
-    total = sum(sizes.values())
-    if means.keys() != sizes.keys() or not total:
-        raise ValueError(f"Found the means {dict(means)} and sizes {dict(sizes)}, expected the same subsets.")
-    return sum(means[subset] * sizes[subset] for subset in means) / total
+    return float(np.mean(sigmoid_100(numbers)))
 
 
 def correlation(a: ArrayLike, b: ArrayLike) -> float:

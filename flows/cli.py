@@ -129,9 +129,10 @@ def sql(query: str, style: str) -> None:
 @AS_JSON
 def report(run: str, as_json: bool) -> None:
     """Write the report of a run again and print its figures."""
+    from tasks.context import require_run
     from tasks.publication import print_end, render_report
 
-    _require_known(run)
+    require_run(run)
     if as_json:
         click.echo(render_report(run)[1].figures_json.read_text(), nl=False)
     else:
@@ -211,14 +212,6 @@ def _checked_name(profile: str, overrides: dict[str, Any], run: str | None) -> s
     from tasks.context import load_settings, run_name
 
     return run_name(load_settings(profile, overrides), run)
-
-
-def _require_known(run: str) -> None:
-    """An unknown run ends here, before Prefect is started or a ledger is made."""
-    from storage import runs
-    from tasks.context import home_folder
-
-    runs.status_anywhere(home_folder(), run)
 
 
 def _print_end(run: str) -> None:

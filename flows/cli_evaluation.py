@@ -25,10 +25,11 @@ def evaluate(run: str, systems: tuple[str, ...], judge: bool, assignments: tuple
     from cyclealign.compared_systems import parse_system
     from cyclealign.profiles import parse_overrides
     from flows.local import in_process
+    from tasks.context import require_run
 
     overrides = parse_overrides(assignments)
     parsed = [parse_system(text) for text in systems]
-    _require_known(run)
+    require_run(run)
     in_process("flows.evaluation:evaluate", run=run, systems=parsed, judge=judge, overrides=overrides)
     from tasks.publication import print_end  # behind the settings that Prefect reads at its import
     from tasks.system_publication import print_systems
@@ -58,18 +59,11 @@ def audit(run: str, share: float, seed: int, assignments: tuple[str, ...]) -> No
     """Ask a share of a run's rankings again in another order: is its judge consistent, or swayed by order or length."""
     from cyclealign.profiles import parse_overrides
     from flows.local import in_process
+    from tasks.context import require_run
 
     overrides = parse_overrides(assignments)
-    _require_known(run)
+    require_run(run)
     in_process("flows.audit:audit", run=run, share=share, seed=seed, overrides=overrides)
     from tasks.audit_publication import print_audit  # behind the settings that Prefect reads at its import
 
     print_audit(run)
-
-
-def _require_known(run: str) -> None:
-    """An unknown run ends here, before Prefect is started or a ledger is made."""
-    from storage import runs
-    from tasks.context import home_folder
-
-    runs.status_anywhere(home_folder(), run)

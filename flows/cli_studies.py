@@ -2,6 +2,7 @@
 (`flows.cli`).
 """
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ NEW_RUN = click.option("--run", "name", required=True, metavar="NEW", help="Name
 SET = click.option(
     "--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Override a setting; repeatable."
 )
+SEED = re.compile(r"-?[0-9]{1,20}")
 
 
 @click.command()
@@ -59,17 +61,15 @@ def ablation(  # noqa: PLR0913, PLR0917  one per option
     profile: str, grid: str, seeds: str, objectives: str, fan_out: bool, assignments: tuple[str, ...]
 ) -> None:
     """Run a grid of variants over seeds; finished runs are left alone, the same command does what is left."""
-    from cyclealign.profiles import parse_overrides
+    from cyclealign.profiles import merge, parse_overrides
     from flows.local import in_process
     from flows.output import print_rows
     from tasks.context import load_settings
 
-    load_settings(profile, parse_overrides(assignments))  # wrong settings end here, before Prefect is started
-    chosen = {
-        "seeds": tuple(_numbers(seeds)),
-        "objectives": tuple(_objectives(objectives)),
-        "overrides": parse_overrides(assignments),
-    }
+    overrides, each = parse_overrides(assignments), tuple(_seeds(seeds))
+    for seed in each:  # wrong settings end here, before Prefect is started
+        load_settings(profile, merge(overrides, {"seed": seed}))
+    chosen = {"seeds": each, "objectives": tuple(_objectives(objectives)), "overrides": overrides}
     rows = in_process("flows.ablation:ablation", profile=profile, grid=grid, fan_out=fan_out, **chosen)
     print_rows(rows)
 
@@ -96,11 +96,11 @@ def import_(other: Path) -> None:
         click.echo(f"Not finished and left where they are: {', '.join(found.skipped)}", err=True)
 
 
-def _numbers(text: str) -> list[int]:
+def _seeds(text: str) -> list[int]:
     from cyclealign.errors import UsageError
 
     parts = text.split(",")
-    if not all(part.strip().lstrip("-").isdigit() for part in parts):
+    if not all(SEED.fullmatch(part.strip()) for part in parts):
         raise UsageError(f"--seeds {text!r}: expected whole numbers separated by commas, for example 0,1,2.")
     return [int(part) for part in parts]
 
@@ -117,11 +117,10 @@ def _objectives(text: str) -> list[str]:
 def _run_beside(entry: str, source: str, name: str, assignments: tuple[str, ...], **more: Any) -> None:
     from cyclealign.profiles import parse_overrides
     from flows.local import in_process
-    from storage import runs
-    from tasks.context import home_folder
+    from tasks.context import require_run
 
     overrides = parse_overrides(assignments)
-    runs.status_anywhere(home_folder(), source)  # an unknown run ends here, before Prefect is started
+    require_run(source)
     in_process(entry, source=source, run=name, overrides=overrides, **more)
     from tasks.publication import print_end  # behind the settings that Prefect reads at its import
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 FOLDER = "exhibits"
 DEFAULTS: Mapping[str, Any] = {"bins": 10, "role": "after", "against": "before"}
 """Parameters that are not null by default; `run_name` and `reward_model` depend on what the ledger holds."""
+MOST_BINS = 10_000
+ROLES = ("role", "against")
 
 
 def known() -> list[str]:
@@ -84,7 +86,8 @@ def read_exhibit(ledger: Ledger, name: str, run_names: Sequence[str], given: Map
     _check(file, run_names, given)
     _check_runs(ledger, run_names)
     needed = {other: _rows(ledger, other, run_names, given) for other in (file, *exhibits.wanted(file))}
-    return exhibits.compose(file, title(file), needed[file], needed)
+    rankers = _rankers(ledger) if exhibits.has_judges(file) else {}
+    return exhibits.compose(file, title(file), needed[file], needed, rankers)
 
 
 def _rows(ledger: Ledger, name: str, run_names: Sequence[str], given: Mapping[str, str]) -> "pd.DataFrame":
@@ -112,6 +115,10 @@ def _ask(ledger: Ledger, name: str, run_name: str | None, given: Mapping[str, st
         chosen["run_name"] = run_name or (None if nullable["run_name"] else _only_run(ledger))
     if chosen.get("reward_model", "") is None and not nullable["reward_model"]:
         chosen["reward_model"] = _primary_reward_model(ledger, chosen["run_name"])
+    if "bins" in chosen:
+        chosen["bins"] = _bins(str(chosen["bins"]))
+    for parameter in sorted(chosen.keys() & given.keys() & set(ROLES)):
+        _check_role(ledger, chosen["run_name"], parameter, given[parameter])
     return ledger.query_anywhere(queries.load(f"{FOLDER}/{name}"), chosen or None)[0]
 
 
@@ -137,11 +144,33 @@ def _check(name: str, run_names: Sequence[str], given: Mapping[str, str]) -> Non
         raise UsageError(f"Exhibit {shown} shows all finished runs side by side, expected no --run.")
 
 
+def _bins(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,5}", text) or not 1 <= int(text) <= MOST_BINS:
+        raise UsageError(f"Found bins={text[:40]}, expected a whole number from 1 to {MOST_BINS}: bins=10.")
+    return int(text)
+
+
+def _check_role(ledger: Ledger, run_name: str, parameter: str, role: str) -> None:
+    frame, _ = ledger.query_anywhere(queries.load("evaluations/run_systems"), {"run_name": run_name})
+    there = list(frame["role"])
+    if role not in there:
+        raise UsageError(
+            f"Found {parameter}={role}, expected a system in the evaluation of {run_name}: "
+            f"{', '.join(there) or 'none yet'}. `cyclealign evaluate {run_name} --system …` adds others."
+        )
+
+
 def _check_runs(ledger: Ledger, run_names: Sequence[str]) -> None:
     there = _run_names(ledger)
     for run_name in run_names:
         if run_name not in there:
             raise RunUnknown(f"No run {run_name!r}. The ledger has: {', '.join(there) or 'none yet'}.")
+
+
+def _rankers(ledger: Ledger) -> dict[str, str]:
+    """By run, the model that ranked the rounds that it learnt from."""
+    frame, _ = ledger.query_anywhere(queries.load("runs/rankers"), {"run_name": None})
+    return dict(zip(frame["run_name"], frame["ranked_by"], strict=True))
 
 
 def _only_run(ledger: Ledger) -> str:

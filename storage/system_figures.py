@@ -18,6 +18,8 @@ class SystemFrames:
     scores: pd.DataFrame
     outcomes: pd.DataFrame
     verdicts: pd.DataFrame
+    ranked_by: str | None
+    """The model that ranked the rounds that the run learnt from; None where none did."""
 
 
 def collect_systems(ledger: Ledger, run_name: str) -> SystemFrames:
@@ -32,4 +34,5 @@ def collect_systems(ledger: Ledger, run_name: str) -> SystemFrames:
             scores=session.frame("exhibits/table_1_scores", run_name=run_name),
             outcomes=session.frame("exhibits/table_2_outcomes", run_name=run_name),
             verdicts=session.frame("exhibits/table_2_verdicts", run_name=run_name),
+            ranked_by=(session.row("runs/rankers", run_name=run_name) or {}).get("ranked_by"),
         )

@@ -1,8 +1,9 @@
 """The judge audit: asks a seeded share of a run's recorded rankings again under another permutation.
 
-The question is the recorded one to the letter, demonstrations included, except for the order of the candidates;
-it goes through the ledger and the cap like any other, under the purpose `audit`. Nothing of the run changes.
-Leaves out the figures (`cyclealign.judge_audit`).
+The question is the recorded one to the letter, demonstrations included, except for the order of the candidates; of a
+refold it is that of the run that asked, whatever the refold makes of the answers. It goes through the ledger and the
+cap like any other, under the purpose `audit`. Nothing of the run changes. Leaves out the figures
+(`cyclealign.judge_audit`).
 """
 
 import math
@@ -72,11 +73,16 @@ def other_order(permutation: Sequence[int], *place: int) -> tuple[int, ...]:
 
 
 def _ask_again(context: RunContext, channel: Channel, rankings: Sequence[RecordedRanking], seed: int) -> None:
-    settings, rewrite = context.settings.black_box, context.settings.method.rewrite != "off"
+    settings, rewrite = context.settings.black_box, _asking_run(context).settings.method.rewrite != "off"
     questions = [_question(one, settings, rewrite, seed) for one in rankings]
     findings = put_questions(context.ledger, channel, questions)
     found = [_audited(one, finding, seed) for one, finding in zip(rankings, findings, strict=True)]
     audits.put(context.ledger, context.name, seed, found)
+
+
+def _asking_run(context: RunContext) -> RunContext:
+    """The run of the cycle whose rounds these are: a refold's source, or that one's."""
+    return context if context.source is None else _asking_run(context.source)
 
 
 def _question(one: RecordedRanking, settings: BlackBoxSettings, rewrite: bool, seed: int) -> Question[_Again]:

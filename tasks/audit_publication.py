@@ -36,5 +36,6 @@ def print_audit(run_name: str) -> None:
     console.print(rich_table(audit_table(rows, candidates)))
     if len(served_models(rows)) > 1:
         console.print(
-            "· Answers were served under more than one model name; the rows tell them apart.", markup=False
+            "· More than one served model answered, by name or fingerprint; the rows tell them apart.",
+            markup=False,
         )

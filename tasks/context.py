@@ -104,6 +104,16 @@ def existing_run(name: str) -> RunContext:
     return RunContext(ledger.home, name, settings, ledger, source)
 
 
+def require_run(name: str) -> None:
+    """Let an unknown run end a command before Prefect is started or a ledger is made.
+
+    Raises:
+        RunUnknown: there is no run of this name.
+        UsageError: there is no ledger yet.
+    """
+    runs.status_anywhere(home_folder(), name)
+
+
 def run_name(settings: Settings, name: str | None) -> str:
     """The run's name: the given one, or profile and seed. It becomes a folder of the home.
 

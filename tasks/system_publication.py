@@ -13,8 +13,7 @@ from cyclealign.report.judge_notes import judge_notes
 from cyclealign.report.system_tables import bias_table, difference_table, pairwise_table, reward_table
 from cyclealign.report.tables import Table
 from cyclealign.report.terminal import rich_table
-from cyclealign.report.untrusted import for_terminal
-from storage import runs
+from cyclealign.report.untrusted import for_markdown, for_terminal
 from storage.figures import order_reward_models
 from storage.ledger import Ledger
 from storage.system_figures import SystemFrames, collect_systems
@@ -28,10 +27,12 @@ WIDTH = 200
 def publish_systems(context: RunContext) -> None:
     """Show the systems of the evaluation on the run page."""
     frames = collect_systems(context.ledger, context.name)
+    notes: dict[str, list[str]] = {"table-1": [], "table-2": reservations(frames)}
     for key, tables in (("table-1", reward_tables(frames)), ("table-2", judge_tables(frames))):
         rows = [row for table in tables for row in _records(table)]
         if rows:
-            create_table_artifact(rows, key=key, description=f"{tables[0].caption} and more")
+            about = [for_markdown(text) for text in (f"{tables[0].caption} and more", *notes[key])]
+            create_table_artifact(rows, key=key, description="\n\n".join(about))
 
 
 def print_systems(run_name: str) -> None:
@@ -41,8 +42,7 @@ def print_systems(run_name: str) -> None:
     others = set(frames.scores["role"]) - {"before", "after"}
     for table in [*(reward_tables(frames) if others else ()), *judge_tables(frames)]:
         console.print(rich_table(table))
-    settings = runs.get(ledger, run_name).settings
-    for note in judge_notes(frames.outcomes["judge"].unique(), settings["black_box"]["model"]):
+    for note in reservations(frames):
         console.print(f"· {for_terminal(note)}", markup=False, soft_wrap=True)
 
 
@@ -63,6 +63,11 @@ def judge_tables(frames: SystemFrames) -> list[Table]:
     for judge in frames.outcomes["judge"].unique():
         tables += [pairwise_table(frames.outcomes, judge), bias_table(frames.verdicts, judge)]
     return tables
+
+
+def reservations(frames: SystemFrames) -> list[str]:
+    """What a reader must know of the judges of Table 2."""
+    return judge_notes(frames.outcomes["judge"].unique(), frames.ranked_by)
 
 
 def _records(table: Table) -> list[dict[str, Any]]:

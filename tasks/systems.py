@@ -9,12 +9,13 @@ from dataclasses import replace
 from typing import Any
 
 from cyclealign.compared_systems import ComparedSystem, check_labels
-from cyclealign.errors import UsageError
+from cyclealign.errors import ModelError, UsageError
 from cyclealign.models.black_box import ChatEndpoint
+from cyclealign.models.loading import find_model
 from cyclealign.models.prices import Prices
 from cyclealign.models.white_box import WhiteBox
 from cyclealign.profiles import resolve
-from cyclealign.settings import BlackBoxSettings, Settings
+from cyclealign.settings import BlackBoxSettings, Settings, WhiteBoxSettings
 from tasks.batching import channel_for
 from tasks.channels import JUDGE_CAP, Account, account
 from tasks.context import RunContext, existing_run
@@ -55,16 +56,35 @@ def check_systems(context: RunContext, systems: Sequence[ComparedSystem]) -> Non
     """Everything about the systems that can be wrong before a model is loaded.
 
     Raises:
-        UsageError: a label stands twice, a run has no adapter, a parameter or a price is wrong.
+        UsageError: a label stands twice, a run has no adapter, a parameter or a price is wrong, or there is no world.
+        ModelError: there is no such folder or file, and no such name in the hub or its cache.
         RunPaused: an endpoint has no key.
     """
     check_labels(systems)
     for system in systems:
         if system.run is not None:
             adapter_of(existing_run(system.run))
+        if system.model is not None:
+            _find_backbone(context, system)
         if system.api is not None:
             generation_parameters(system.api, context.settings.evaluation.sampling, system.max_tokens)
             _check_account(_account(context, system.label, system.api))
+
+
+def _find_backbone(context: RunContext, system: ComparedSystem) -> None:
+    if system.model == "world":
+        if context.settings.data.source != "world":
+            raise UsageError(
+                f"System {system.label!r} is the untrained model of the dialogue world, which run {context.name!r} "
+                "does not use. Expected a folder, a .gguf file or a hub name."
+            )
+        return
+    try:
+        find_model(_backbone_settings(context, system), _backbone_path(context, system))
+        return
+    except ModelError as error:
+        problem = str(error)
+    raise ModelError(f"System {system.label!r}: {problem}")
 
 
 def check_judge(context: RunContext) -> None:
@@ -112,17 +132,26 @@ def _trained(other: RunContext, evaluating: Settings) -> WhiteBoxResponder:
 
 def _backbone(context: RunContext, system: ComparedSystem, stand_ins: StandIns) -> WhiteBoxResponder:
     """A model as it is, under the run's limits on length."""
+    world = system.model == "world"
+    path = str(stand_ins.world.white_box) if world else _backbone_path(context, system)
+    white_box = WhiteBox.load_for_inference(_backbone_settings(context, system), model_path=path)
+    return WhiteBoxResponder(sampling_by(context.settings, white_box), False, context.settings.evaluation)
+
+
+def _backbone_path(context: RunContext, system: ComparedSystem) -> str:
+    """A local path, or a name for the hub."""
     name = str(system.model)
+    return str(local_model(name, context.home) or name)
+
+
+def _backbone_settings(context: RunContext, system: ComparedSystem) -> WhiteBoxSettings:
     changed = {
-        "model": name,
+        "model": str(system.model),
         "revision": system.revision,
         "prompt_format": system.prompt_format,
         "system_prompt": system.system_prompt,
     }
-    path = str(stand_ins.world.white_box if name == "world" else local_model(name, context.home) or name)
-    settings = context.settings.white_box.model_copy(update=changed)
-    white_box = WhiteBox.load_for_inference(settings, model_path=path)
-    return WhiteBoxResponder(sampling_by(context.settings, white_box), False, context.settings.evaluation)
+    return context.settings.white_box.model_copy(update=changed)
 
 
 def _account(context: RunContext, label: str, settings: BlackBoxSettings) -> Account:

@@ -123,3 +123,16 @@ def test_a_wrong_exhibit_run_or_parameter_says_what_is_known(ledger: Ledger) -> 
     assert_refused(run("exhibit", "table-3", "--run", "b-run"), 2, "No run 'b-run'", "a-run")
     assert_refused(run("exhibit", "run-agreement", "bins"), 2, "NAME=VALUE")
     assert_refused(run("exhibit", "run-agreement", "colour=red"), 2, "bins")
+
+
+@pytest.mark.parametrize("bins", ["0", "-3", "abc", "", "²", "1.5", "9" * 5000], ids=lambda text: text[:5])
+@pytest.mark.parametrize("exhibit", ["figure-4", "run-agreement"])
+def test_bins_that_are_no_number_of_bins_are_refused(ledger: Ledger, exhibit: str, bins: str) -> None:
+    assert_refused(run("exhibit", exhibit, f"bins={bins}"), 2, f"Found bins={bins[:40]}", "from 1 to 10000")
+
+
+@pytest.mark.parametrize("parameter", ["role", "against"])
+def test_a_role_that_a_run_has_not_names_those_it_has(ledger: Ledger, parameter: str) -> None:
+    result = run("exhibit", "table-5", "--run", "a-run", f"{parameter}=nobody")
+    assert_refused(result, 2, f"Found {parameter}=nobody", "after, before", "--system")
+    assert run("exhibit", "table-5", "--run", "a-run", f"{parameter}=before").exit_code == 0

@@ -54,5 +54,16 @@ def test_equal_texts_are_one_and_say_nothing_about_consistency() -> None:
     assert (nothing.n, nothing.comparable, nothing.tau, nothing.flips) == (1, 0, None, None)
 
 
+def test_equal_texts_say_nothing_about_the_first_position() -> None:
+    """The best text stands at two places in the first ranking, and alone at the first place in one of two answers."""
+    identical = repeated((0, 1, 2), (2, 1, 0), same_as=(0, 0, 0))
+    twice = repeated((0, 1, 2), (1, 0, 2), same_as=(0, 0, 2))
+    once = repeated((2, 0, 1), (2, 0, 1), same_as=(0, 0, 2))
+    assert audit_figures([identical]).first is None
+    assert audit_figures([twice]).first is None
+    figures = audit_figures([identical, twice, once])
+    assert (figures.n, figures.comparable, mean(figures, "first")) == (3, 2, 0.5)
+
+
 def test_no_rankings_no_figures() -> None:
     assert audit_figures([]) == AuditFigures(0, 0, None, None, None, None)

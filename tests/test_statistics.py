@@ -14,15 +14,12 @@ from cyclealign.statistics import (
     correlation,
     differences_by_prompt,
     distinct_n,
-    micro_average,
     paired_difference,
     repeated_ngram_share,
     seed_interval,
     sigmoid_mean,
     win_tie_lose,
 )
-
-TEST_SIZES = {"harmless-base": 2312, "helpful-base": 2354, "helpful-online": 1137, "helpful-rejection": 2749}
 
 
 def test_the_interval_holds_the_mean_and_counts_the_values() -> None:
@@ -159,48 +156,6 @@ def test_sigmoid_mean_averages_after_the_sigmoid() -> None:
     assert sigmoid_mean([1e6, -1e6]) == pytest.approx(50)
     with pytest.raises(ValueError, match="no scores"):
         sigmoid_mean([])
-
-
-@pytest.mark.parametrize(
-    ("subsets", "total"),
-    [
-        ((53.59, 33.25, 40.48, 36.23), 40.67),
-        ((52.77, 53.85, 55.30, 55.43), 54.26),
-        ((67.26, 62.14, 60.44, 63.86), 63.85),
-        ((72.19, 68.28, 69.85, 71.02), 70.43),
-        ((61.97, 55.29, 59.78, 58.26), 58.65),
-        ((64.63, 61.38, 63.26, 63.28), 63.12),
-        ((71.66, 67.05, 65.89, 67.95), 68.43),
-        ((72.86, 64.05, 65.56, 66.44), 67.40),
-        ((70.62, 66.49, 67.67, 68.50), 68.41),
-        ((73.13, 64.56, 65.60, 66.51), 67.64),
-        ((71.32, 67.89, 66.53, 68.92), 68.97),
-    ],
-    ids=[
-        "LLaMA",
-        "Alpaca",
-        "ChatGLM",
-        "ChatGPT",
-        "PPO",
-        "RRHF",
-        "CA RRHF",
-        "PRO",
-        "CA PRO",
-        "PRO A",
-        "CA PRO A",
-    ],
-)
-def test_the_papers_totals_are_micro_averages(subsets: tuple[float, ...], total: float) -> None:
-    """Paper: Table 1, with the test sizes of Table 6."""
-    means = dict(zip(TEST_SIZES, subsets, strict=True))
-    assert micro_average(means, TEST_SIZES) == pytest.approx(total, abs=0.0101)
-
-
-def test_micro_average_needs_the_same_subsets() -> None:
-    with pytest.raises(ValueError, match="same subsets"):
-        micro_average({"a": 1.0}, {"b": 2})
-    with pytest.raises(ValueError, match="same subsets"):
-        micro_average({"a": 1.0}, {"a": 0})
 
 
 def test_correlation_of_a_line_is_one_and_of_a_constant_undefined() -> None:

@@ -1,6 +1,6 @@
 """What makes two loaded models the same: contents for local files, the commit for the hub's.
 
-Called by `loading`; the result becomes part of a system's identity in the ledger.
+Called by `loading` and by the reward models; the result becomes part of an identity in the ledger.
 """
 
 import hashlib

@@ -5,6 +5,7 @@ are in `offline.world_rewards`, the heads on a frozen model in `offline.preferen
 summary of scores.
 """
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,9 +18,12 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from cyclealign.errors import ModelError
+from cyclealign.models.identity import files_sha256, tokenizer_sha256
 from cyclealign.models.loading import look_up, quiet_transformers
 from cyclealign.records import Prompt
 
+MAX_TOKENS = 1024
+"""Longest dialogue with its response, unless said otherwise."""
 ROLES = {"human": "user", "assistant": "assistant"}
 
 
@@ -58,7 +62,7 @@ class ClassifierRewardModel:
         self,
         name: str,
         revision: str | None = None,
-        max_tokens: int = 1024,
+        max_tokens: int = MAX_TOKENS,
         batch: int = 8,
         device: str | None = None,
     ) -> None:
@@ -78,7 +82,7 @@ class ClassifierRewardModel:
         self._pad_id = model.config.get_text_config().pad_token_id
         self._batch = batch if self._pad_id is not None else 1
         commit = getattr(model.config, "_commit_hash", None) or revision
-        self.identity = f"classifier:{name}" + (f"@{commit}" if commit else "")
+        self.identity = f"classifier:{_version(name, commit, self._tokenizer, max_tokens)}"
 
     def score(self, items: Sequence[tuple[Prompt, str]]) -> list[float]:
         """The classifier's raw output for each response."""
@@ -108,6 +112,16 @@ class ClassifierRewardModel:
             messages, return_dict=False, sanitize_control_tokens=True, **limit
         )
         return ids
+
+
+def _version(name: str, commit: str | None, tokenizer: Any, max_tokens: int) -> str:
+    """What decides the scores: of a folder its name, files and limit, wherever it lies; of a hub model its commit."""
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        contents = files_sha256(folder) + tokenizer_sha256(tokenizer)
+        return f"{folder.resolve().name}@{hashlib.sha256(contents.encode()).hexdigest()[:16]}:{max_tokens}"
+    limit = "" if max_tokens == MAX_TOKENS else f":{max_tokens}"
+    return name + (f"@{commit}" if commit else "") + limit
 
 
 def _load(name: str, revision: str | None, dtype: torch.dtype | str, device: str) -> tuple[Any, Any]:

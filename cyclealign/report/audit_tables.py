@@ -1,6 +1,7 @@
 """The table of a judge audit, from the rows of `sql/exhibits/run_audit.sql`.
 
-Answers served under different names are told apart: the model behind an endpoint may have changed in between.
+Answers of different served models are told apart, by name and, where the provider gives one, by fingerprint: the
+model behind an endpoint may have changed in between. Where it did so without a trace, the dates of the answers remain.
 """
 
 from collections.abc import Iterator
@@ -19,23 +20,30 @@ UNKNOWN_MODEL = "not named"
 
 
 def audit_table(rows: pd.DataFrame, candidates: int) -> Table:
-    """Consistency, position bias and length effect per subset; `all` is the last row."""
+    """Consistency, position bias and length effect per subset; `all` is the last row.
+
+    Of the `n` answers that could be read, the comparable ones rank at least two different texts: they alone say
+    something about order. Dates are in UTC.
+    """
     body = [
-        (served, subset, *_cells(part))
+        (served, _dates(part["recorded_at"]), _dates(part["repeated_at"]), subset, *_cells(part))
         for served, answers in _by_model(rows)
         for subset, part in _by_subset(answers)
     ]
     columns = (
         "Served by",
+        "Recorded",
+        "Repeated",
         "Subset",
         "n",
+        "Comparable",
         "Unread",
         "Kendall's tau",
         "Another best",
         f"First shown best (chance {1 / candidates:.2f})",
         "Longer above shorter",
     )
-    return Table("The same rankings in another order", columns, tuple(body), text_columns=2)
+    return Table("The same rankings in another order", columns, tuple(body), text_columns=4)
 
 
 def served_models(rows: pd.DataFrame) -> list[str]:
@@ -44,11 +52,24 @@ def served_models(rows: pd.DataFrame) -> list[str]:
 
 
 def _by_model(rows: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
-    recorded = rows["recorded_model"].fillna(UNKNOWN_MODEL).astype(str)
-    repeated = rows["repeated_model"].fillna(UNKNOWN_MODEL).astype(str)
+    recorded, repeated = _served(rows, "recorded"), _served(rows, "repeated")
     served = recorded.where(recorded == repeated, recorded + " → " + repeated)
     for name in sorted(set(served)):
         yield name, rows[served == name]
+
+
+def _served(rows: pd.DataFrame, when: str) -> pd.Series:
+    """The model that answered, as far as the answers tell."""
+    fingerprints = (" " + rows[f"{when}_fingerprint"].astype("string")).fillna("")
+    return rows[f"{when}_model"].astype("string").fillna(UNKNOWN_MODEL) + fingerprints
+
+
+def _dates(moments: pd.Series) -> str:
+    days = pd.to_datetime(moments.dropna(), utc=True).dt.strftime("%Y-%m-%d")
+    if days.empty:
+        return formats.MISSING
+    first, last = days.min(), days.max()
+    return first if first == last else f"{first} to {last}"
 
 
 def _by_subset(rows: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
@@ -61,7 +82,8 @@ def _cells(rows: pd.DataFrame) -> tuple[str, ...]:
     read = rows[rows["repeated_ranking"].notna()]
     figures: AuditFigures = audit_figures([_ranking(row) for row in read.to_dict(orient="records")])
     measures = (figures.tau, figures.flips, figures.first, figures.longer)
-    return formats.count(figures.n), formats.count(len(rows) - len(read)), *map(_cell, measures)
+    counts = (figures.n, figures.comparable, len(rows) - len(read))
+    return *map(formats.count, counts), *map(_cell, measures)
 
 
 def _cell(value: Interval | None) -> str:

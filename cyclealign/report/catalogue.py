@@ -7,12 +7,12 @@ out (`exhibits`) and the paper's own figures (`paper_figures.yaml`).
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-import numpy as np
 import pandas as pd
 
 from cyclealign.report.companion_tables import agreement_tables, bias_tables, difference_tables
 from cyclealign.report.exhibit_plots import Bars, Drawing, Lines, Points
 from cyclealign.report.tables import Table
+from cyclealign.statistics import sigmoid_100
 
 Values = Callable[[pd.DataFrame], pd.Series]
 
@@ -54,6 +54,8 @@ class Entry:
     """Digits behind the point by column; three where nothing is said."""
     also: tuple[tuple[str, Callable[[pd.DataFrame], list[Table]]], ...] = ()
     """Tables below, each made from the rows of another exhibit."""
+    judged: str | None = None
+    """The exhibit whose rows name the judges that a reader has to know of."""
 
 
 def column(name: str) -> Values:
@@ -61,9 +63,9 @@ def column(name: str) -> Values:
     return lambda rows: rows[name]
 
 
-def sigmoid_100(name: str) -> Values:
-    """100 · sigmoid of a column: the unit of the paper's Table 1; written so that it cannot overflow."""
-    return lambda rows: pd.Series(50 * (1 + np.tanh(rows[name].astype(float) / 2)))
+def sigmoid(name: str) -> Values:
+    """100 · sigmoid of a column: the unit of the paper's Table 1."""
+    return lambda rows: pd.Series(sigmoid_100(rows[name]), index=rows.index)
 
 
 def gain(after: str, before: str) -> Values:
@@ -88,7 +90,7 @@ CATALOGUE: Mapping[str, Entry] = {
         intervals=Intervals(
             "table_1_scores",
             by=("run_name", "reward_model", "role", "subset"),
-            means={"sigmoid_mean_100": sigmoid_100("reward"), "mean_reward": column("reward")},
+            means={"sigmoid_mean_100": sigmoid("reward"), "mean_reward": column("reward")},
         ),
         wide=Wide(("run_name", "reward_model", "role"), ("sigmoid_mean_100", "mean_reward"), "responses"),
         drawing=Points(("role",), "sigmoid_mean_100", "mean of 100 · sigmoid(reward), all responses"),
@@ -100,12 +102,14 @@ CATALOGUE: Mapping[str, Entry] = {
         drawing=Bars(("win", "tie", "lose")),
         digits=_WHOLE,
         also=(("table_2_verdicts", bias_tables),),
+        judged="table_2_outcomes",
     ),
     "table_3": Entry(
         intervals=Intervals("table_3_verdicts", by=_SIDES, means=_OUTCOMES, only=("judge_kind", "person")),
         drawing=Bars(("win", "tie", "lose")),
         digits=_WHOLE,
         also=(("table_3_verdicts", agreement_tables),),
+        judged="table_3_verdicts",
     ),
     "table_4": Entry(
         intervals=Intervals(

@@ -84,6 +84,14 @@ def compose(figures: RunFigures) -> Page:
     )
 
 
+LESSONS = {
+    "sft": "trained on the chosen replies of the data set's own pairs (SFT)",
+    "rrhf": "trained on the data set's own pairs (RRHF)",
+    "pro": "trained on the data set's own pairs (PRO)",
+    "dpo": "trained on the data set's own pairs (DPO)",
+    "rl": "trained on the rewards of its own responses (RLOO with PPO's clipped objective)",
+}
+"""What each baseline learns from."""
 READING = (
     "Means over held-out prompts with 95% bootstrap intervals in parentheses; differences, after minus "
     "before, are paired by prompt. Win, tie and lose are the shares of prompts whose reward rose, stayed "
@@ -117,14 +125,18 @@ def _lead(figures: RunFigures) -> str:
     commit = f", commit {run.git_commit[:12]}" if run.git_commit else ""
     return (
         f"CycleAlign · profile {run.profile}, seed {run.seed}{commit} · "
-        f"{figures.setting('white_box.model')} {_teacher(figures)}"
+        f"{figures.setting('white_box.model')} {_lesson(figures)}"
     )
 
 
-def _teacher(figures: RunFigures) -> str:
-    if figures.run.baseline:
-        return f"trained on the data set's own preferences ({figures.run.baseline})"
-    return f"ranked by {figures.setting('black_box.model')}"
+def _lesson(figures: RunFigures) -> str:
+    """What the run learnt from."""
+    run, black_box = figures.run, figures.setting("black_box.model")
+    if run.kind == "baseline":
+        return LESSONS[str(run.baseline)]
+    if run.kind == "refold":
+        return f"trained again on the rounds of {run.source_run}, ranked by {black_box}"
+    return f"ranked by {black_box}"
 
 
 def _cards(figures: RunFigures) -> list[Card]:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
@@ -19,6 +20,7 @@ from cyclealign.records import SUBSETS
 from cyclealign.report import formats
 from cyclealign.report.catalogue import CATALOGUE, Entry, Intervals, Wide
 from cyclealign.report.figures import ALL, GROUND_TRUTHS
+from cyclealign.report.judge_notes import judge_notes_of_runs
 from cyclealign.report.tables import Table
 from cyclealign.statistics import Interval, bootstrap_interval, seed_interval
 
@@ -39,8 +41,22 @@ class Exhibit:
     notes: tuple[str, ...]
 
 
-def compose(name: str, title: str, rows: pd.DataFrame, others: Mapping[str, pd.DataFrame]) -> Exhibit:
-    """The exhibit of these rows; `others` holds those of the exhibits that its catalogue entry names."""
+def compose(
+    name: str,
+    title: str,
+    rows: pd.DataFrame,
+    others: Mapping[str, pd.DataFrame],
+    rankers: Mapping[str, str] = MappingProxyType({}),
+) -> Exhibit:
+    """The exhibit of these rows.
+
+    Args:
+        name: As its SQL file is called.
+        title: What it shows.
+        rows: Those of the SQL file.
+        others: The rows of the exhibits that its catalogue entry names.
+        rankers: By run, the model that ranked during its training, where `has_judges`.
+    """
     entry = CATALOGUE.get(name, Entry())
     spec = entry.intervals
     ours = with_intervals(rows, others[spec.rows], spec) if spec is not None else rows
@@ -48,7 +64,8 @@ def compose(name: str, title: str, rows: pd.DataFrame, others: Mapping[str, pd.D
     frame = _beside_the_paper(name, ours)
     tables = _tables(title, frame, entry) if len(frame) else []
     below = [table for other, make in entry.also for table in make(others[other])]
-    return Exhibit(name, title, frame, (*tables, *below), tuple(_notes(name, ours, spec)))
+    notes = [*_notes(name, ours, spec), *_judge_notes(entry, others, rankers)]
+    return Exhibit(name, title, frame, (*tables, *below), tuple(notes))
 
 
 def _on_their_own_scale(rows: pd.DataFrame) -> pd.DataFrame:
@@ -64,7 +81,17 @@ def _on_their_own_scale(rows: pd.DataFrame) -> pd.DataFrame:
 def wanted(name: str) -> set[str]:
     """The exhibits whose rows `compose` needs beside the exhibit's own."""
     entry = CATALOGUE.get(name, Entry())
-    return {other for other, _ in entry.also} | ({entry.intervals.rows} if entry.intervals else set())
+    named = (
+        entry.intervals.rows if entry.intervals else None,
+        entry.judged,
+        *(other for other, _ in entry.also),
+    )
+    return {other for other in named if other is not None}
+
+
+def has_judges(name: str) -> bool:
+    """Whether a reader has to know which models ranked in the training of the runs that are shown."""
+    return CATALOGUE.get(name, Entry()).judged is not None
 
 
 def with_intervals(rows: pd.DataFrame, singles: pd.DataFrame, spec: Intervals) -> pd.DataFrame:
@@ -146,6 +173,14 @@ def _notes(name: str, ours: pd.DataFrame, spec: Intervals | None) -> list[str]:
             f"Rows of the source paper are the paper's own figures ({note}); they were not measured here."
         )
     return notes
+
+
+def _judge_notes(entry: Entry, others: Mapping[str, pd.DataFrame], rankers: Mapping[str, str]) -> list[str]:
+    if entry.judged is None:
+        return []
+    rows = others[entry.judged]
+    models = rows[rows["judge_kind"] == "model"] if "judge_kind" in rows else rows
+    return judge_notes_of_runs(models, rankers)
 
 
 def _tables(title: str, frame: pd.DataFrame, entry: Entry) -> list[Table]:

@@ -36,14 +36,13 @@ def _progress(figures: RunFigures) -> Iterator[str]:
 
 
 def _relation(figures: RunFigures) -> Iterator[str]:
+    """How what the run learnt from stands to what evaluates it."""
+    if figures.run.kind == "baseline":
+        yield from _relation_of_baseline(figures)
+        return
     judge, evaluation = figures.setting("black_box.endpoint"), figures.setting("evaluation.reward_model")
     if judge == evaluation == "preference":
-        yield (
-            "The judge that ranked during training and the reward model of this evaluation are related: "
-            "both are heads on the same frozen pretrained model, fitted on disjoint halves of the same "
-            "data set. They are not independent witnesses; a gain here is agreement with the data set's "
-            "preferences as both see them."
-        )
+        yield _related("The judge that ranked during training")
     if judge == evaluation == "world":
         yield (
             "Data, judge and reward model belong to a generated dialogue world. What the figures show holds "
@@ -53,6 +52,46 @@ def _relation(figures: RunFigures) -> Iterator[str]:
         "evaluation.reward_model_name"
     ):
         yield "The model that ranked during training also evaluates: this is no independent evidence."
+
+
+def _relation_of_baseline(figures: RunFigures) -> Iterator[str]:
+    """No judge ranked for a baseline: it learnt from the data set's pairs or, with RL, from rewards."""
+    evaluation = figures.setting("evaluation.reward_model")
+    if figures.run.baseline == "rl":
+        yield from _relation_of_rl(evaluation)
+    elif evaluation == "preference":
+        yield (
+            "The reward model of this evaluation was fitted on pairs of the data set whose pairs the run learnt from: "
+            "a gain here is agreement with the data set's preferences as that model sees them."
+        )
+    if evaluation == "world":
+        yield (
+            "Data and reward model belong to a generated dialogue world. What the figures show holds there; they say "
+            "nothing about human preference or safety."
+        )
+
+
+def _relation_of_rl(evaluation: str) -> Iterator[str]:
+    """As `tasks.models.training_reward_model` chooses: the judge's head where there is one, else what evaluates."""
+    yield (
+        "This is REINFORCE leave-one-out (RLOO) with PPO's clipped objective, not PPO: the paper's PPO rows are of "
+        "another method."
+    )
+    if evaluation == "preference":
+        yield _related("The reward model that was maximised in training")
+    else:
+        yield (
+            "The reward model that was maximised in training is the evaluation's own (evaluation.reward_model = "
+            f"{evaluation}): a gain under it is what training was for, and no evidence. Look at the other measures."
+        )
+
+
+def _related(teacher: str) -> str:
+    return (
+        f"{teacher} and the reward model of this evaluation are related: both are heads on the same frozen pretrained "
+        "model, fitted on disjoint halves of the same data set. They are not independent witnesses; a gain here is "
+        "agreement with the data set's preferences as both see them."
+    )
 
 
 def _correlations(figures: RunFigures) -> Iterator[str]:

@@ -17,7 +17,7 @@ from cyclealign.records import SUBSETS
 from cyclealign.report import formats
 from cyclealign.report.figures import ALL, GROUND_TRUTHS
 from cyclealign.report.tables import Table
-from cyclealign.statistics import Interval, bootstrap_interval, paired_difference
+from cyclealign.statistics import Interval, bootstrap_interval, paired_difference, sigmoid_100
 
 OURS = "after"
 TOTAL = "Total"
@@ -142,12 +142,7 @@ def scale_of(reward_model: str) -> Scale:
     """The paper's scale for rewards, and their own for the world's known truths."""
     if reward_model in GROUND_TRUTHS:
         return Scale("the score", 3, np.asarray, of_rewards=False)
-    return Scale("100 · sigmoid(reward)", 2, _sigmoid_100, of_rewards=True)
-
-
-def _sigmoid_100(rewards: pd.Series) -> Any:
-    """Written so that it cannot overflow."""
-    return 50 * (1 + np.tanh(np.asarray(rewards, dtype=float) / 2))
+    return Scale("100 · sigmoid(reward)", 2, sigmoid_100, of_rewards=True)
 
 
 def _mean_cell(values: Any, digits: int = 2) -> str:

@@ -2,7 +2,8 @@
 -- Parameters: $run_name.
 -- One row per audit and ranking. Rankings are candidate ids, best first; permutations name the candidate at
 -- each position; lengths are characters by candidate id; same_as is the lowest id with the same text. A null
--- repeated_ranking has its reason. Models are the names under which the endpoint served its answers.
+-- repeated_ranking has its reason. Models are the names under which the endpoint served its answers; their
+-- fingerprints tell apart what was served under one name, null where the endpoint gives none.
 with texts as (
     select
         step,
@@ -35,9 +36,13 @@ select
     rounds.permutation as recorded_permutation,
     rankings.ranking as recorded_ranking,
     first_calls.served_model as recorded_model,
+    first_calls.answered_at as recorded_at,
+    try_cast(first_calls.raw as json) ->> '$.system_fingerprint' as recorded_fingerprint,
     audits.permutation as repeated_permutation,
     audits.ranking as repeated_ranking,
     second_calls.served_model as repeated_model,
+    second_calls.answered_at as repeated_at,
+    try_cast(second_calls.raw as json) ->> '$.system_fingerprint' as repeated_fingerprint,
     audits.reason
 from audits
 inner join rounds

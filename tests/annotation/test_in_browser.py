@@ -52,16 +52,15 @@ def test_everything_goes_by_keyboard(window: Browser, address: str, store: Memor
         "0": "tie",
         ARROW_LEFT: "first",
         ARROW_RIGHT: "second",
-        ARROW_DOWN: "tie",
     }
     for number, key in enumerate(keys):
         window.wait_for_text(f"{number} of 8 judged")
         window.press(key)
-    window.wait_for_text("6 of 8 judged")
+    window.wait_for_text("5 of 8 judged")
     assert verdicts(store) == list(keys.values())
     window.press("u")
-    window.wait_for_text("5 of 8 judged")
-    assert verdicts(store) == list(keys.values())[:5]
+    window.wait_for_text("4 of 8 judged")
+    assert verdicts(store) == list(keys.values())[:4]
     assert window.complaints() == []
 
 
@@ -76,7 +75,8 @@ def test_keys_that_belong_to_the_browser_judge_nothing(
     window: Browser, address: str, store: MemoryStore
 ) -> None:
     window.open(f"{address}/pairs?annotator=Ann")
-    window.press("x")
+    for key in ("x", ARROW_DOWN):  # the arrow scrolls a long response
+        window.press(key)
     window.run("document.dispatchEvent(new KeyboardEvent('keydown', {key: '1', ctrlKey: true}))")
     window.run("document.dispatchEvent(new KeyboardEvent('keydown', {key: '1', repeat: true}))")
     time.sleep(0.3)

@@ -65,6 +65,8 @@ def test_systems_are_evaluated_beside_the_run_and_compared_with_it(whole: Path) 
     assert len(pairs) == 2 * 8  # the backbone is the untrained model: two others, eight prompts
     shown = [Artifact.get(key) for key in ("table-1", "table-2", "table-5", "figure-4")]
     assert all(one is not None and one.data for one in shown)
+    assert shown[1] is not None
+    assert "no witness of its own" in str(shown[1].description)
 
 
 def test_the_untrained_model_is_the_same_system_under_every_name(whole: Path) -> None:
@@ -128,6 +130,11 @@ def test_wrong_systems_are_known_before_anything_is_computed(whole: Path) -> Non
         evaluate(run="whole", systems=[ComparedSystem(label="x", run="nobody")])
     with pytest.raises(UsageError, match="label"):
         evaluate(run="whole", systems=[SYSTEMS[0], SYSTEMS[0]])
+    other_generations = {"evaluation": {"sampling": {"temperature": 0.3}}}
+    with pytest.raises(ModelError, match=r"System 'x': No folder nowhere"):
+        evaluate(
+            run="whole", systems=[ComparedSystem(label="x", model="./nowhere")], overrides=other_generations
+        )
     nowhere = {"reward_model": "classifier", "reward_model_name": "./nowhere"}
     with pytest.raises(ModelError, match=r"\./nowhere"):
         evaluate(run="whole", overrides={"evaluation": {**nowhere, "sampling": {"temperature": 0.3}}})

@@ -111,6 +111,23 @@ def test_a_setting_that_makes_no_sense_is_refused(empty_home: Path, assignment: 
     assert not empty_home.exists()
 
 
+@pytest.mark.parametrize(
+    ("seeds", "words"),
+    [
+        ("--5", "expected whole numbers"),
+        ("²", "expected whole numbers"),
+        ("1,,2", "expected whole numbers"),
+        ("", "expected whole numbers"),
+        ("9" * 5000, "expected whole numbers"),
+        ("0,99999999999999999999", "seed: "),
+    ],
+    ids=lambda text: ascii(text[:24]),
+)
+def test_seeds_that_are_none_are_refused(empty_home: Path, seeds: str, words: str) -> None:
+    assert_refused(run("ablation", f"--seeds={seeds}"), 2, words)
+    assert not empty_home.exists()
+
+
 @pytest.mark.parametrize("command", ["status", "report", "evaluate"])
 def test_a_run_that_nobody_started_is_unknown_and_no_ledger_is_made_for_it(
     empty_home: Path, command: str

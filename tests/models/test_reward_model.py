@@ -16,7 +16,9 @@ ITEMS = [(PROMPT, "Boil water first."), (PROMPT, "No."), (PROMPT, "Ask somebody 
 TEMPLATE = "{% for message in messages %}<{{ message.role }}>{{ message.content }}{% endfor %}"
 
 
-def save(folder: Path, labels: int = 1, template: str | None = None, pad_id: int | None = 0) -> str:
+def save(
+    folder: Path, labels: int = 1, template: str | None = None, pad_id: int | None = 0, seed: int = 0
+) -> str:
     tokenizer = train_tokenizer(["How do I brew tea? Boil water first."])
     tokenizer.chat_template = template
     config = LlamaConfig(
@@ -30,7 +32,7 @@ def save(folder: Path, labels: int = 1, template: str | None = None, pad_id: int
         pad_token_id=pad_id,
     )
     with torch.random.fork_rng():
-        torch.manual_seed(0)
+        torch.manual_seed(seed)
         LlamaForSequenceClassification(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return str(folder)
@@ -64,6 +66,22 @@ def test_long_dialogues_keep_their_end(tmp_path: Path) -> None:
     model = ClassifierRewardModel(save(tmp_path), max_tokens=8)
     long = Prompt.from_turns("helpful-base", "test", [Turn("human", "tea " * 500)])
     assert model.score([(long, "Boil.")]) != model.score([(long, "Ask.")])
+
+
+def test_a_folder_is_what_is_in_it_wherever_it_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = ClassifierRewardModel(save(tmp_path / "here" / "rm")).identity
+    assert first.startswith("classifier:rm@")
+    assert ClassifierRewardModel(save(tmp_path / "there" / "rm")).identity == first
+    monkeypatch.chdir(tmp_path / "here")
+    assert ClassifierRewardModel("./rm").identity == ClassifierRewardModel("rm").identity == first
+
+
+def test_other_weights_template_or_limit_in_the_same_folder_are_another_reward_model(tmp_path: Path) -> None:
+    first = ClassifierRewardModel(save(tmp_path / "rm")).identity
+    shorter = ClassifierRewardModel(str(tmp_path / "rm"), max_tokens=512).identity
+    template = ClassifierRewardModel(save(tmp_path / "rm", template=TEMPLATE)).identity
+    weights = ClassifierRewardModel(save(tmp_path / "rm", seed=1)).identity
+    assert len({first, shorter, template, weights}) == 4
 
 
 def test_a_missing_model_is_an_error_that_names_it(tmp_path: Path) -> None:

@@ -13,11 +13,10 @@ from cyclealign.report.catalogue import CATALOGUE, Intervals, column, percent
 from cyclealign.report.companion_tables import agreement_tables
 from cyclealign.report.exhibit_formats import as_latex, as_markdown, plot_of, write_plot
 from cyclealign.report.exhibits import Exhibit, compose, paper_rows, wanted, with_intervals
-from cyclealign.statistics import bootstrap_interval, micro_average, seed_interval
+from cyclealign.statistics import bootstrap_interval, seed_interval
 from storage import exhibits, queries
 
 HOSTILE = "\\input{/etc/passwd} $x$ & 50% #1 _{a}^{b} ~ | <b>[2]\x1b[31m\u202e\n# heading *"
-TEST_SIZES = dict(zip(SUBSETS, (2312, 2354, 1137, 2749), strict=True))
 SIDES = {"run_name": "a-run", "role": "after", "against": "before"}
 
 
@@ -91,17 +90,6 @@ def test_without_rows_of_ours_the_paper_stands_alone_and_a_note_says_so() -> Non
     exhibit = compose("table_3", "Win, tie and lose", nothing, {"table_3_verdicts": singles})
     assert set(exhibit.frame["source"]) == {"paper"}
     assert "no rows for this yet" in exhibit.notes[0]
-
-
-@pytest.mark.parametrize("name", ["table_1", "table_4"])
-def test_the_totals_of_the_papers_tables_are_micro_averages_of_its_subsets(name: str) -> None:
-    rows = paper_rows(name)
-    assert rows is not None
-    for system, part in rows.groupby(str(rows.columns[0])):
-        figures = dict(zip(part["subset"], part["sigmoid_mean_100"], strict=True))
-        total = figures.pop("all")
-        whole = figures.keys() == TEST_SIZES.keys()  # our copy of the paper lacks one figure of Table 4
-        assert not whole or micro_average(figures, TEST_SIZES) == pytest.approx(total, abs=0.0101), system
 
 
 def test_every_share_of_the_papers_tables_2_and_3_adds_up_to_a_whole() -> None:

@@ -5,7 +5,7 @@ import math
 import pandas as pd
 import pytest
 
-from cyclealign.report.judge_notes import judge_notes
+from cyclealign.report.judge_notes import judge_notes, judge_notes_of_runs
 from cyclealign.report.system_tables import (
     bias_table,
     difference_table,
@@ -113,3 +113,18 @@ def test_the_runs_own_model_comes_first() -> None:
 def test_it_is_said_when_the_judge_is_no_independent_witness(judge: str, words: str) -> None:
     notes = judge_notes([judge], "gpt-4.1")
     assert (words in notes[0]) if words else (notes == [])
+
+
+def test_of_several_evaluations_those_are_named_whose_judge_ranked() -> None:
+    judged = [
+        ("a-run", "gpt-4.1 (u, 1)"),
+        ("b-run", "gpt-4.1 (u, 1)"),
+        ("c-run", "offline-evaluator:rm (u, 1)"),
+    ]
+    rows = pd.DataFrame(judged, columns=["run_name", "judge"])
+    both = judge_notes_of_runs(rows[:2], {"a-run": "gpt-4.1", "b-run": "gpt-4.1"})
+    assert [note.partition(" ranked")[0] for note in both] == ["gpt-4.1"]
+    one, offline = judge_notes_of_runs(rows, {"a-run": "gpt-4.1"})  # b-run is a baseline: no judge ranked
+    assert one.startswith("In the evaluation of a-run: gpt-4.1 ranked during training")
+    assert offline.startswith("In the evaluation of c-run: offline-evaluator:rm")
+    assert judge_notes_of_runs(rows[:0], {}) == []

@@ -1,15 +1,51 @@
 """Given a few rows, each of the paper's tables answers with exactly these."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib.resources import files
 
 import duckdb
 import pytest
 
+from cyclealign.records import SUBSETS
+from cyclealign.report.exhibits import paper_rows
 from tests.sql.evaluated_run import NOW, RUN, ask, compare, empty_ledger, evaluate, insert, score
 
 TABLES = ("table_1", "table_1_scores", "table_2", "table_2_outcomes", "table_2_verdicts", "table_5")
+
+
+TEST_SIZES = dict(zip(SUBSETS, (2312, 2354, 1137, 2749), strict=True))
+PROMPTS_OF_SUBSET = """
+    insert into prompts by name
+    select $subset || '-' || place as prompt_id, $subset as subset, 'test' as split, [] as turns, '' as instruction
+    from range($size) as places(place)
+"""
+ALL_ARE_EVALUATED = """
+    insert into samples by name
+    select
+        's' as sample_digest, 'evaluation' as purpose, 'd' as dataset_digest, prompt_id,
+        row_number() over () - 1 as position
+    from prompts
+"""
+GENERATIONS_OF_SYSTEM = """
+    insert into generations by name
+    select
+        $role || prompt_id as generation_id, $role as system_id, prompt_id, 'g' as generation_digest,
+        '{}' as settings, '' as text, true as ended, now() as created_at
+    from prompts
+"""
+REWARDS_OF_SYSTEM = """
+    insert into reward_scores by name
+    select $role || prompt_id as generation_id, 'rm' as reward_model, $reward as reward, now() as scored_at
+    from prompts
+    where subset = $subset
+"""
+
+
+@pytest.fixture
+def empty() -> Iterator[duckdb.DuckDBPyConnection]:
+    with empty_ledger() as opened:
+        yield opened
 
 
 @pytest.fixture
@@ -64,6 +100,35 @@ def test_table_1_total_is_the_micro_average_of_its_subsets(connection: duckdb.Du
     parts = [rows[name] for name in ("harmless-base", "helpful-base")]
     weighted = sum(row["sigmoid_mean_100"] * row["responses"] for row in parts) / 3
     assert rows["all"]["sigmoid_mean_100"] == pytest.approx(weighted)
+
+
+def respond_as_in(connection: duckdb.DuckDBPyConnection, role: str, means: Mapping[str, float]) -> None:
+    """A system whose mean of 100 · sigmoid(reward) on each subset is the given one."""
+    system = {"run_name": RUN, "role": role, "system_id": role, "generation_digest": "g"}
+    insert(connection, "run_systems", system)
+    connection.execute(GENERATIONS_OF_SYSTEM, {"role": role})
+    for subset in TEST_SIZES:
+        reward = math.log(means[subset] / (100 - means[subset]))
+        connection.execute(REWARDS_OF_SYSTEM, {"role": role, "subset": subset, "reward": reward})
+
+
+def test_table_1_has_the_papers_totals_from_its_subsets(empty: duckdb.DuckDBPyConnection) -> None:
+    """Paper: the means of Table 1 on the 8,552 test prompts of Table 6."""
+    for subset, size in TEST_SIZES.items():
+        empty.execute(PROMPTS_OF_SUBSET, {"subset": subset, "size": size})
+    empty.execute(ALL_ARE_EVALUATED)
+    insert(empty, "run_samples", {"run_name": RUN, "purpose": "evaluation", "sample_digest": "s"})
+    paper = paper_rows("table_1")
+    assert paper is not None
+    for role, part in paper.groupby("role"):
+        respond_as_in(empty, str(role), dict(zip(part["subset"], part["sigmoid_mean_100"], strict=True)))
+    shown = {(row["role"], row["subset"]): row for row in ask(empty, "table_1")}
+    totals = paper[paper["subset"] == "all"]
+    assert len(totals) == 11
+    for role, total in zip(totals["role"], totals["sigmoid_mean_100"], strict=True):
+        assert shown[role, "all"]["responses"] == 8552
+        # to 0.01; the rest is the rounding of floats
+        assert shown[role, "all"]["sigmoid_mean_100"] == pytest.approx(total, abs=0.0101), role
 
 
 def test_table_1_scores_are_those_of_the_sample_in_its_order(connection: duckdb.DuckDBPyConnection) -> None:
@@ -222,3 +287,24 @@ def test_an_audit_stands_beside_what_was_recorded(connection: duckdb.DuckDBPyCon
         [2, 0, 1],
         "m-1106",
     )
+
+
+@pytest.mark.parametrize(
+    ("raw", "fingerprint"),
+    [
+        ('{"model": "m", "system_fingerprint": "fp_1"}', "fp_1"),
+        ('{"model": "m", "system_fingerprint": null}', None),
+        ('{"model": "m"}', None),
+        ("[1", None),
+        (None, None),
+    ],
+    ids=["given", "null", "none", "broken", "not kept"],
+)
+def test_an_audit_reads_fingerprints_from_the_answers_as_received(
+    connection: duckdb.DuckDBPyConnection, raw: str | None, fingerprint: str | None
+) -> None:
+    audited(connection)
+    connection.execute("update api_calls set raw = ?, answered_at = ? where call_key = 'first'", [raw, NOW])
+    (row,) = ask(connection, "run_audit")
+    assert (row["recorded_fingerprint"], row["recorded_at"]) == (fingerprint, NOW)
+    assert (row["repeated_fingerprint"], row["repeated_at"]) == (None, None)

@@ -53,6 +53,8 @@ class ModelServer:
     """From a line of a batch to the fields of an error line in its place; None: it is answered."""
     refusal: str | None = None
     """The message with which every batch fails."""
+    fingerprint: str | None = None
+    """The `system_fingerprint` of direct answers."""
     url: str = ""
 
     def app(self) -> Starlette:
@@ -71,7 +73,8 @@ class ModelServer:
     async def _complete(self, request: Request) -> Response:
         body = await request.json()
         self.asked.append(body)
-        return JSONResponse(completion(self.say(body)))
+        named = {} if self.fingerprint is None else {"system_fingerprint": self.fingerprint}
+        return JSONResponse({**completion(self.say(body)), **named})
 
     async def _upload(self, request: Request) -> Response:
         parts = _form(request.headers["content-type"], await request.body())

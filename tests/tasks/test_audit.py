@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pandas as pd
@@ -61,7 +62,7 @@ def context(ledger: Ledger, asked: ModelServer) -> RunContext:
 def audit(context: RunContext, share: float = 1.0, seed: int = 0, **black_box: Any) -> int:
     settings = merge(context.settings.model_dump(mode="json"), {"black_box": black_box})
     changed = context.settings.model_validate(settings)
-    here = RunContext(context.home, context.name, changed, context.ledger)
+    here = replace(context, settings=changed)
     with_whom = account(here, changed.black_box, lambda: ChatEndpoint(changed.black_box), RUN_CAP)
     asked: int = audit_rankings.fn(here, DirectChannel(with_whom, QUICK), share, seed)
     return asked
@@ -104,7 +105,7 @@ def test_what_cannot_be_read_is_counted_with_its_reason(context: RunContext, ask
     rows = audits.collect(context.ledger, "run")
     assert list(rows["reason"]) == ["malformed", "malformed"]
     assert rows["repeated_ranking"].isna().all()
-    assert audit_table(rows, candidates=3).rows[-1][1:4] == ("all", "0", "2")
+    assert audit_table(rows, candidates=3).rows[-1][3:7] == ("all", "0", "0", "2")
 
 
 def test_the_cap_of_the_run_holds(context: RunContext, asked: ModelServer) -> None:
@@ -119,7 +120,41 @@ def test_nothing_of_the_run_changes(context: RunContext) -> None:
     assert rounds.recorded(context.ledger, "run", 0, STEPS) == before
 
 
-def test_answers_of_models_under_other_names_are_told_apart() -> None:
+def test_a_refold_is_asked_what_its_source_was_asked(context: RunContext, asked: ModelServer) -> None:
+    without = context.settings.model_validate(
+        merge(context.settings.model_dump(mode="json"), {"method": {"rewrite": "off"}})
+    )
+    refold = replace(context, settings=without, source=context)
+    audit(replace(refold, source=refold), share=0.1)
+    (body,) = asked.asked
+    assert parse_ranking_prompt(body["messages"][-1]["content"]).rewrite
+
+
+def test_who_served_an_answer_and_when_is_read_from_the_answer(
+    context: RunContext, asked: ModelServer
+) -> None:
+    asked.fingerprint = "fp_1"
+    audit(context, share=0.1)
+    asked.fingerprint = None
+    audit(context, share=0.2)
+    rows = audits.collect(context.ledger, "run")
+    assert sorted(rows["repeated_fingerprint"].fillna("none")) == ["fp_1", "none"]
+    assert served_models(rows) == ["not named → served", "not named → served fp_1"]
+    today = f"{rows['repeated_at'].max():%Y-%m}"
+    for line in audit_table(rows, candidates=3).rows:
+        assert (line[1], line[2][:7]) == ("–", today)
+
+
+@pytest.mark.parametrize(
+    ("changes", "served"),
+    [
+        pytest.param({}, "m-0613", id="the same"),
+        pytest.param({"repeated_model": "m-1106"}, "m-0613 → m-1106", id="another name"),
+        pytest.param({"repeated_model": None}, "m-0613 → not named", id="no name"),
+        pytest.param({"repeated_fingerprint": "fp_2"}, "m-0613 → m-0613 fp_2", id="another fingerprint"),
+    ],
+)
+def test_answers_of_other_served_models_are_told_apart(changes: dict[str, Any], served: str) -> None:
     row = {
         "subset": "helpful-base",
         "prompt_id": "p",
@@ -130,13 +165,22 @@ def test_answers_of_models_under_other_names_are_told_apart() -> None:
         "lengths": [1, 2],
         "same_as": [0, 1],
         "recorded_model": "m-0613",
+        "recorded_fingerprint": None,
+        "recorded_at": datetime(2026, 3, 14, 23, tzinfo=UTC),
+        "repeated_model": "m-0613",
+        "repeated_fingerprint": None,
+        "repeated_at": datetime(2026, 5, 1, tzinfo=UTC),
     }
-    rows = pd.DataFrame([{**row, "repeated_model": model} for model in ("m-0613", "m-1106", None)])
-    assert served_models(rows) == ["m-0613", "m-0613 → m-1106", "m-0613 → not named"]
-    assert [line[:3] for line in audit_table(rows, 2).rows][:2] == [
-        ("m-0613", "helpful-base", "1"),
-        ("m-0613", "all", "1"),
+    rows = pd.DataFrame([row, {**row, "recorded_at": datetime(2026, 3, 16, tzinfo=UTC)}, {**row, **changes}])
+    assert served_models(rows) == list(dict.fromkeys(["m-0613", served]))
+    table = audit_table(rows, 2).rows
+    dates = ("2026-03-14 to 2026-03-16", "2026-05-01")
+    n = "2" if changes else "3"
+    assert [line[:6] for line in table[:2]] == [
+        ("m-0613", *dates, "helpful-base", n, n),
+        ("m-0613", *dates, "all", n, n),
     ]
+    assert {line[0] for line in table} == {"m-0613", served}
 
 
 def test_the_other_order_is_seeded_and_never_the_recorded_one() -> None:

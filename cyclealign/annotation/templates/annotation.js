@@ -4,7 +4,7 @@
 const KEYS = {
   "1": "first", ArrowLeft: "first",
   "2": "second", ArrowRight: "second",
-  "0": "tie", ArrowDown: "tie",
+  "0": "tie", // no arrow: up and down scroll long responses
 };
 const UNREAD_MS = 300; // a key pressed earlier was meant for the pair before
 let sent = false;
