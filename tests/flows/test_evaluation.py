@@ -191,7 +191,9 @@ def test_a_wrong_system_is_wrong_use(whole: Path, system: str) -> None:
 def test_a_quantised_run_is_a_system_of_its_own_and_is_evaluated_again_alike(whole: Path) -> None:
     train(profile="laptop", overrides=merge(SMALL, {"white_box": {"quantization": "nf4"}}), run="quantised")
     systems, _ = answer(
-        whole, "select distinct system_id from run_systems where run_name in ('whole', 'quantised')"
+        whole,
+        "select distinct system_id from run_systems"
+        " where run_name in ('whole', 'quantised') and role in ('before', 'after')",
     )
     assert len(systems) == 4  # each before and after
     texts = (
