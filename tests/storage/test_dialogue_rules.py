@@ -5,6 +5,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pytest
@@ -29,10 +30,23 @@ def macros() -> Iterator[duckdb.DuckDBPyConnection]:
         yield connection
 
 
+def answers(
+    connection: duckdb.DuckDBPyConnection, expressions: str, dialogues: list[dict[str, str]]
+) -> list[tuple[Any, ...]]:
+    """SQL expressions of `d`, for many dialogues in one query: to plan it takes longer than to run it."""
+    numbered = "select unnest($all) as d, generate_subscripts($all, 1) as place"
+    query = f"select {expressions} from ({numbered}) order by place"
+    return connection.execute(query, {"all": dialogues}).fetchall()
+
+
+def pairs_of(turns: list[dict[str, str]]) -> list[tuple[str, str]]:
+    return [(turn["speaker"], turn["text"]) for turn in turns]
+
+
 def parsed(connection: duckdb.DuckDBPyConnection, text: str, keep: bool) -> list[tuple[str | None, str]]:
     row = connection.execute("select turns_of($text, $keep)", {"text": text, "keep": keep}).fetchone()
     assert row is not None
-    return [(turn["speaker"], turn["text"]) for turn in row[0]]
+    return pairs_of(row[0])
 
 
 PARAGRAPHS = st.lists(
@@ -50,13 +64,13 @@ PARAGRAPHS = st.lists(
 )
 
 
-@given(paragraphs=PARAGRAPHS)
-@settings(max_examples=400, deadline=None)
+@given(dialogues=st.lists(PARAGRAPHS.map("\n\n".join), min_size=7, max_size=20))
+@settings(max_examples=60, deadline=None)
 def test_turns_are_open_assistants_for_any_paragraphs(
-    macros: duckdb.DuckDBPyConnection, paragraphs: list[str]
+    macros: duckdb.DuckDBPyConnection, dialogues: list[str]
 ) -> None:
-    text = "\n\n".join(paragraphs)
-    assert parsed(macros, text, keep=False) == turns_of(text)
+    found = answers(macros, "turns_of(d.text, false)", [{"text": one} for one in dialogues])
+    assert [pairs_of(turns) for (turns,) in found] == [turns_of(one) for one in dialogues]
 
 
 NEARLY_REGULAR = st.lists(
@@ -73,18 +87,25 @@ ALTERNATING = st.lists(st.text(st.sampled_from("ab \n:"), max_size=5), max_size=
 )
 
 
-@given(dialogue=st.one_of(NEARLY_REGULAR, ALTERNATING), keep=st.booleans())
-@example(dialogue="\n\nHuman: a\n\nAssistant: x  \n\ny", keep=True)
-@example(dialogue="\n\nHuman:  \n\ny \n\n z\n\nAssistant: x\u2028\n\ny ", keep=True)
-@settings(max_examples=2000, deadline=None)
+@given(dialogues=st.lists(st.one_of(NEARLY_REGULAR, ALTERNATING), min_size=15, max_size=40))
+@example(
+    dialogues=[
+        "\n\nHuman: a\n\nAssistant: x  \n\ny",
+        "\n\nHuman:  \n\ny \n\n z\n\nAssistant: x\u2028\n\ny ",
+    ]
+)
+@settings(max_examples=150, deadline=None)
 def test_the_turns_of_a_regular_dialogue_are_those_of_its_paragraphs(
-    macros: duckdb.DuckDBPyConnection, dialogue: str, keep: bool
+    macros: duckdb.DuckDBPyConnection, dialogues: list[str]
 ) -> None:
-    query = "select turns_by_paragraph($text, $keep)"
-    [(by_paragraph,)] = macros.execute(query, {"text": dialogue, "keep": keep}).fetchall()
-    assert parsed(macros, dialogue, keep) == [(turn["speaker"], turn["text"]) for turn in by_paragraph]
-    if not keep:
-        assert parsed(macros, dialogue, keep) == turns_of(dialogue)
+    ways = [
+        f"{name}(d.text, {keep})" for keep in ("false", "true") for name in ("turns_of", "turns_by_paragraph")
+    ]
+    found = answers(macros, ", ".join(ways), [{"text": one} for one in dialogues])
+    for dialogue, row in zip(dialogues, found, strict=True):
+        dropped, dropped_by_paragraph, kept, kept_by_paragraph = map(pairs_of, row)
+        assert kept == kept_by_paragraph
+        assert dropped == dropped_by_paragraph == turns_of(dialogue)
 
 
 @pytest.mark.parametrize(
@@ -106,19 +127,23 @@ def test_only_dialogues_in_the_usual_form_go_the_quick_way(
     assert macros.execute(query, {"text": dialogue}).fetchall() == [(quick,)]
 
 
-@given(first=PARAGRAPHS, second=PARAGRAPHS)
-@settings(max_examples=300, deadline=None)
+@given(
+    pairs=st.lists(
+        st.fixed_dictionaries(dict.fromkeys(("chosen", "rejected"), PARAGRAPHS.map("\n\n".join))),
+        min_size=6,
+        max_size=20,
+    )
+)
+@settings(max_examples=50, deadline=None)
 def test_a_pair_is_dropped_by_the_first_three_reasons_exactly_when_open_assistant_drops_it(
-    macros: duckdb.DuckDBPyConnection, first: list[str], second: list[str]
+    macros: duckdb.DuckDBPyConnection, pairs: list[dict[str, str]]
 ) -> None:
-    chosen, rejected = "\n\n".join(first), "\n\n".join(second)
-    row = macros.execute(
-        "select fault_of(turns_of($chosen, false), turns_of($rejected, false), false, false)",
-        {"chosen": chosen, "rejected": rejected},
-    ).fetchone()
-    assert row is not None
-    dropped = row[0] in ("no_assistant_turn", "different_turns", "not_human_first")
-    assert dropped == (not keeps(chosen, rejected))
+    fault = "fault_of(turns_of(d.chosen, false), turns_of(d.rejected, false), false, false)"
+    dropped = [
+        found in ("no_assistant_turn", "different_turns", "not_human_first")
+        for (found,) in answers(macros, fault, pairs)
+    ]
+    assert dropped == [not keeps(one["chosen"], one["rejected"]) for one in pairs]
 
 
 @pytest.mark.parametrize(
