@@ -25,7 +25,8 @@ from benchmarks.fault_counts import Part, account
 from benchmarks.faulty_questions import CANDIDATES, MARKS, PRICE, Outcome, ask_all, questions, rankings
 from benchmarks.results import provenance
 from storage.ledger import Ledger
-from tests.models.black_box.fault_server import USAGE, FaultServer, answer, serving
+from tests.models.black_box.fault_server import USAGE, FaultServer, answer
+from tests.serving import serving
 
 PATH = Path(__file__).parent / "faults.json"
 FAILS = (

@@ -12,7 +12,7 @@ from benchmarks.measuring import seconds, side_by_side
 from benchmarks.ranking_steps import Sizes, where
 from benchmarks.rows import Row, at_least
 from cyclealign.models.sampling import Ends, decode, draw_uniforms
-from cyclealign.settings import SamplingSettings
+from cyclealign.sampling_settings import SamplingSettings
 
 REPEATS = 5
 NEW_TOKENS = 64

@@ -37,13 +37,8 @@ from cyclealign.models.offline.smollm2 import default_folder
 from cyclealign.models.sampling import decode, draw_uniforms
 from cyclealign.models.white_box import WhiteBox
 from cyclealign.records import Prompt, TrainingExample
-from cyclealign.settings import (
-    LoraSettings,
-    MethodSettings,
-    SamplingSettings,
-    TrainingSettings,
-    WhiteBoxSettings,
-)
+from cyclealign.sampling_settings import SamplingSettings
+from cyclealign.settings import LoraSettings, MethodSettings, TrainingSettings, WhiteBoxSettings
 
 REPEATS = 3
 PROMPTS, CANDIDATES = 4, 3

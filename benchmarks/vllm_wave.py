@@ -17,7 +17,8 @@ import torch
 from cyclealign.models.vllm_server import VllmServer
 from cyclealign.models.white_box import WhiteBox
 from cyclealign.records import Prompt, Response, TrainingExample, Turn
-from cyclealign.settings import MethodSettings, SamplingSettings, TrainingSettings, WhiteBoxSettings
+from cyclealign.sampling_settings import SamplingSettings
+from cyclealign.settings import MethodSettings, TrainingSettings, WhiteBoxSettings
 
 PROMPTS, RESPONSES, TOKENS, REPEATS = 16, 4, 64, 3
 FOOD = ("rice", "bread", "soup", "beans", "eggs", "pasta", "potatoes", "fish")

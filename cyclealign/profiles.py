@@ -85,7 +85,7 @@ def resolve(profile: str, mapping: Mapping[str, Any], overrides: Mapping[str, An
         problems = "\n".join(f"  {_describe(problem)}" for problem in error.errors())
     raise ProfileInvalid(
         f"Profile {profile!r} does not validate:\n{problems}\n"
-        f"Known keys and their meaning: cyclealign/settings.py and offline_settings.py; worked examples: profiles/."
+        f"Known keys and their meaning: cyclealign/*settings.py; worked examples: profiles/."
     )
 
 

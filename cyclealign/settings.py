@@ -13,8 +13,7 @@ from pydantic import Field, model_validator
 
 from cyclealign.offline_settings import JudgeSettings, PreferenceSettings, WorldSettings
 from cyclealign.records import SUBSETS
-from cyclealign.sampling_settings import SamplingSettings as SamplingSettings  # noqa: PLC0414  to be had from here too
-from cyclealign.sampling_settings import VllmSettings as VllmSettings  # noqa: PLC0414  likewise
+from cyclealign.sampling_settings import SamplingSettings, VllmSettings
 from cyclealign.setting_sections import Count, Fraction, Section, added, fields_of, operational
 
 EVALUATOR = "offline-evaluator"

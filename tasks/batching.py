@@ -169,8 +169,9 @@ class _Courier:
             # made before and not noted, by a process that died or a request that was lost: then it is that one
             made = await self._patiently(lambda: self.endpoint.find(batch.batch, batch.planned_at))
             if made is None:
-                calls = await self._still_wanted(calls)
-                made = await self._made(batch, calls) if calls else None
+                planned, calls = calls, await self._still_wanted(calls)
+                file_id = batch.input_file_id if len(calls) == len(planned) else None
+                made = await self._made(batch, calls, file_id) if calls else None
             if made is None:
                 batches.end(self._account.ledger, batch.batch)
                 return
@@ -190,13 +191,12 @@ class _Courier:
                 await self._records.failed(call.attempt, unsent, call.reserved_usd)
         return wanted
 
-    async def _made(self, batch: BatchRow, calls: Sequence[BatchCall]) -> BatchState:
-        """The batch at the provider; the file that an earlier start left there is used, where it holds the same."""
-        ledger, file_id = self._account.ledger, batch.input_file_id
-        if file_id is None or len(calls) < len(batches.calls_of(ledger, batch.batch)):
+    async def _made(self, batch: BatchRow, calls: Sequence[BatchCall], file_id: str | None) -> BatchState:
+        """The batch at the provider, of the file that an earlier start left there, or of a new one."""
+        if file_id is None:
             content = "".join(_line(call) for call in calls)
             file_id = await self._patiently(lambda: self.endpoint.upload(f"{batch.batch}.jsonl", content))
-            batches.uploaded(ledger, batch.batch, file_id)
+            batches.uploaded(self._account.ledger, batch.batch, file_id)
         return await self._patiently(lambda: self._submit(batch, file_id))
 
     async def _submit(self, batch: BatchRow, file_id: str) -> BatchState:

@@ -13,8 +13,9 @@ from cyclealign.method.answers import AnswerRejected
 from cyclealign.models.capabilities import capabilities_of, parameters_for
 from cyclealign.models.white_box import WhiteBox
 from cyclealign.records import ChatReply, ChatRequest, Message, Prompt, Speaker
+from cyclealign.sampling_settings import SamplingSettings
 from cyclealign.seeds import derive_seed
-from cyclealign.settings import BlackBoxSettings, EvaluationSettings, SamplingSettings
+from cyclealign.settings import BlackBoxSettings, EvaluationSettings
 from cyclealign.statistics import repeated_ngram_share
 from tasks.channels import Account, Channel, tell_cost
 from tasks.inquiry import Question, put_questions

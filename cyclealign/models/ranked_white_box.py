@@ -18,7 +18,8 @@ from cyclealign.models.rank_commands import Call, Join, Load, Recipe
 from cyclealign.models.rank_processes import Ranks, started
 from cyclealign.models.white_box import WhiteBox
 from cyclealign.records import LogProbability, OptimizerReport, Prompt, Response, TrainingExample
-from cyclealign.settings import SamplingSettings, WhiteBoxSettings
+from cyclealign.sampling_settings import SamplingSettings
+from cyclealign.settings import WhiteBoxSettings
 
 
 class RankedWhiteBox(WhiteBox):

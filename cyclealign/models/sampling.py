@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from cyclealign.errors import ModelError
 from cyclealign.models.key_value_cache import spread_over_responses
 from cyclealign.models.sequence_scores import base_model
-from cyclealign.settings import SamplingSettings
+from cyclealign.sampling_settings import SamplingSettings
 
 _END_CHECK_EVERY = 8
 """Steps between looks for an end that is text and not a token; ends found late are cut afterwards anyway."""

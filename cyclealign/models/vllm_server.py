@@ -24,7 +24,7 @@ from cyclealign.models.api_keys import key_in
 from cyclealign.models.prompt_format import PromptFormat
 from cyclealign.models.white_box import WhiteBox
 from cyclealign.records import Prompt, Response
-from cyclealign.settings import SamplingSettings, VllmSettings
+from cyclealign.sampling_settings import SamplingSettings, VllmSettings
 
 CONNECT_S: Final = 10.0
 LARGEST_GAP: Final = 0.25

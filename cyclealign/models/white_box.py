@@ -24,8 +24,9 @@ from cyclealign.models.sequence_scores import SCORING_TOKENS, SequenceScores, ac
 from cyclealign.models.training_engine import Shares, TorchEngine, TrainingEngine
 from cyclealign.models.training_step import Objective, learning_rate, take_step
 from cyclealign.records import LogProbability, OptimizerReport, Prompt, Response, TrainingExample
+from cyclealign.sampling_settings import SamplingSettings
 from cyclealign.seeds import derive_seed
-from cyclealign.settings import MethodSettings, SamplingSettings, TrainingSettings, WhiteBoxSettings
+from cyclealign.settings import MethodSettings, TrainingSettings, WhiteBoxSettings
 
 Sampler = Callable[["WhiteBox", Sequence[Prompt], Sequence[int], int, SamplingSettings], list[list[Response]]]
 """What samples like `WhiteBox.sample`, for the white box that it is given first."""

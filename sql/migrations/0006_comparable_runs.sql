@@ -1,34 +1,22 @@
 -- Runs are set beside each other only where that is fair: a run counts once, whatever its names, beside runs
 -- that were evaluated like it; and a judge's verdicts cover the whole evaluation sample.
 
--- one row per finished run of the cycle, the earliest of those with the same settings and seed: the choices
--- in which ablations differ, and a digest of all its other settings but the seed, which is equal where runs
--- may be set beside each other
-create or replace view varied_runs as
-select
-    run_name,
-    profile,
-    seed,
-    steps,
-    settings ->> '$.method.objective' as objective,
-    settings ->> '$.method.icl' as icl,
-    settings ->> '$.method.rewrite' as rewrite,
-    (settings ->> '$.method.rounds')::integer as rounds,
-    md5(
-        json_merge_patch(
-            settings,
-            '{"seed": null, "method": {"objective": null, "icl": null, "rewrite": null, "rounds": null}}'
-        )::varchar
-    )[1:8] as other_settings
-from runs
-where kind = 'cycle' and state = 'complete'
-qualify row_number() over (partition by settings_digest order by created_at, run_name) = 1;
+-- one row per finished run of the cycle
+alter view varied_runs rename to finished_cycles;
 
--- one row per finished run of the cycle, reward model and subset ('all': over all responses): the choices in
--- which ablations differ, and the mean rewards of its held-out responses before and after. Part of the
--- digest of its other settings is how it was evaluated last: on which prompts, and how responses were
--- generated
-create or replace view ablation_rewards as
+-- of those with the same settings and seed the earliest
+create view varied_runs as
+select finished_cycles.*
+from finished_cycles
+inner join runs on finished_cycles.run_name = runs.run_name
+qualify row_number() over (partition by runs.settings_digest order by runs.created_at, runs.run_name) = 1;
+
+-- one row per finished run of the cycle, reward model and subset, whatever it was evaluated on
+alter view ablation_rewards rename to varied_rewards;
+
+-- part of the digest of its other settings is how a run was evaluated last: on which prompts, and how
+-- responses were generated
+create view ablation_rewards as
 with evaluated as (
     select
         run_samples.run_name,
@@ -42,67 +30,28 @@ with evaluated as (
 )
 
 select
-    varied_runs.profile,
-    md5(
-        varied_runs.other_settings || evaluated.prompts || evaluated.generation_digest
-    )[1:8] as other_settings,
-    varied_runs.objective,
-    varied_runs.icl,
-    varied_runs.rewrite,
-    varied_runs.rounds,
-    varied_runs.seed,
-    varied_run_rewards.run_name,
-    varied_run_rewards.reward_model,
-    varied_run_rewards.subset,
-    varied_run_rewards.responses,
-    varied_run_rewards.reward_before,
-    varied_run_rewards.reward_after,
-    varied_run_rewards.sigmoid_before_100,
-    varied_run_rewards.sigmoid_after_100
-from varied_runs
-inner join varied_run_rewards on varied_runs.run_name = varied_run_rewards.run_name
-inner join evaluated on varied_runs.run_name = evaluated.run_name;
+    varied_rewards.* replace (
+        md5(varied_rewards.other_settings || evaluated.prompts || evaluated.generation_digest)[1:8]
+            as other_settings
+    )
+from varied_rewards
+inner join evaluated on varied_rewards.run_name = evaluated.run_name;
 
--- one row per run, pair of roles, prompt of the evaluation sample and judge: how the system in role fared
--- against the other. The run's own trained model ('after') stands on the left, other pairs are in the order
--- of their labels. A model that judged the pair anywhere has a row for every prompt of the sample: without a
--- verdict, because nobody asked or one of the two did not respond, its outcome is missing and its orders are
--- 0.
-create or replace view run_comparisons as
-with found as (
-    select
-        ours.run_name,
-        comparison_outcomes.judge,
-        comparison_outcomes.judge_kind,
-        ours.role,
-        theirs.role as against,
-        ours.subset,
-        ours.prompt_id,
-        ours.position,
-        comparison_outcomes.orders,
-        comparison_outcomes.outcome,
-        comparison_outcomes.inconsistent
-    from evaluated_generations as ours
-    inner join evaluated_generations as theirs
-        on
-            ours.run_name = theirs.run_name
-            and ours.prompt_id = theirs.prompt_id
-            and theirs.role <> 'after'
-            and (ours.role = 'after' or ours.role < theirs.role)
-    inner join comparison_outcomes
-        on
-            ours.generation_id = comparison_outcomes.generation_id
-            and theirs.generation_id = comparison_outcomes.against_id
-),
+-- one row per run, pair of roles, prompt of the evaluation sample and judge that has a verdict
+alter view run_comparisons rename to run_verdicts;
 
-judged as (
+-- the same, and for each model that judged the pair anywhere a row for every other prompt of the sample:
+-- without a verdict, because nobody asked or one of the two did not respond, its outcome is missing and its
+-- orders are 0
+create view run_comparisons as
+with judged as (
     select distinct
         run_name,
         judge,
         judge_kind,
         role,
         against
-    from found
+    from run_verdicts
     where judge_kind = 'model'
 ),
 
@@ -125,15 +74,15 @@ expected as (
     inner join prompts on samples.prompt_id = prompts.prompt_id
 )
 
-select found.*
-from found
+select run_verdicts.*
+from run_verdicts
 union all
 select expected.*
 from expected
-anti join found
+anti join run_verdicts
     on
-        expected.run_name = found.run_name
-        and expected.judge = found.judge
-        and expected.role = found.role
-        and expected.against = found.against
-        and expected.prompt_id = found.prompt_id;
+        expected.run_name = run_verdicts.run_name
+        and expected.judge = run_verdicts.judge
+        and expected.role = run_verdicts.role
+        and expected.against = run_verdicts.against
+        and expected.prompt_id = run_verdicts.prompt_id;

@@ -7,7 +7,7 @@ import pytest
 from benchmarks import made_up_model
 from benchmarks.smollm2_wave import CANDIDATES, SHAPE, Ours, Theirs, Wave, model_folder, new_white_box, row_of
 from cyclealign.models.white_box import WhiteBox
-from cyclealign.settings import SamplingSettings
+from cyclealign.sampling_settings import SamplingSettings
 
 SMALL = SHAPE | {
     "vocab_size": 97,

@@ -16,7 +16,8 @@ from tasks.context import load_settings
 from tasks.doctor import examine
 from tasks.doctor_models import stored_parameters
 from tasks.findings import Finding
-from tests.models.black_box.fault_server import FaultServer, serving
+from tests.models.black_box.fault_server import FaultServer
+from tests.serving import serving
 
 KEY = "sk-canary-9f2e7c1a0b3d"
 PAID = {

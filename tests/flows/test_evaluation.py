@@ -17,8 +17,9 @@ from flows.train import train
 from storage.asking import answer
 from storage.ledger import Ledger
 from tests.flows.conftest import SMALL
+from tests.serving import serving
 from tests.tasks.evaluated import longer_wins
-from tests.tasks.model_server import ModelServer, serving
+from tests.tasks.model_server import ModelServer
 
 OTHER = merge(SMALL, {"seed": 1})
 SYSTEMS = [

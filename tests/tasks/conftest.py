@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from storage.ledger import Ledger
-from tests.models.black_box.fault_server import FaultServer, serving
+from tests.models.black_box.fault_server import FaultServer
+from tests.serving import serving
 
 
 @pytest.fixture(scope="module")

@@ -4,17 +4,13 @@ What it says is a function of a request's body. Everything that arrives is noted
 its effect is there and its answer is not sent yet, which is the moment to kill whoever asks.
 """
 
-import contextlib
 import json
-import socket
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from email import message_from_bytes
 from typing import Any
 
-import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -143,24 +139,3 @@ def _form(content_type: str, body: bytes) -> dict[str, str]:
         ).decode()
         for part in parts
     }
-
-
-@contextlib.contextmanager
-def serving(server: ModelServer) -> Iterator[ModelServer]:
-    """Run the server on a free port of the loopback interface for the block."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        server.url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
-        config = uvicorn.Config(
-            server.app(), log_level="critical", lifespan="off", timeout_graceful_shutdown=1
-        )
-        running = uvicorn.Server(config)
-        thread = threading.Thread(target=running.run, args=([listener],), daemon=True)
-        thread.start()
-        while not running.started:
-            time.sleep(0.01)
-        try:
-            yield server
-        finally:
-            running.should_exit = True
-            thread.join()

@@ -21,8 +21,9 @@ from storage.samples import NewSample
 from tasks.audit import audit_rankings, choose, other_order
 from tasks.channels import RUN_CAP, DirectChannel, account
 from tasks.context import RunContext
+from tests.serving import serving
 from tests.storage.values import new_run, pair, ranked, sampled
-from tests.tasks.model_server import ModelServer, serving
+from tests.tasks.model_server import ModelServer
 from tests.tasks.paid_calls import PRICE, QUICK
 
 STEPS = 10

@@ -22,8 +22,9 @@ from storage.ledger import Ledger
 from tasks.batching import BatchChannel, channel_for
 from tasks.channels import Account, DirectChannel
 from tasks.comparison import play
+from tests.serving import serving
 from tests.tasks.evaluated import account, longer_wins, match, pairs
-from tests.tasks.model_server import ModelServer, serving
+from tests.tasks.model_server import ModelServer
 from tests.tasks.paid_calls import PRICE, QUICK
 
 BATCHES = BatchSettings(enabled=True, poll_s=0.05)
@@ -172,14 +173,20 @@ def test_whoever_is_killed_buys_nothing_twice(
     assert calls.spend(ledger, "run") == 3 * COST
 
 
+def leave_behind(ledger: Ledger, provider: ModelServer, event: str) -> None:
+    """A batch of three calls of run `run`, whose process was killed at the event."""
+    victim = subprocess.Popen([sys.executable, str(PROGRAM), str(ledger.home), provider.url], text=True)
+    provider.tell = lambda what: os.kill(victim.pid, signal.SIGKILL) if what == event else None
+    assert victim.wait(timeout=60) == -signal.SIGKILL
+    provider.tell = lambda _event: None
+
+
 def test_a_batch_left_behind_is_finished_before_calls_are_sent_directly(
     ledger: Ledger, provider: ModelServer
 ) -> None:
     provider.polls_needed = 10**6
-    victim = subprocess.Popen([sys.executable, str(PROGRAM), str(ledger.home), provider.url], text=True)
-    provider.tell = lambda what: os.kill(victim.pid, signal.SIGKILL) if what == "polled" else None
-    victim.wait(timeout=60)
-    provider.tell, provider.polls_needed = (lambda _event: None), 1
+    leave_behind(ledger, provider, "polled")
+    provider.polls_needed = 1
     with_whom = account(ledger, provider, price=PRICE)
     direct = channel_for(with_whom, BatchSettings(poll_s=0.05))
     assert contents(direct.outcomes([request(0)])) == ["Heard call 0."]
@@ -190,10 +197,8 @@ def test_another_run_waits_for_the_batch_that_holds_what_it_asks(
     ledger: Ledger, provider: ModelServer
 ) -> None:
     provider.polls_needed = 10**6
-    victim = subprocess.Popen([sys.executable, str(PROGRAM), str(ledger.home), provider.url], text=True)
-    provider.tell = lambda what: os.kill(victim.pid, signal.SIGKILL) if what == "polled" else None
-    victim.wait(timeout=60)
-    provider.tell, provider.polls_needed = (lambda _event: None), 1
+    leave_behind(ledger, provider, "polled")
+    provider.polls_needed = 1
     other = BatchChannel(replace(account(ledger, provider, price=PRICE), run_name="other"), BATCHES, QUICK)
     assert contents(other.outcomes([request(7)])) == ["Heard call 7."]
     assert rows(ledger, "select state from batches where run_name = 'run'") == [("submitted",)]
@@ -204,10 +209,7 @@ def test_another_run_waits_for_the_batch_that_holds_what_it_asks(
 
 
 def test_what_was_bought_since_a_batch_was_planned_is_not_sent(ledger: Ledger, provider: ModelServer) -> None:
-    victim = subprocess.Popen([sys.executable, str(PROGRAM), str(ledger.home), provider.url], text=True)
-    provider.tell = lambda what: os.kill(victim.pid, signal.SIGKILL) if what == "uploaded" else None
-    victim.wait(timeout=60)
-    provider.tell = lambda _event: None
+    leave_behind(ledger, provider, "uploaded")
     other = replace(account(ledger, provider, price=PRICE), run_name="other")
     DirectChannel(other, QUICK).outcomes([request(0)])
     outcomes = channel(ledger, provider).outcomes([request(number) for number in range(3)])

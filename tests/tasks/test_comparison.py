@@ -9,8 +9,9 @@ from cyclealign.errors import BudgetReached
 from storage.ledger import Ledger
 from tasks.channels import DirectChannel
 from tasks.comparison import Match, MatchCount, Pair, judge_identity, play
+from tests.serving import serving
 from tests.tasks.evaluated import account, longer_wins, match, pairs, verdict
-from tests.tasks.model_server import ModelServer, serving
+from tests.tasks.model_server import ModelServer
 from tests.tasks.paid_calls import PRICE, QUICK
 
 

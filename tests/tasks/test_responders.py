@@ -7,12 +7,14 @@ import pytest
 
 from cyclealign.errors import UsageError
 from cyclealign.records import Prompt, Turn
-from cyclealign.settings import BlackBoxSettings, SamplingSettings
+from cyclealign.sampling_settings import SamplingSettings
+from cyclealign.settings import BlackBoxSettings
 from storage.ledger import Ledger
 from tasks.channels import DirectChannel
 from tasks.responders import ApiResponder, Written, generation_parameters
+from tests.serving import serving
 from tests.tasks.evaluated import account, prompt
-from tests.tasks.model_server import ModelServer, serving
+from tests.tasks.model_server import ModelServer
 from tests.tasks.paid_calls import QUICK
 
 SAMPLING = SamplingSettings(temperature=0.5, top_p=0.9, max_new_tokens=40)

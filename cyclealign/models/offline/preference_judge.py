@@ -34,8 +34,8 @@ from cyclealign.models.prompt_format import PromptFormat
 from cyclealign.models.sampling import Ends, decode, draw_uniforms
 from cyclealign.offline_settings import JudgeSettings
 from cyclealign.records import PreferencePair, Turn
+from cyclealign.sampling_settings import SamplingSettings
 from cyclealign.seeds import derive_seed
-from cyclealign.settings import SamplingSettings
 
 AXES = 16
 """Principal directions in which the two replies of a pair differ."""

@@ -6,14 +6,10 @@ The plan names the behaviour of each request, a key of `FAULTS`. Everything that
 import asyncio
 import contextlib
 import json
-import socket
-import threading
-import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import uvicorn
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
@@ -184,6 +180,10 @@ class FaultServer:
     url: str = ""
     _at_once: int = 0
 
+    def app(self) -> "FaultServer":
+        """Itself."""
+        return self
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One chat completion, by the plan."""
         if scope["type"] != "http":
@@ -207,22 +207,3 @@ async def _read(receive: Receive) -> bytes:
         body += message.get("body", b"")
         more = message.get("more_body", False)
     return body
-
-
-@contextlib.contextmanager
-def serving(server: FaultServer) -> Iterator[FaultServer]:
-    """Run the server on a free port of the loopback interface for the block."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        server.url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
-        config = uvicorn.Config(server, log_level="critical", lifespan="off", timeout_graceful_shutdown=1)
-        running = uvicorn.Server(config)
-        thread = threading.Thread(target=running.run, args=([listener],), daemon=True)
-        thread.start()
-        while not running.started:
-            time.sleep(0.01)
-        try:
-            yield server
-        finally:
-            running.should_exit = True
-            thread.join()

@@ -20,7 +20,8 @@ from cyclealign.method.ranking_prompt import render_ranking_prompt
 from cyclealign.models.black_box import ChatEndpoint
 from cyclealign.records import ChatReply, ChatRequest, Message
 from cyclealign.settings import BlackBoxSettings
-from tests.models.black_box.fault_server import USAGE, FaultServer, completion, serving
+from tests.models.black_box.fault_server import USAGE, FaultServer, completion
+from tests.serving import serving
 
 CANARY = "sk-canary-0123456789-abcdefghij"
 PROMPT = render_ranking_prompt("Human: hello\n\nAssistant:", ["b", "a", "c"], ())

@@ -6,17 +6,12 @@ that what comes back depends on what was sent. Answers have the real server's fi
 """
 
 import asyncio
-import contextlib
-import socket
-import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
@@ -24,7 +19,8 @@ from starlette.routing import Route
 
 from cyclealign.models.sampling import Ends, decode, draw_uniforms
 from cyclealign.models.white_box import WhiteBox
-from cyclealign.settings import SamplingSettings, WhiteBoxSettings
+from cyclealign.sampling_settings import SamplingSettings
+from cyclealign.settings import WhiteBoxSettings
 
 PATIENCE_S = 10.0
 
@@ -165,24 +161,3 @@ def _spelled(box: WhiteBox, tokens: Sequence[int], texts: Sequence[str]) -> bool
 def _error(message: str, status: int) -> Response:
     body = {"message": message, "type": "", "param": None, "code": status}
     return JSONResponse({"error": body}, status)
-
-
-@contextlib.contextmanager
-def serving(server: Standin) -> Iterator[Standin]:
-    """Run the server on a free port of the loopback interface for the block."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        server.url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
-        config = uvicorn.Config(
-            server.app(), log_level="critical", lifespan="off", timeout_graceful_shutdown=1
-        )
-        running = uvicorn.Server(config)
-        thread = threading.Thread(target=running.run, args=([listener],), daemon=True)
-        thread.start()
-        while not running.started:
-            time.sleep(0.01)
-        try:
-            yield server
-        finally:
-            running.should_exit = True
-            thread.join()

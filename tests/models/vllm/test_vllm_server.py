@@ -19,14 +19,11 @@ from cyclealign.models.ranked_white_box import white_box_of_ranks
 from cyclealign.models.vllm_server import VllmServer
 from cyclealign.models.white_box import WhiteBox
 from cyclealign.records import Prompt, Response, TrainingExample, Turn
-from cyclealign.settings import (
-    MethodSettings,
-    SamplingSettings,
-    TrainingSettings,
-    WhiteBoxSettings,
-)
+from cyclealign.sampling_settings import SamplingSettings
+from cyclealign.settings import MethodSettings, TrainingSettings, WhiteBoxSettings
 from tests.models.conftest import save_tiny_llama
-from tests.models.vllm.standin import Standin, serving
+from tests.models.vllm.standin import Standin
+from tests.serving import serving
 
 REAL = os.environ.get("CYCLEALIGN_VLLM")
 KEY = "sk-canary-7be2f04d91"

@@ -25,13 +25,8 @@ from cyclealign.errors import ModelError
 from cyclealign.models.loading import load_pretrained, quiet_transformers
 from cyclealign.models.weights import adapter_parameters
 from cyclealign.models.white_box import WhiteBox
-from cyclealign.settings import (
-    LoraSettings,
-    MethodSettings,
-    SamplingSettings,
-    TrainingSettings,
-    WhiteBoxSettings,
-)
+from cyclealign.sampling_settings import SamplingSettings
+from cyclealign.settings import LoraSettings, MethodSettings, TrainingSettings, WhiteBoxSettings
 
 CPU = torch.device("cpu")
 SHORT = SamplingSettings(max_new_tokens=16)

@@ -18,7 +18,8 @@ from cyclealign.models.sequence_scores import SequenceScores
 from cyclealign.models.weights import adapter_parameters
 from cyclealign.models.white_box import WhiteBox
 from cyclealign.records import Prompt, TrainingExample, Turn
-from cyclealign.settings import MethodSettings, SamplingSettings, TrainingSettings, WhiteBoxSettings
+from cyclealign.sampling_settings import SamplingSettings
+from cyclealign.settings import MethodSettings, TrainingSettings, WhiteBoxSettings
 from tests.models.conftest import byte_tokenizer
 
 CPU = torch.device("cpu")

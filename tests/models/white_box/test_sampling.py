@@ -9,7 +9,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from cyclealign.models.sampling import Ends, choose_tokens, decode, draw_uniforms
-from cyclealign.settings import SamplingSettings
+from cyclealign.sampling_settings import SamplingSettings
 
 PROMPTS = [[5, 6, 7, 8, 9, 10, 11], [50, 51], [100, 101, 102, 103]]
 SEEDS = [11, 12, 13]

@@ -15,13 +15,8 @@ from cyclealign.models.training_step import learning_rate
 from cyclealign.models.weights import adapter_parameters
 from cyclealign.models.white_box import WhiteBox
 from cyclealign.records import Prompt, TrainingExample, Turn
-from cyclealign.settings import (
-    LoraSettings,
-    MethodSettings,
-    SamplingSettings,
-    TrainingSettings,
-    WhiteBoxSettings,
-)
+from cyclealign.sampling_settings import SamplingSettings
+from cyclealign.settings import LoraSettings, MethodSettings, TrainingSettings, WhiteBoxSettings
 
 SAMPLING = SamplingSettings(max_new_tokens=16)
 QUESTIONS = ["How do I cook rice?", "Tell me about the weather, please, in as few words as you can.", "Why?"]

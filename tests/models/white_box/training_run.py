@@ -15,7 +15,8 @@ import psutil
 
 from cyclealign.models.white_box import WhiteBox
 from cyclealign.records import Prompt, TrainingExample, Turn
-from cyclealign.settings import MethodSettings, SamplingSettings, TrainingSettings, WhiteBoxSettings
+from cyclealign.sampling_settings import SamplingSettings
+from cyclealign.settings import MethodSettings, TrainingSettings, WhiteBoxSettings
 
 SAMPLING = SamplingSettings(max_new_tokens=12)
 # Five, so that two ranks get different numbers of them; of lengths that need several passes.
