@@ -70,7 +70,6 @@ def prepare(
     with writing(folder), _translating(source), _staging(folder) as staging:
         counts = filter_pairs(source, options, count_tokens, staging)
         _check_rows(source, counts)
-        (staging / "parsed.parquet").unlink()
     _record(ledger, source, options, digest, counts)
     return PreparedDialogues(digest, folder, reused=False)
 

@@ -53,7 +53,7 @@ def filter_pairs(
 ) -> list[dict[str, Any]]:
     """Write `train.parquet` and `test.parquet` into a folder; returns the counts by subset, split and reason.
 
-    The reason of pairs that stay is None. Pairs split into turns are left in `parsed.parquet`.
+    The reason of pairs that stay is None.
     """
     with duckdb.connect(
         config={"memory_limit": MEMORY, "temp_directory": str(staging / "spilled")}
@@ -61,33 +61,27 @@ def filter_pairs(
         connection.execute("set preserve_insertion_order = false")
         connection.execute(queries.load("dialogues/macros"))
         source.attach(connection)
-        _parse(connection, options, staging / "parsed.parquet")
-        _count(connection, count_tokens, staging / "parsed.parquet")
+        _set(connection, "keep_paragraphs", options.paragraphs == "keep")
+        _set(connection, "drop_empty", options.drop_empty)
+        _set(connection, "drop_identical", options.drop_identical)
+        connection.execute(queries.load("dialogues/parse"))
+        _count(connection, count_tokens)
         _set(connection, "drop_duplicates", options.drop_duplicates)
         _set(connection, "max_prompt_tokens", options.max_prompt_tokens)
         connection.execute(queries.load("dialogues/decide"))
         for split in SPLITS:
+            # a variable and not a parameter: with one, DuckDB puts the whole result into memory before it is written
             _set(connection, "split", split)
             kept = connection.sql(queries.load("dialogues/kept"))
             kept.write_parquet(str(staging / f"{split}.parquet"), compression="zstd")
         return _rows(connection.execute(queries.load("dialogues/counts")))
 
 
-def _parse(connection: duckdb.DuckDBPyConnection, options: FilterOptions, path: Path) -> None:
-    # variables and not parameters: with those, DuckDB puts the whole result into memory before it is written
-    _set(connection, "keep_paragraphs", options.paragraphs == "keep")
-    _set(connection, "drop_empty", options.drop_empty)
-    _set(connection, "drop_identical", options.drop_identical)
-    parsed = connection.sql(queries.load("dialogues/parse"))
-    parsed.write_parquet(str(path), compression="lz4")
-    _set(connection, "parsed", str(path))
-
-
-def _count(connection: duckdb.DuckDBPyConnection, count_tokens: CountTokens | None, parsed: Path) -> None:
+def _count(connection: duckdb.DuckDBPyConnection, count_tokens: CountTokens | None) -> None:
     connection.execute(queries.load("dialogues/prompt_tokens"))
     if count_tokens is None:
         return
-    prompts = connection.cursor().execute(queries.load("dialogues/prompts"), {"parsed": str(parsed)})
+    prompts = connection.cursor().execute(queries.load("dialogues/prompts"))
     while batch := prompts.fetchmany(TOKEN_BATCH):
         counted = count_tokens([instruction for _, instruction in batch])
         rows = [

@@ -84,17 +84,14 @@ def allocate(available: Mapping[str, int], prompts: int, allocation: str) -> dic
 
 
 def _draw(folder: Path, draw: Draw) -> list[PreferencePair]:
-    excluded = {"excluded": list(draw.excluded)}
     with _reading(folder, SPLIT_OF[draw.purpose]) as connection:
-        available = dict(connection.execute(queries.load("dialogues/available"), excluded).fetchall())
+        connection.execute(queries.load("dialogues/available"), {"excluded": list(draw.excluded)})
+        available = dict(connection.execute(queries.load("dialogues/available_counts")).fetchall())
         quotas = [
             {"subset": subset, "prompts": prompts} for subset, prompts in _quotas(available, draw).items()
         ]
-        return _pairs(
-            connection.execute(
-                queries.load("dialogues/draw"), {"seed": draw.seed, "quotas": quotas, **excluded}
-            )
-        )
+        parameters = {"seed": draw.seed, "quotas": quotas}
+        return _pairs(connection.execute(queries.load("dialogues/draw"), parameters))
 
 
 def _quotas(available: Mapping[str, int], draw: Draw) -> dict[str, int]:

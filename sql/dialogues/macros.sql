@@ -2,6 +2,10 @@
 -- Defines the macros that the statements beside this file use. sqlfluff 4.5 cannot read their lambdas.
 -- noqa: disable=all
 
+-- A field's text; null for one that holds no text but a number, a list or an object, which reading made JSON of.
+create macro dialogue_or_null(field) as
+    case when starts_with(field, E'\n\nHuman:') or not json_valid(field) then field end;
+
 -- What Python's str.strip() takes away; DuckDB's trim() knows only the space unless told.
 create macro white_space() as
     E' \t\n\r\x0b\x0c' || chr(28) || chr(29) || chr(30) || chr(31) || chr(133) || chr(160) || chr(5760)
@@ -78,12 +82,16 @@ create macro is_regular(dialogue) as
     starts_with(dialogue, E'\n\nHuman: ')
     and not regexp_matches(dialogue, '\n\n\n|\n\n(Human|Assistant):([^ ]|$)');
 
--- What was said after each `Human: ` of a regular dialogue, split before each `Assistant: `.
+-- What was said after each `Human: ` of a regular dialogue, split before each `Assistant: `; null for others.
 create macro exchanges(dialogue) as
-    list_transform(
-        string_split(dialogue, E'\n\nHuman: ')[2:],
-        lambda exchange: string_split(exchange, E'\n\nAssistant: ')
-    );
+    case
+        when is_regular(dialogue)
+            then
+                list_transform(
+                    string_split(dialogue, E'\n\nHuman: ')[2:],
+                    lambda exchange: string_split(exchange, E'\n\nAssistant: ')
+                )
+    end;
 
 -- Whether the speakers take turns: two texts in every exchange, one or two in the last.
 create macro alternates(exchanges) as
@@ -112,10 +120,11 @@ create macro turns_in_order(exchanges, keep) as
 
 -- The turns of a dialogue, {speaker, text}. With keep, text before the first name is a turn of nobody (speaker null),
 -- which makes the dialogue one that does not begin with Human; without, every paragraph that lacks a name is dropped.
--- Both ways give the same; the first is three times as fast, and nearly all dialogues can go it.
-create macro turns_of(dialogue, keep) as
+-- Both ways give the same; the first is three times as fast, and nearly all dialogues can go it. Their exchanges are a
+-- parameter since DuckDB would find them anew at each use.
+create macro turns_of(dialogue, exchanges, keep) as
     case
-        when is_regular(dialogue) and alternates(exchanges(dialogue)) then turns_in_order(exchanges(dialogue), keep)
+        when alternates(exchanges) then turns_in_order(exchanges, keep)
         else turns_by_paragraph(dialogue, keep)
     end;
 

@@ -1,14 +1,23 @@
 -- Splits pairs into turns and finds what is wrong with each pair by itself.
 -- Variables: keep_paragraphs, drop_empty, drop_identical.
--- One row per row of the source; tie_order tells pairs of one prompt apart by text, never by place.
-with split_into_turns as (
+-- One row per row of the source.
+create table parsed as
+with split_into_exchanges as (
+    select
+        *,
+        exchanges(chosen) as chosen_exchanges,
+        exchanges(rejected) as rejected_exchanges
+    from source_rows
+),
+
+split_into_turns as (
     select
         subset,
         split,
         chosen is null or rejected is null as broken,
-        turns_of(chosen, getvariable('keep_paragraphs')::boolean) as chosen_turns,
-        turns_of(rejected, getvariable('keep_paragraphs')::boolean) as rejected_turns
-    from source_rows
+        turns_of(chosen, chosen_exchanges, getvariable('keep_paragraphs')::boolean) as chosen_turns,
+        turns_of(rejected, rejected_exchanges, getvariable('keep_paragraphs')::boolean) as rejected_turns
+    from split_into_exchanges
 ),
 
 judged as (
@@ -35,7 +44,9 @@ prompted as (
     select
         *,
         -- a test pair that is dropped for its replies still keeps its prompt out of training
-        case when reason is null or reason in ('empty_reply', 'identical_replies') then turns end as prompt
+        case
+            when reason is null or reason in ('empty_reply', 'identical_replies') then render(turns)
+        end as instruction
     from judged
 )
 
@@ -43,10 +54,9 @@ select
     subset,
     split,
     reason,
-    sha256(render(prompt))[:16] as prompt_id,
     turns,
-    render(prompt) as instruction,
+    instruction,
     chosen,
     rejected,
-    md5(concat_ws(chr(31), subset, render(prompt), chosen, rejected)) as tie_order
+    sha256(instruction)[:16] as prompt_id
 from prompted

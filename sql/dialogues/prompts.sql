@@ -1,8 +1,7 @@
 -- The prompts whose tokens are to be counted.
--- Parameters: $parsed (path of the parsed pairs).
 -- One row per distinct prompt of a pair without fault.
 select distinct
     prompt_id,
     instruction
-from read_parquet($parsed)
+from parsed
 where reason is null

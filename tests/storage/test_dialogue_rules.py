@@ -44,7 +44,9 @@ def pairs_of(turns: list[dict[str, str]]) -> list[tuple[str, str]]:
 
 
 def parsed(connection: duckdb.DuckDBPyConnection, text: str, keep: bool) -> list[tuple[str | None, str]]:
-    row = connection.execute("select turns_of($text, $keep)", {"text": text, "keep": keep}).fetchone()
+    row = connection.execute(
+        "select turns_of($text, exchanges($text), $keep)", {"text": text, "keep": keep}
+    ).fetchone()
     assert row is not None
     return pairs_of(row[0])
 
@@ -69,7 +71,9 @@ PARAGRAPHS = st.lists(
 def test_turns_are_open_assistants_for_any_paragraphs(
     macros: duckdb.DuckDBPyConnection, dialogues: list[str]
 ) -> None:
-    found = answers(macros, "turns_of(d.text, false)", [{"text": one} for one in dialogues])
+    found = answers(
+        macros, "turns_of(d.text, exchanges(d.text), false)", [{"text": one} for one in dialogues]
+    )
     assert [pairs_of(turns) for (turns,) in found] == [turns_of(one) for one in dialogues]
 
 
@@ -99,7 +103,9 @@ def test_the_turns_of_a_regular_dialogue_are_those_of_its_paragraphs(
     macros: duckdb.DuckDBPyConnection, dialogues: list[str]
 ) -> None:
     ways = [
-        f"{name}(d.text, {keep})" for keep in ("false", "true") for name in ("turns_of", "turns_by_paragraph")
+        f"{name}, {keep})"
+        for keep in ("false", "true")
+        for name in ("turns_of(d.text, exchanges(d.text)", "turns_by_paragraph(d.text")
     ]
     found = answers(macros, ", ".join(ways), [{"text": one} for one in dialogues])
     for dialogue, row in zip(dialogues, found, strict=True):
@@ -123,7 +129,7 @@ def test_the_turns_of_a_regular_dialogue_are_those_of_its_paragraphs(
 def test_only_dialogues_in_the_usual_form_go_the_quick_way(
     macros: duckdb.DuckDBPyConnection, dialogue: str, quick: bool
 ) -> None:
-    query = "select is_regular($text) and alternates(exchanges($text))"
+    query = "select alternates(exchanges($text)) is true"
     assert macros.execute(query, {"text": dialogue}).fetchall() == [(quick,)]
 
 
@@ -138,7 +144,8 @@ def test_only_dialogues_in_the_usual_form_go_the_quick_way(
 def test_a_pair_is_dropped_by_the_first_three_reasons_exactly_when_open_assistant_drops_it(
     macros: duckdb.DuckDBPyConnection, pairs: list[dict[str, str]]
 ) -> None:
-    fault = "fault_of(turns_of(d.chosen, false), turns_of(d.rejected, false), false, false)"
+    turns = ", ".join(f"turns_of(d.{side}, exchanges(d.{side}), false)" for side in ("chosen", "rejected"))
+    fault = f"fault_of({turns}, false, false)"
     dropped = [
         found in ("no_assistant_turn", "different_turns", "not_human_first")
         for (found,) in answers(macros, fault, pairs)

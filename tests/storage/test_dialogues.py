@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks.open_assistant import write_files
 from cyclealign.errors import DataError, StorageFull
-from cyclealign.records import PreferencePair, Turn, prompt_id, render_dialogue
+from cyclealign.records import PreferencePair, Turn, prompt_id
 from storage import dialogues
 from storage.dialogues import FilterOptions, FolderSource, PreparedDialogues, TableSource, prepare
 from storage.ledger import Ledger
@@ -64,8 +64,6 @@ def test_prompts_are_rendered_and_named_as_everywhere_else(tmp_path: Path, ledge
     assert pair.prompt.turns == turns
     assert pair.prompt.prompt_id == prompt_id(turns)
     assert (pair.chosen, pair.rejected) == ("yes", "no")
-    stored = pd.read_parquet(prepared.folder / "train.parquet")
-    assert stored["instruction"].tolist() == [render_dialogue(turns)]
 
 
 BAD_PAIRS: dict[str, object] = {
@@ -92,7 +90,17 @@ def test_each_dropped_pair_is_counted_under_its_reason(tmp_path: Path, ledger: L
     assert (test_row["rows_read"], test_row["pairs_kept"], test_row["paper_pairs"]) == (1, 1, 2312)
 
 
-@pytest.mark.parametrize("row", [{}, [1], "text", None, {"chosen": None, "rejected": {"a": 1}}], ids=str)
+FOREIGN = [
+    {},
+    None,
+    {"chosen": None, "rejected": {"a": 1}},
+    {"chosen": [{"role": "user", "content": "\n\nHuman: a\n\nAssistant: b"}], "rejected": "b"},
+    {"chosen": "\n\nHuman: a\n\nAssistant: b", "rejected": True},
+    {"chosen": 1.5, "rejected": "b"},
+]
+
+
+@pytest.mark.parametrize("row", FOREIGN, ids=str)
 def test_rows_of_another_form_are_broken_rows(tmp_path: Path, ledger: Ledger, row: object) -> None:
     prepared = prepare(ledger, source(tmp_path, [numbered(1), numbered(2), row]), FilterOptions())
     assert counts(ledger, prepared) == {"broken_row": 1}
@@ -189,8 +197,10 @@ def test_missing_files_are_all_named(tmp_path: Path, ledger: Ledger) -> None:
         (gzip.compress(os.urandom(4000).hex().encode() * 50)[:3000], r"train\.jsonl\.gz"),
         (gzip.compress(b'{"chosen": "a", "rejected": "b"}\n{"chosen": \n'), r"train\.jsonl\.gz.*line"),
         (gzip.compress(b'{"chosen": "\xff", "rejected": "b"}\n'), r"train\.jsonl\.gz.*UTF-8"),
+        (gzip.compress(b'{"chosen": "a", "rejected": "b"}\n[1]\n'), r"train\.jsonl\.gz.*Expected OBJECT"),
+        (gzip.compress(b'"text"\n'), r"train\.jsonl\.gz.*Expected OBJECT, but got VARCHAR"),
     ],
-    ids=["no gzip", "empty", "empty gzip", "truncated", "no json", "no text"],
+    ids=["no gzip", "empty", "empty gzip", "truncated", "no json", "no text", "a list", "a text"],
 )
 def test_a_broken_file_is_named(tmp_path: Path, ledger: Ledger, content: bytes, message: str) -> None:
     broken = source(tmp_path, [GOOD])

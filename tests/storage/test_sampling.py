@@ -78,6 +78,28 @@ def test_the_same_seed_draws_the_same_prompts_in_the_same_order_from_reordered_r
     elsewhere.close()
 
 
+def test_of_the_pairs_of_a_prompt_the_same_one_is_drawn_whatever_the_order_of_rows(
+    tmp_path: Path, ledger: Ledger
+) -> None:
+    # every prompt has six pairs in each of two subsets
+    rows = [
+        (subset, split, f"Human: {n}\n\nAssistant: good {kind}", f"Human: {n}\n\nAssistant: bad {kind}")
+        for subset in ("harmless-base", "helpful-base")
+        for split in ("train", "test")
+        for n in range(8)
+        for kind in range(6)
+    ]
+    found = []
+    for order in (rows, rows[::-1], sorted(rows, key=lambda row: row[::-1])):
+        home = Ledger(tmp_path / str(len(found)))
+        frame = pd.DataFrame(order, columns=["subset", "split", "chosen", "rejected"])
+        repeated = prepare(home, TableSource("world", frame, "1"), FilterOptions(drop_duplicates=False))
+        found.append(samples.read_pairs(home, draw_sample(home, repeated, Draw("evaluation", 0, prompts=8))))
+        home.close()
+    assert found[0] == found[1] == found[2]
+    assert {pair.prompt.instruction for pair in found[0]} == {f"Human: {n}\n\nAssistant:" for n in range(8)}
+
+
 def test_another_seed_draws_other_prompts(ledger: Ledger, prepared: PreparedDialogues) -> None:
     one = drawn(ledger, prepared, Draw("training", seed=1, prompts=30))
     two = drawn(ledger, prepared, Draw("training", seed=2, prompts=30))
