@@ -119,6 +119,8 @@ def _ask(ledger: Ledger, name: str, run_name: str | None, given: Mapping[str, st
         chosen["bins"] = _bins(str(chosen["bins"]))
     for parameter in sorted(chosen.keys() & given.keys() & set(ROLES)):
         _check_role(ledger, chosen["run_name"], parameter, given[parameter])
+    if "reward_model" in chosen.keys() & given.keys():
+        _check_reward_model(ledger, given["reward_model"])
     return ledger.query_anywhere(queries.load(f"{FOLDER}/{name}"), chosen or None)[0]
 
 
@@ -157,6 +159,14 @@ def _check_role(ledger: Ledger, run_name: str, parameter: str, role: str) -> Non
         raise UsageError(
             f"Found {parameter}={role}, expected a system in the evaluation of {run_name}: "
             f"{', '.join(there) or 'none yet'}. `cyclealign evaluate {run_name} --system …` adds others."
+        )
+
+
+def _check_reward_model(ledger: Ledger, name: str) -> None:
+    there = list(ledger.query_anywhere(queries.load("evaluations/reward_models"))[0]["reward_model"])
+    if name not in there:
+        raise UsageError(
+            f"Found reward_model={name}, expected one that scored anything: {', '.join(there) or 'none yet'}."
         )
 
 

@@ -230,12 +230,14 @@ def _location(name: str, settings: WhiteBoxSettings) -> tuple[str, dict[str, Any
     shared: dict[str, Any] = {"trust_remote_code": settings.trust_remote_code}
     if path.suffix == ".gguf":
         if not path.is_file():
-            raise ModelError(f"No file {path}: expected a GGUF checkpoint. Check white_box.model.")
+            raise ModelError(
+                f"No file {path}: expected a GGUF checkpoint. Check white_box.model, or --system."
+            )
         return str(path.parent), {**shared, "gguf_file": path.name}
     if path.is_dir():
         return str(path), shared
     if path.is_absolute() or name.startswith(("./", "../", "~")):
-        raise ModelError(f"No folder {path}: expected one with a model. Check white_box.model.")
+        raise ModelError(f"No folder {path}: expected one with a model. Check white_box.model, or --system.")
     return name, {**shared, "revision": settings.revision}
 
 

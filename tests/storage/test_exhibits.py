@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from cyclealign.errors import RunUnknown, UsageError
-from storage import exhibits, runs
+from storage import evaluations, exhibits, runs
 from storage.ledger import Ledger
 from tests.storage.values import new_run
 
@@ -68,6 +68,15 @@ def test_several_runs_stand_below_each_other(two_runs: Ledger) -> None:
 def test_an_unknown_parameter_names_the_known_ones(two_runs: Ledger) -> None:
     with pytest.raises(UsageError, match=r"does not know colour.*bins"):
         exhibits.read_exhibit(two_runs, "run-agreement", ["a-run"], {"colour": "red"})
+
+
+def test_a_reward_model_that_scored_nothing_is_refused_with_those_that_did(two_runs: Ledger) -> None:
+    with pytest.raises(UsageError, match=r"Found reward_model=rmm, expected one that scored anything: none"):
+        exhibits.read_exhibit(two_runs, "figure-4", [], {"reward_model": "rmm"})
+    evaluations.put_reward_scores(two_runs, "rm", {"a generation": 0.5})
+    with pytest.raises(UsageError, match=r"expected one that scored anything: rm\."):
+        exhibits.read_exhibit(two_runs, "figure-4", [], {"reward_model": "rmm"})
+    assert exhibits.read_exhibit(two_runs, "figure-4", [], {"reward_model": "rm"}).frame.empty
 
 
 def test_an_exhibit_over_all_runs_takes_none(two_runs: Ledger) -> None:
