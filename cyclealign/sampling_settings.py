@@ -17,8 +17,10 @@ class SamplingSettings(Section):
     """0 means greedy."""
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     max_new_tokens: Count = 128
-    engine: Literal["transformers", "vllm"] = added("transformers")
-    """`vllm`: a server of that name draws, at `white_box.vllm`; its draws are others, so this influences results."""
+    engine: Literal["transformers", "compiled", "vllm"] = added("transformers")
+    """`compiled`: one-token passes through torch.compile, for GPUs; sums are rounded otherwise, and compiling takes
+    minutes for a large model. `vllm`: a server of that name draws, at `white_box.vllm`; its draws are others. So this
+    influences results."""
 
 
 class VllmSettings(Section):

@@ -244,6 +244,21 @@ class Settings(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _compiled_passes_need_whole_weights(self) -> "Settings":
+        engines = (self.white_box.sampling.engine, self.evaluation.sampling.engine)
+        if "compiled" in engines and self.white_box.quantization != "none":
+            raise ValueError(
+                f"sampling.engine = compiled needs white_box.quantization = none, found {self.white_box.quantization}"
+            )
+        partitioned = self.training.engine == "deepspeed" and self.training.zero_stage == 3
+        if engines[0] == "compiled" and partitioned:
+            raise ValueError(
+                "white_box.sampling.engine = compiled needs training.zero_stage = 2, found 3: each rank would have "
+                "parts of the weights"
+            )
+        return self
+
     def digest(self) -> str:
         """Sixteen hexadecimal digits that change whenever a setting that influences results changes."""
         text = json.dumps(self.influential(), sort_keys=True)

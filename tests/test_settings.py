@@ -88,6 +88,23 @@ def test_several_ranks_refuse_dropout_which_would_make_results_depend_on_them() 
         resolve("p", MINIMAL, merge(dropout, {"training": {"ranks": 2}}))
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"white_box": {"sampling": {"engine": "compiled"}, "quantization": "nf4"}},
+        {"evaluation": {"sampling": {"engine": "compiled"}}, "white_box": {"quantization": "nf4"}},
+        {
+            "white_box": {"sampling": {"engine": "compiled"}},
+            "training": {"engine": "deepspeed", "zero_stage": 3},
+        },
+    ],
+    ids=["nf4", "nf4 evaluation", "zero-3"],
+)
+def test_compiled_passes_refuse_weights_that_are_not_whole(changes: dict[str, Any]) -> None:
+    with pytest.raises(ProfileInvalid, match=r"sampling\.engine = compiled needs"):
+        resolve("p", MINIMAL, changes)
+
+
 def test_differences_name_key_and_both_values() -> None:
     before, after = resolve("p", MINIMAL, {}), resolve("p", MINIMAL, {"method": {"rounds": 3}, "seed": 1})
     assert differences(before.influential(), after.influential()) == ["method.rounds: 5 -> 3", "seed: 0 -> 1"]

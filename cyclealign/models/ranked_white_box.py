@@ -58,7 +58,7 @@ class RankedWhiteBox(WhiteBox):
         self, prompts: Sequence[Prompt], seeds: Sequence[int], responses: int, sampling: SamplingSettings
     ) -> list[list[Response]]:
         """See `WhiteBox.sample`; a server's responses are fetched by rank 0 alone."""
-        if sampling.engine != "transformers":
+        if sampling.engine == "vllm":
             return super().sample(prompts, seeds, responses, sampling)
         with self._ranks.doing(Call("sample", (prompts, seeds, responses, sampling))):
             return super().sample(prompts, seeds, responses, sampling)

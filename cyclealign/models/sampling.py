@@ -2,19 +2,21 @@
 
 Each prompt draws its uniforms from its own seed before the first token, and a token is the inverse of the
 cumulative distribution at its uniform. So what a prompt gets depends neither on the prompts beside it nor on
-the device's random state. Called by `white_box`; leaves out text (`prompt_format`), merged weights (`weights`)
-and sampling by another engine (`vllm_server`).
+the device's random state. Called by `white_box`; leaves out text (`prompt_format`), merged weights (`weights`),
+how a compiled pass is made (`compiled_steps`) and sampling by another engine (`vllm_server`).
 """
 
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
 
 from cyclealign.errors import ModelError
+from cyclealign.models.compiled_steps import CompiledSteps
 from cyclealign.models.key_value_cache import spread_over_responses
 from cyclealign.models.sequence_scores import base_model
 from cyclealign.sampling_settings import SamplingSettings
@@ -81,7 +83,7 @@ def _nucleus(probabilities: Tensor, top_p: float) -> Tensor:
 
 @torch.no_grad()  # not inference_mode: ZeRO-3 partitions weights again behind each forward pass
 def decode(
-    model: nn.Module,
+    model: nn.Module | CompiledSteps,
     prompts: Sequence[Sequence[int]],
     uniforms: Tensor,
     sampling: SamplingSettings,
@@ -90,19 +92,22 @@ def decode(
     """Sampled tokens of B·l rows in prompt order, each up to its stop token (included) or the length limit.
 
     Args:
-        model: A causal LM in evaluation mode; may be wrapped by peft.
+        model: A causal LM in evaluation mode, which peft may wrap, or the compiled passes of one.
         prompts: B prompts of at least one token.
         uniforms: [B·l, T] from `draw_uniforms`.
     """
+    steps = model if isinstance(model, CompiledSteps) else GrowingSteps(model)
     rows, length = uniforms.shape
-    decoding = _Decoding(model, prompts, rows // len(prompts), room=length)
-    uniforms = uniforms.to(decoding.logits.device)
+    responses = rows // len(prompts)
+    logits, mask, so_far = _prompts_pass(steps.model, prompts, responses)
+    steps.start(so_far, mask, responses, room=length)
+    lengths, uniforms = mask.sum(-1), uniforms.to(logits.device)
     stop_ids = torch.tensor(ends.stop_ids, device=uniforms.device)
     sampled: list[list[int]] = [[] for _ in uniforms]
     running = list(range(len(sampled)))  # which row of `sampled` each row of the batch writes
     ended = [False] * len(sampled)
     for step in range(length):
-        tokens = choose_tokens(decoding.logits, uniforms[running, step], sampling)
+        tokens = choose_tokens(logits, uniforms[running, step], sampling)
         stops = torch.isin(tokens, stop_ids).tolist()
         for row, token, stop in zip(running, tokens.tolist(), stops, strict=True):
             if not ended[row]:
@@ -111,58 +116,75 @@ def decode(
         keep = [index for index, row in enumerate(running) if not ended[row]]
         if not keep or step + 1 == length:
             break
-        if len(keep) <= _DROP_AT_SHARE * len(running):
-            decoding.keep(keep)
-            tokens, running = tokens[keep], [running[index] for index in keep]
-        decoding.advance(tokens)
+        if isinstance(steps, GrowingSteps) and len(keep) <= _DROP_AT_SHARE * len(running):
+            steps.keep(keep)
+            tokens, lengths, running = tokens[keep], lengths[keep], [running[index] for index in keep]
+        logits = steps.step(tokens, lengths)
+        lengths = lengths + 1
     return sampled
 
 
-class _Decoding:
-    """The key/value cache of N = B·l rows, and the logits [N, V] for their next tokens."""
+def _prompts_pass(
+    model: nn.Module, prompts: Sequence[Sequence[int]], responses: int
+) -> tuple[Tensor, Tensor, Any]:
+    """Logits [N, V] for the first tokens of N = B·l rows, their mask [N, length], and the cache of the B prompts."""
+    device = next(model.parameters()).device
+    width = max(map(len, prompts))
+    token_ids, mask = torch.zeros(2, len(prompts), width, dtype=torch.int64)
+    # Padded on the left: every row's last prompt token stands last.
+    for row, prompt in enumerate(prompts):
+        token_ids[row, width - len(prompt) :] = torch.tensor(prompt)
+        mask[row, width - len(prompt) :] = 1
+    mask = mask.to(device)
+    positions = (mask.cumsum(-1) - 1).clamp_min(0)
+    output = _forward(model, token_ids.to(device), mask, positions, None)
+    logits, rows_mask = (each.repeat_interleave(responses, 0) for each in (output.logits[:, -1], mask))
+    return logits, rows_mask, output.past_key_values
 
-    def __init__(
-        self, model: nn.Module, prompts: Sequence[Sequence[int]], responses: int, *, room: int
-    ) -> None:
-        self._model = model
-        device = next(model.parameters()).device
-        self._accepted = inspect.signature(base_model(model).forward).parameters
-        width = max(map(len, prompts))
-        token_ids = torch.zeros(len(prompts), width, dtype=torch.int64)
-        self._mask = torch.zeros(len(prompts), width, dtype=torch.int64)
-        # Padded on the left: every row's last prompt token stands last.
-        for row, prompt in enumerate(prompts):
-            token_ids[row, width - len(prompt) :] = torch.tensor(prompt)
-            self._mask[row, width - len(prompt) :] = 1
-        self._mask = self._mask.to(device)
-        positions = (self._mask.cumsum(-1) - 1).clamp_min(0)
-        output = self._forward(token_ids.to(device), positions, None)
-        self._cache = output.past_key_values
-        spread_over_responses(self._cache, responses, room)
-        self._mask = self._mask.repeat_interleave(responses, 0)
-        self._lengths = self._mask.sum(-1)
-        self.logits: Tensor = output.logits[:, -1].repeat_interleave(responses, 0)
 
-    def advance(self, tokens: Tensor) -> None:
-        """Appends one token [N] to every row."""
+def _forward(model: nn.Module, token_ids: Tensor, mask: Tensor, positions: Tensor, so_far: Any) -> Any:
+    # Some architectures (ALiBi) know no positions besides the mask's.
+    optional = {"position_ids": positions, "logits_to_keep": 1}
+    accepted = _parameters_of(type(base_model(model)))  # type: ignore[arg-type]  # to mypy no class is hashable
+    return model(
+        input_ids=token_ids,
+        attention_mask=mask,
+        past_key_values=so_far,
+        use_cache=True,
+        **{name: value for name, value in optional.items() if name in accepted},
+    )
+
+
+@cache
+def _parameters_of(kind: type[nn.Module]) -> frozenset[str]:
+    return frozenset(inspect.signature(kind.forward).parameters)
+
+
+class GrowingSteps:
+    """One-token passes over a cache that grows by a token a pass and shrinks by the rows that ended.
+
+    Args:
+        model: A causal LM in evaluation mode, which peft may wrap.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+
+    def start(self, prompts: Any, mask: Tensor, responses: int, room: int) -> None:
+        """Take the prompts' cache and make it that of N rows; see `CompiledSteps.start`."""
+        self._cache, self._mask = prompts, mask
+        spread_over_responses(prompts, responses, room)
+
+    def step(self, tokens: Tensor, positions: Tensor) -> Tensor:
+        """Appends a token [N] to every row at its position [N]; logits [N, V] for the next."""
         self._mask = torch.cat([self._mask, self._mask.new_ones(len(tokens), 1)], 1)
-        output = self._forward(tokens[:, None], self._lengths[:, None], self._cache)
-        self._lengths = self._lengths + 1
-        self.logits = output.logits[:, -1]
+        logits: Tensor = _forward(
+            self.model, tokens[:, None], self._mask, positions[:, None], self._cache
+        ).logits
+        return logits[:, -1]
 
     def keep(self, rows: Sequence[int]) -> None:
         """Drops all rows but these."""
         index = torch.tensor(rows, device=self._mask.device)
         self._cache.batch_select_indices(index)
-        self._mask, self._lengths = self._mask[index], self._lengths[index]
-
-    def _forward(self, token_ids: Tensor, positions: Tensor, cache: Any) -> Any:
-        # Some architectures (ALiBi) know no positions besides the mask's.
-        optional = {"position_ids": positions, "logits_to_keep": 1}
-        return self._model(
-            input_ids=token_ids,
-            attention_mask=self._mask,
-            past_key_values=cache,
-            use_cache=True,
-            **{name: value for name, value in optional.items() if name in self._accepted},
-        )
+        self._mask = self._mask[index]

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from cyclealign.errors import ModelError
 from cyclealign.models import checkpoint_files, weights
+from cyclealign.models.compiled_steps import CompiledSteps, can_compile
 from cyclealign.models.deepspeed_engine import DeepSpeedEngine
 from cyclealign.models.loading import Pretrained, add_adapter, load_adapter, load_pretrained, resolve_device
 from cyclealign.models.packing import Row
@@ -56,6 +57,7 @@ class WhiteBox:
         self._scores = SequenceScores(model, self._format.pad_id, packed=packed)
         self._engine: TrainingEngine | None = None
         self._merge = weights.can_merge(model)
+        self._steps: CompiledSteps | None = None
         self._shares = Shares()
         self.server: Sampler = no_server
         """What samples in the place of this process, where `sampling.engine` says so."""
@@ -161,7 +163,7 @@ class WhiteBox:
 
         A prompt's responses do not depend on the prompts beside it. The weights stay the same bit for bit.
         """
-        if sampling.engine != "transformers":
+        if sampling.engine == "vllm":
             return self.server(self, prompts, seeds, responses, sampling)
         mine = self._shares.mine(len(prompts))
         encoded = [self.encode_prompt(prompts[index], sampling.max_new_tokens) for index in mine]
@@ -170,8 +172,11 @@ class WhiteBox:
         if encoded:
             uniforms = draw_uniforms([seeds[index] for index in mine], responses, sampling.max_new_tokens)
             ends = Ends(self._format.stop_ids, self._format.has_ended)
-            with weights.merged_adapter(self._model) if self._merge else nullcontext():
-                sampled = decode(self._model, encoded, uniforms, sampling, ends)
+            steps = self._compiled_steps() if sampling.engine == "compiled" else None
+            # A CUDA graph reads weights where they lay when it was recorded: it runs beside the adapter.
+            merged = self._merge and steps is None
+            with weights.merged_adapter(self._model) if merged else nullcontext():
+                sampled = decode(steps or self._model, encoded, uniforms, sampling, ends)
         finished = [self._format.response(tokens) for tokens in sampled]
         groups = [finished[start : start + responses] for start in range(0, len(finished), responses)]
         return self._shares.together(list(zip(mine, groups, strict=True)), len(prompts))
@@ -276,6 +281,18 @@ class WhiteBox:
         partitioned = training.engine == "deepspeed" and training.zero_stage == 3
         self._merge = self._merge and not partitioned
         self._shares = Shares(None if partitioned else self._engine)
+
+    def _compiled_steps(self) -> CompiledSteps | None:
+        if self._steps is None:
+            if not (self._scores.packed and can_compile(self._model)):
+                warnings.warn(
+                    f"{self._settings.model} cannot be sampled from with compiled passes: it has layers without a "
+                    "static cache, or takes no 4-D masks. It is sampled from as with the engine transformers.",
+                    stacklevel=3,
+                )
+                return None
+            self._steps = CompiledSteps(self._model)
+        return self._steps
 
     def _trained_engine(self) -> TrainingEngine:
         if self._engine is None:
