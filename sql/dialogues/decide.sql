@@ -36,7 +36,7 @@ first_pairs as (
             measured.place,
             {
                 'text': md5(
-                    concat_ws(chr(31), parsed.subset, parsed.instruction, parsed.chosen, parsed.rejected)
+                    concat_ws(chr(31), parsed.subset, render(parsed.turns), parsed.chosen, parsed.rejected)
                 ),
                 'place': measured.place
             }

@@ -38,16 +38,6 @@ judged as (
                 )
         end as reason
     from split_into_turns
-),
-
-prompted as (
-    select
-        *,
-        -- a test pair that is dropped for its replies still keeps its prompt out of training
-        case
-            when reason is null or reason in ('empty_reply', 'identical_replies') then render(turns)
-        end as instruction
-    from judged
 )
 
 select
@@ -55,8 +45,10 @@ select
     split,
     reason,
     turns,
-    instruction,
     chosen,
     rejected,
-    sha256(instruction)[:16] as prompt_id
-from prompted
+    -- a test pair that is dropped for its replies still keeps its prompt out of training
+    case
+        when reason is null or reason in ('empty_reply', 'identical_replies') then sha256(render(turns))[:16]
+    end as prompt_id
+from judged

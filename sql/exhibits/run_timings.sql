@@ -1,16 +1,27 @@
 -- Where a run's time went, by phase.
 -- Parameters: $run_name.
 -- One row per phase, in the order in which a round goes through them; seconds.
--- Phases of different waves may overlap, so their sum is not the elapsed time.
+-- The questions of a wave's round are asked at once: 'waiting' counts the longest of them. Phases of
+-- different waves may overlap, so their sum is not the elapsed time.
 -- 'evaluation' is the time that the compared responses took to generate, whichever run generated them.
-with totals as (
+with waves as (
     select
         sum(rounds.sampling_seconds) as sampling,
         sum(rounds.scoring_seconds) as scoring,
-        sum(rounds.waiting_seconds) as waiting,
+        max(rounds.waiting_seconds) as waiting,
         sum(rounds.training_seconds) as training
     from rounds
     where rounds.run_name = $run_name
+    group by rounds.wave, rounds.round
+),
+
+totals as (
+    select
+        sum(waves.sampling) as sampling,
+        sum(waves.scoring) as scoring,
+        sum(waves.waiting) as waiting,
+        sum(waves.training) as training
+    from waves
 ),
 
 evaluation as (

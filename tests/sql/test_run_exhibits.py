@@ -96,7 +96,7 @@ def test_run_filter_stands_beside_table_6_where_the_paper_has_one(
     ]
 
 
-def test_run_timings_sums_phases(connection: duckdb.DuckDBPyConnection) -> None:
+def test_run_timings_sums_phases_and_counts_a_waves_waiting_once(connection: duckdb.DuckDBPyConnection) -> None:
     evaluate(connection)
     seconds = {
         "sampling_seconds": 1.0,
@@ -108,12 +108,14 @@ def test_run_timings_sums_phases(connection: duckdb.DuckDBPyConnection) -> None:
         connection,
         "rounds",
         {**ROUND, **seconds, "step": 0, "round": 1},
-        {**ROUND, **seconds, "step": 1, "round": 1},
+        {**ROUND, **seconds, "step": 1, "round": 1, "waiting_seconds": 1.5},
+        {**ROUND, **seconds, "step": 2, "round": 1, "wave": 1},
+        {**ROUND, **seconds, "step": 2, "round": 2, "wave": 1},
     )
     assert [tuple(row.values()) for row in ask(connection, "run_timings")] == [
-        ("sampling", 2.0, pytest.approx(2 / 12)),
-        ("scoring", 1.0, pytest.approx(1 / 12)),
-        ("waiting", 5.0, pytest.approx(5 / 12)),
-        ("training", 2.0, pytest.approx(2 / 12)),
-        ("evaluation", 2.0, pytest.approx(2 / 12)),
+        ("sampling", 4.0, pytest.approx(4 / 19.5)),
+        ("scoring", 2.0, pytest.approx(2 / 19.5)),
+        ("waiting", 7.5, pytest.approx(7.5 / 19.5)),
+        ("training", 4.0, pytest.approx(4 / 19.5)),
+        ("evaluation", 2.0, pytest.approx(2 / 19.5)),
     ]
