@@ -23,6 +23,8 @@ from cyclealign.sampling_settings import SamplingSettings
 
 _END_CHECK_EVERY = 8
 """Steps between looks for an end that is text and not a token; ends found late are cut afterwards anyway."""
+_HEAD = 2048
+"""Most probable tokens among which a nucleus is looked for first."""
 _DROP_AT_SHARE = 0.75
 """Rows that ended leave the batch when no more than this share still runs: copying the cache costs."""
 
@@ -75,7 +77,24 @@ def choose_tokens(logits: Tensor, uniforms: Tensor, sampling: SamplingSettings) 
 
 
 def _nucleus(probabilities: Tensor, top_p: float) -> Tensor:
-    """The most probable tokens until their mass reaches `top_p`, the others at 0; not normalised again."""
+    """The most probable tokens until their mass reaches `top_p`, the others at 0; not normalised again.
+
+    Of equally probable tokens the first ones. Nearly always some hundred tokens are enough, and to find those costs a
+    fraction of sorting the whole vocabulary; rows that need more, or of equal ones some, are sorted.
+    """
+    if probabilities.shape[-1] <= 2 * _HEAD:
+        return _sorted_nucleus(probabilities, top_p)
+    ordered = probabilities.topk(_HEAD).values
+    size = (ordered.cumsum(-1) - ordered < top_p).sum(-1, keepdim=True)
+    chosen = probabilities >= ordered.gather(-1, size - 1)
+    nucleus = probabilities.where(chosen, 0.0)
+    to_sort = ((size == _HEAD) | (chosen.sum(-1, keepdim=True) > size))[:, 0].nonzero()[:, 0]
+    if len(to_sort):
+        nucleus[to_sort] = _sorted_nucleus(probabilities[to_sort], top_p)
+    return nucleus
+
+
+def _sorted_nucleus(probabilities: Tensor, top_p: float) -> Tensor:
     ordered, order = probabilities.sort(dim=-1, descending=True, stable=True)
     mass_before = ordered.cumsum(-1) - ordered
     return torch.zeros_like(probabilities).scatter(-1, order, ordered.where(mass_before < top_p, 0.0))

@@ -96,7 +96,9 @@ def test_run_filter_stands_beside_table_6_where_the_paper_has_one(
     ]
 
 
-def test_run_timings_sums_phases_and_counts_a_waves_waiting_once(connection: duckdb.DuckDBPyConnection) -> None:
+def test_run_timings_sums_phases_and_counts_a_waves_waiting_once(
+    connection: duckdb.DuckDBPyConnection,
+) -> None:
     evaluate(connection)
     seconds = {
         "sampling_seconds": 1.0,

@@ -8,6 +8,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from cyclealign.models import sampling
 from cyclealign.models.sampling import Ends, choose_tokens, decode, draw_uniforms
 from cyclealign.sampling_settings import SamplingSettings
 
@@ -101,6 +102,24 @@ def test_the_nucleus_is_the_fewest_most_probable_tokens_that_reach_top_p() -> No
     tokens = choose_tokens(logits.expand(1000, -1), uniforms, SamplingSettings(top_p=0.8))
     shares = torch.bincount(tokens, minlength=5) / 1000
     torch.testing.assert_close(shares, torch.tensor([0.15, 0.4, 0, 0.3, 0]) / 0.85, rtol=0, atol=2e-3)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16, with ties"])
+@pytest.mark.parametrize("spread", [0.0, 0.3, 1.0, 3.0, 10.0])
+@pytest.mark.parametrize("top_p", [0.01, 0.5, 0.95, 0.999])
+def test_the_nucleus_of_a_large_vocabulary_is_that_of_all_tokens_sorted(
+    dtype: torch.dtype, spread: float, top_p: float
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = (torch.randn(6, 20_000, generator=generator) * spread).to(dtype)
+    logits[0] *= 20  # rows with a narrow nucleus beside wide ones
+    probabilities = torch.softmax(logits.float(), -1)
+    ordered, order = probabilities.sort(dim=-1, descending=True, stable=True)
+    mass_before = ordered.cumsum(-1) - ordered
+    for row, found in enumerate(sampling._nucleus(probabilities, top_p)):
+        expected = order[row][mass_before[row] < top_p]
+        assert torch.equal(found.nonzero()[:, 0], expected.sort().values)
+        assert torch.equal(found[expected], probabilities[row][expected])
 
 
 @pytest.mark.parametrize("uniform", [0.0, 1 - 2**-53], ids=["lowest", "highest"])
