@@ -14,6 +14,7 @@ from rich.console import Console
 from benchmarks import (
     chaos,
     dialogue_filter,
+    gpu_round,
     large_ledger,
     ledger_commits,
     prefect_share,
@@ -40,6 +41,7 @@ class Script(Protocol):
 SCRIPTS: tuple[Script, ...] = (
     ledger_commits,
     ranking_steps,
+    gpu_round,
     shared_prefix,
     smollm2_wave,
     slow_judge,

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast
 
 from benchmarks.ranking_steps import Sizes
 from cyclealign.records import Prompt, Turn
@@ -31,16 +31,20 @@ def save_shape(folder: Path, shape: Mapping[str, Any]) -> Path:
     return _save(folder, of_shape(shape))
 
 
-def of_shape(shape: Mapping[str, Any], device: str = "cpu") -> Any:
+def of_shape(shape: Mapping[str, Any], device: str = "cpu", dtype: torch.dtype = torch.float32) -> Any:
     """A Llama of this configuration with random weights."""
     torch.manual_seed(0)
     with torch.device(device):
-        return LlamaForCausalLM(LlamaConfig(**shape))
+        return _with_end(AutoModelForCausalLM.from_config(LlamaConfig(**shape), dtype=dtype))
+
+
+def _with_end(model: Any) -> Any:
+    model.config.eos_token_id = model.generation_config.eos_token_id = SPECIAL.index("</s>")
+    return model
 
 
 def _save(folder: Path, model: Any) -> Path:
-    model.config.eos_token_id = model.generation_config.eos_token_id = SPECIAL.index("</s>")
-    model.eval().save_pretrained(folder)
+    _with_end(model).eval().save_pretrained(folder)
     tokenizer(model.config.vocab_size).save_pretrained(folder)
     return folder
 

@@ -120,7 +120,9 @@ def our_step(model: nn.Module, prompt: list[int], responses: list[list[int]], ob
     return rank_loss(objective, p) + SFT_WEIGHT * sft_loss(p[0])
 
 
-def pro_step(model: nn.Module, prompt: list[int], responses: list[list[int]]) -> Tensor:
+def pro_step(
+    model: nn.Module, prompt: list[int], responses: list[list[int]], sft_weight: float = SFT_WEIGHT
+) -> Tensor:
     """PRO's loop: a full pass per response, then each response against all that are worse, with T = 1."""
     means = []
     for response in responses:
@@ -132,7 +134,7 @@ def pro_step(model: nn.Module, prompt: list[int], responses: list[list[int]]) ->
     for place in range(len(means) - 1):
         exponentials = torch.stack(means[place:]).exp()
         loss = loss - torch.log(exponentials[0] / exponentials.sum())
-    return loss - SFT_WEIGHT * means[0]
+    return loss - sft_weight * means[0]
 
 
 def rrhf_step(model: nn.Module, prompt: list[int], responses: list[list[int]]) -> Tensor:
