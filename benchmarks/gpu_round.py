@@ -210,7 +210,7 @@ class Published(Side):
         nn.utils.clip_grad_norm_(self._trained, self.settings.training.clip_norm)
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
-        self.loss = float(loss)
+        self.loss = loss.item()
 
 
 def timed(work: Callable[[], object]) -> float:
