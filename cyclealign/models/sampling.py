@@ -86,7 +86,7 @@ def _nucleus(probabilities: Tensor, top_p: float) -> Tensor:
         return _sorted_nucleus(probabilities, top_p)
     ordered = probabilities.topk(_HEAD).values
     size = (ordered.cumsum(-1) - ordered < top_p).sum(-1, keepdim=True)
-    chosen = probabilities >= ordered.gather(-1, size - 1)
+    chosen = probabilities >= ordered.gather(-1, (size - 1).clamp_min(0))  # 0: a broken model says nan
     nucleus = probabilities.where(chosen, 0.0)
     to_sort = ((size == _HEAD) | (chosen.sum(-1, keepdim=True) > size))[:, 0].nonzero()[:, 0]
     if len(to_sort):

@@ -122,6 +122,13 @@ def test_the_nucleus_of_a_large_vocabulary_is_that_of_all_tokens_sorted(
         assert torch.equal(found[expected], probabilities[row][expected])
 
 
+@pytest.mark.parametrize("vocabulary", [50, 20_000])
+def test_logits_that_are_not_numbers_give_tokens_of_the_vocabulary(vocabulary: int) -> None:
+    logits, settings = torch.full((2, vocabulary), float("nan")), SamplingSettings(top_p=0.9)
+    tokens = choose_tokens(logits, torch.tensor([0.1, 0.9], dtype=torch.float64), settings)
+    assert all(0 <= token < vocabulary for token in tokens.tolist())
+
+
 @pytest.mark.parametrize("uniform", [0.0, 1 - 2**-53], ids=["lowest", "highest"])
 def test_no_uniform_falls_outside_the_vocabulary_or_on_an_impossible_token(uniform: float) -> None:
     logits = torch.tensor([[float("-inf"), 3.0, 2.0, float("-inf")]])
