@@ -164,10 +164,8 @@ def _check_role(ledger: Ledger, run_name: str, parameter: str, role: str) -> Non
 
 def _check_reward_model(ledger: Ledger, name: str) -> None:
     there = list(ledger.query_anywhere(queries.load("evaluations/reward_models"))[0]["reward_model"])
-    if name not in there:
-        raise UsageError(
-            f"Found reward_model={name}, expected one that scored anything: {', '.join(there) or 'none yet'}."
-        )
+    if there and name not in there:
+        raise UsageError(f"Found reward_model={name}, expected one that scored anything: {', '.join(there)}.")
 
 
 def _check_runs(ledger: Ledger, run_names: Sequence[str]) -> None:

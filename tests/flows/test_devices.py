@@ -27,6 +27,16 @@ from tasks.devices import (
 )
 
 
+@pytest.fixture
+def slots() -> Iterator[None]:
+    """Limits as on a server for many; gone afterwards, or the next process that a test kills would keep a slot."""
+    create_slots()
+    yield
+    with get_client(sync_client=True) as client:
+        for device in devices.devices():
+            client.delete_global_concurrency_limit_by_name(slot_name(device))
+
+
 def taken(device: str) -> int:
     """Slots of a device that are held on the server."""
     with get_client(sync_client=True) as client:
@@ -54,14 +64,11 @@ def said_waiting(capsys: pytest.CaptureFixture[str], thread: threading.Thread) -
     return thread.is_alive()
 
 
-@pytest.mark.parametrize(
-    ("device", "limited"), [("some GPU", False), ("cpu", True)], ids=["GPU", "CPU that a server limits"]
-)
+@pytest.mark.usefixtures("slots")
+@pytest.mark.parametrize("device", ["some GPU", "cpu"])
 def test_a_second_run_waits_for_the_device_and_says_so(
-    device: str, limited: bool, capsys: pytest.CaptureFixture[str]
+    device: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    if limited:
-        create_slots()
     events: list[str] = []
     with device_slot(device):
         thread = second_run(device, events)
@@ -109,27 +116,27 @@ def test_a_lock_can_be_taken_by_every_user_and_a_closed_one_is_named(
         pass
 
 
+@pytest.mark.usefixtures("slots")
 def test_the_server_knows_who_holds_a_slot_and_that_it_was_given_back() -> None:
-    create_slots()
     create_slots()  # the second time it is there
     with device_slot("cpu"):
         assert taken("cpu") == 1
     assert taken("cpu") == 0
 
 
+@pytest.mark.usefixtures("slots")
 @pytest.mark.parametrize("patience_s", [0.0, 0.01, 0.02, 0.03])
 def test_a_server_that_answers_late_gives_a_slot_once(
     patience_s: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    create_slots()
     monkeypatch.setattr(devices, "PATIENCE_S", patience_s)
     with device_slot("cpu"):
         assert taken("cpu") == 1
     assert taken("cpu") == 0
 
 
+@pytest.mark.usefixtures("slots")
 def test_a_run_on_a_server_of_its_own_leaves_no_slot_behind_that_its_death_would_keep() -> None:
-    create_slots()
     with unshared(), device_slot("cpu"):
         assert taken("cpu") == 0
 

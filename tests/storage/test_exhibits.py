@@ -71,10 +71,9 @@ def test_an_unknown_parameter_names_the_known_ones(two_runs: Ledger) -> None:
 
 
 def test_a_reward_model_that_scored_nothing_is_refused_with_those_that_did(two_runs: Ledger) -> None:
-    with pytest.raises(UsageError, match=r"Found reward_model=rmm, expected one that scored anything: none"):
-        exhibits.read_exhibit(two_runs, "figure-4", [], {"reward_model": "rmm"})
+    assert exhibits.read_exhibit(two_runs, "figure-4", [], {"reward_model": "rm"}).frame.empty
     evaluations.put_reward_scores(two_runs, "rm", {"a generation": 0.5})
-    with pytest.raises(UsageError, match=r"expected one that scored anything: rm\."):
+    with pytest.raises(UsageError, match=r"Found reward_model=rmm, expected one that scored anything: rm\."):
         exhibits.read_exhibit(two_runs, "figure-4", [], {"reward_model": "rmm"})
     assert exhibits.read_exhibit(two_runs, "figure-4", [], {"reward_model": "rm"}).frame.empty
 
