@@ -122,12 +122,12 @@ def measured(settings: Settings, shape: Mapping[str, Any], prompt_tokens: int, r
     for number in range(2, repeats + 2):
         ours.prepare(number)
         published.prepare(number)
-        found.sampling.append(timed(lambda: ours.sample("transformers")))
-        found.compiled.append(timed(lambda: ours.sample("compiled")))
-        found.scoring.append(timed(ours.score))
+        found.sampling.append(seconds(lambda: ours.sample("transformers")))
+        found.compiled.append(seconds(lambda: ours.sample("compiled")))
+        found.scoring.append(seconds(ours.score))
         published.take(ours)
-        found.training.append(timed(ours.train))
-        found.published.append(timed(published.train))
+        found.training.append(seconds(ours.train))
+        found.published.append(seconds(published.train))
         found.losses.append((ours.loss, published.loss))
     # forward, and backward to the activations: the frozen weights need no gradients
     parameters = sum(one.numel() for one in ours.white_box.model.parameters())
@@ -213,22 +213,11 @@ class Published(Side):
         self.loss = loss.item()
 
 
-def timed(work: Callable[[], object]) -> float:
-    """Seconds of the work, to its end on the device."""
-
-    def to_its_end() -> None:
-        work()
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-
-    return seconds(to_its_end)
-
-
 def peak_of(work: Callable[[], object]) -> float:
     """The most memory on the device in GiB while it works; 0 on the CPU."""
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
-    timed(work)
+    seconds(work)
     return torch.cuda.max_memory_allocated() / 2**30 if torch.cuda.is_available() else 0.0
 
 

@@ -96,8 +96,6 @@ def timed(model: nn.Module, step: Step) -> Callable[[], float]:
     def work() -> None:
         model.zero_grad(set_to_none=True)
         torch.autograd.backward(step())
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
 
     return lambda: seconds(work)
 

@@ -5,6 +5,7 @@ where otherwise Python starts every kernel. Rows that ended stay in the batch fo
 leaves out the prompts' pass, whose shapes differ every time.
 """
 
+import warnings
 from typing import Any
 
 import torch
@@ -29,6 +30,18 @@ def can_compile(model: nn.Module) -> bool:
     """Whether every layer of the model has a cache that grows by one entry a token, up to any length."""
     layers = DynamicCache(config=base_model(model).config).layers
     return all(type(layer) is DynamicLayer for layer in layers)
+
+
+def compiled_steps_of(model: nn.Module, name: str, *, packed: bool) -> "CompiledSteps | None":
+    """The compiled passes of a model that takes packed rows (4-D masks, positions); None, with a warning, of others."""
+    if packed and can_compile(model):
+        return CompiledSteps(model)
+    warnings.warn(
+        f"{name} cannot be sampled from with compiled passes: it has layers without a static cache, or takes no "
+        "4-D masks. It is sampled from as with the engine transformers.",
+        stacklevel=2,
+    )
+    return None
 
 
 class CompiledSteps:

@@ -6,6 +6,7 @@ same. Called by `white_box` and `training_engine`; arithmetic on logits is
 `cyclealign.method.log_probabilities`.
 """
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -101,6 +102,18 @@ def _padded_cost(row: Row, *, packed: bool) -> int:
     prompt, responses = row
     lengths = [len(response) for response in responses]
     return len(prompt) + sum(lengths) if packed else len(lengths) * (len(prompt) + max(lengths))
+
+
+def scores_of(model: nn.Module, name: str, pad_id: int, max_length: int) -> SequenceScores:
+    """The scores of a model, over packed rows where it takes them; says so where it does not."""
+    packed = accepts_packed_rows(model, pad_id, max_length)
+    if not packed:
+        warnings.warn(
+            f"{name} does not take packed rows: prompts are computed once per response, which is slower. The numbers "
+            "are the same.",
+            stacklevel=3,
+        )
+    return SequenceScores(model, pad_id, packed=packed)
 
 
 def accepts_packed_rows(model: nn.Module, pad_id: int, max_length: int) -> bool:

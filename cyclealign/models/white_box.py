@@ -4,9 +4,9 @@ A small front over `loading`, `prompt_format`, `sampling`, `sequence_scores`, `t
 Called by `tasks`. Leaves out the black box, rankings, and when to do what.
 """
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,13 +15,13 @@ from torch import Tensor
 
 from cyclealign.errors import ModelError
 from cyclealign.models import checkpoint_files, weights
-from cyclealign.models.compiled_steps import CompiledSteps, can_compile
+from cyclealign.models.compiled_steps import CompiledSteps, compiled_steps_of
 from cyclealign.models.deepspeed_engine import DeepSpeedEngine
 from cyclealign.models.loading import Pretrained, add_adapter, load_adapter, load_pretrained, resolve_device
 from cyclealign.models.packing import Row
 from cyclealign.models.prompt_format import PromptFormat, end_ids
 from cyclealign.models.sampling import Ends, decode, draw_uniforms, no_server
-from cyclealign.models.sequence_scores import SCORING_TOKENS, SequenceScores, accepts_packed_rows, plan_passes
+from cyclealign.models.sequence_scores import SCORING_TOKENS, plan_passes, scores_of
 from cyclealign.models.training_engine import Shares, TorchEngine, TrainingEngine
 from cyclealign.models.training_step import Objective, learning_rate, take_step
 from cyclealign.records import LogProbability, OptimizerReport, Prompt, Response, TrainingExample
@@ -47,17 +47,9 @@ class WhiteBox:
         self._format = PromptFormat(
             pretrained.tokenizer, settings.prompt_format, settings.system_prompt, end_ids(pretrained.model)
         )
-        packed = accepts_packed_rows(model, self._format.pad_id, settings.max_length)
-        if not packed:
-            warnings.warn(
-                f"{settings.model} does not take packed rows: prompts are computed once per response, which "
-                "is slower. The numbers are the same.",
-                stacklevel=3,
-            )
-        self._scores = SequenceScores(model, self._format.pad_id, packed=packed)
+        self._scores = scores_of(model, settings.model, self._format.pad_id, settings.max_length)
         self._engine: TrainingEngine | None = None
         self._merge = weights.can_merge(model)
-        self._steps: CompiledSteps | None = None
         self._shares = Shares()
         self.server: Sampler = no_server
         """What samples in the place of this process, where `sampling.engine` says so."""
@@ -172,7 +164,7 @@ class WhiteBox:
         if encoded:
             uniforms = draw_uniforms([seeds[index] for index in mine], responses, sampling.max_new_tokens)
             ends = Ends(self._format.stop_ids, self._format.has_ended)
-            steps = self._compiled_steps() if sampling.engine == "compiled" else None
+            steps = self._compiled if sampling.engine == "compiled" else None
             # A CUDA graph reads weights where they lay when it was recorded: it runs beside the adapter.
             merged = self._merge and steps is None
             with weights.merged_adapter(self._model) if merged else nullcontext():
@@ -282,17 +274,9 @@ class WhiteBox:
         self._merge = self._merge and not partitioned
         self._shares = Shares(None if partitioned else self._engine)
 
-    def _compiled_steps(self) -> CompiledSteps | None:
-        if self._steps is None:
-            if not (self._scores.packed and can_compile(self._model)):
-                warnings.warn(
-                    f"{self._settings.model} cannot be sampled from with compiled passes: it has layers without a "
-                    "static cache, or takes no 4-D masks. It is sampled from as with the engine transformers.",
-                    stacklevel=3,
-                )
-                return None
-            self._steps = CompiledSteps(self._model)
-        return self._steps
+    @cached_property
+    def _compiled(self) -> CompiledSteps | None:
+        return compiled_steps_of(self._model, self._settings.model, packed=self._scores.packed)
 
     def _trained_engine(self) -> TrainingEngine:
         if self._engine is None:

@@ -4,12 +4,8 @@
 -- The questions of a wave's round are asked at once: 'waiting' counts the longest of them. Phases of
 -- different waves may overlap, so their sum is not the elapsed time.
 -- 'evaluation' is the time that the compared responses took to generate, whichever run generated them.
-with waves as (
-    select
-        sum(rounds.sampling_seconds) as sampling,
-        sum(rounds.scoring_seconds) as scoring,
-        max(rounds.waiting_seconds) as waiting,
-        sum(rounds.training_seconds) as training
+with waits as (
+    select max(rounds.waiting_seconds) as seconds
     from rounds
     where rounds.run_name = $run_name
     group by rounds.wave, rounds.round
@@ -17,11 +13,12 @@ with waves as (
 
 totals as (
     select
-        sum(waves.sampling) as sampling,
-        sum(waves.scoring) as scoring,
-        sum(waves.waiting) as waiting,
-        sum(waves.training) as training
-    from waves
+        sum(rounds.sampling_seconds) as sampling,
+        sum(rounds.scoring_seconds) as scoring,
+        (select sum(waits.seconds) from waits) as waiting,
+        sum(rounds.training_seconds) as training
+    from rounds
+    where rounds.run_name = $run_name
 ),
 
 evaluation as (
