@@ -23,7 +23,7 @@ run: $(STAMP)
 	$(BIN)/cyclealign train --profile laptop
 
 test: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 check: $(STAMP)
 	$(BIN)/ruff check .
@@ -35,7 +35,7 @@ check: $(STAMP)
 smollm2: $(STAMP)
 	$(BIN)/python -m cyclealign.models.offline.smollm2 $(CYCLEALIGN_HOME)/models/smollm2-135m-instruct
 
-# Minutes on two cores; `make bench NAMES=ledger_commits` runs some, REPEATS=n sets how often. Exit code 1: a bar missed.
+# Half an hour on two cores; `make bench NAMES=ledger_commits` runs some, REPEATS=n sets how often. Exit code 1: a bar missed.
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks $(NAMES) $(if $(REPEATS),--repeats $(REPEATS))
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks.chaos_trainer import PRICE, Trainer
 from storage import runs
-from tests.flows.ended_runs import EndedRun, differing_tables
+from tests.flows.ended_runs import EndedRun, differing_rows
 from tests.flows.lives import again_after, asked_again, bought_again, lost, without_cause
 
 
@@ -64,9 +64,9 @@ def compare(killed: Trainer, whole: Trainer, seconds: float) -> Outcome:
         resumes=len(lives) - 1,
         weights_sha256=weights(killed),
         weights_sha256_of_the_whole=weights(whole),
-        differing_tables=differing_tables(
-            EndedRun(killed.home, killed.name), EndedRun(whole.home, whole.name)
-        ),
+        differing_tables=[
+            *differing_rows(EndedRun(killed.home, killed.name), EndedRun(whole.home, whole.name))
+        ],
         requests=sum(life.asked.total() for life in lives),
         attempts=ended.attempts.total(),
         answered_calls_asked_again=bought_again(lives),

@@ -12,19 +12,9 @@ from itertools import accumulate
 from pathlib import Path
 
 from benchmarks.open_assistant import write_files
+from cyclealign.hh_rlhf import TABLE_6
 
 PAIRS = 170_000
-TABLE_6: Mapping[str, int] = {
-    "harmless-base/train": 42_537,
-    "harmless-base/test": 2_312,
-    "helpful-base/train": 43_835,
-    "helpful-base/test": 2_354,
-    "helpful-online/train": 22_007,
-    "helpful-online/test": 1_137,
-    "helpful-rejection-sampled/train": 52_421,
-    "helpful-rejection-sampled/test": 2_749,
-}
-"""Pairs by file."""
 SENTENCES: Mapping[str, int] = {
     "harmless-base": 2,
     "helpful-base": 3,

@@ -46,6 +46,15 @@ def writing(path: Path) -> Iterator[None]:
     )
 
 
+def flush(path: Path) -> None:
+    """Have the system put a file, or the names in a folder, on the disk before going on."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def require_writable(folder: Path) -> None:
     """Make the folder where it is missing, and try whether a small file can be written into it.
 

@@ -8,6 +8,7 @@
     ├── DataError                     a data file is missing, broken or not HH-RLHF
     ├── ModelError                    a model cannot be found, loaded or used as asked
     ├── TrainingDiverged              a loss or gradient is not finite, or exploded
+    ├── DeviceMemoryFull              a phase of a run does not fit into a device's memory
     ├── RankLost                      a rank of a run failed or died before the run ended
     ├── GridIncomplete                runs of a grid did not finish
     ├── LedgerError                   the ledger cannot be used
@@ -64,6 +65,10 @@ class ModelError(CycleAlignError):
 
 class TrainingDiverged(CycleAlignError):
     """A loss or a gradient is not finite or exploded; the message names step, round and prompt."""
+
+
+class DeviceMemoryFull(CycleAlignError):
+    """A phase does not fit into a device's memory; the message names it, what torch found, and what to set."""
 
 
 class RankLost(CycleAlignError):

@@ -3,13 +3,24 @@
 Leaves out: files in a folder (DuckDB reads those itself) and the filters (`storage.dialogues`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from cyclealign.errors import DataError
 
 SPLITS = ("train", "test")
+TABLE_6: Final[Mapping[str, int]] = {
+    "harmless-base/train": 42_537,
+    "harmless-base/test": 2_312,
+    "helpful-base/train": 43_835,
+    "helpful-base/test": 2_354,
+    "helpful-online/train": 22_007,
+    "helpful-online/test": 1_137,
+    "helpful-rejection-sampled/train": 52_421,
+    "helpful-rejection-sampled/test": 2_749,
+}
+"""Pairs of HH-RLHF by file, before any filter. Paper: Table 6."""
 
 
 @dataclass(frozen=True)

@@ -105,6 +105,7 @@ class TrainingSettings(Section):
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     clip_norm: Annotated[float, Field(gt=0)] = 1.0
     prompts_per_optimizer_step: Count = 1
+    """At most: they are of one wave, and rounds of it that could not be ranked train nothing."""
     gradient_checkpointing: bool = False
     engine: Literal["torch", "deepspeed"] = "torch"
     zero_stage: Literal[2, 3] = 2
@@ -119,9 +120,18 @@ class TrainingSettings(Section):
     max_loss: Annotated[float, Field(gt=0)] = 1e4
     """A loss above this stops the run."""
 
+    def questions_at_once(self) -> int:
+        """Questions to the black box that may be open at a time."""
+        return self.wave * (2 if self.overlap else 1)
+
+    @property
+    def examples(self) -> int:
+        """Of an optimizer step: as many prompts as are asked for and a wave has."""
+        return min(self.prompts_per_optimizer_step, self.wave)
+
     def idle_ranks(self) -> int:
         """Ranks for which an optimizer step has no example."""
-        return max(0, self.ranks - self.prompts_per_optimizer_step)
+        return max(0, self.ranks - self.examples)
 
 
 class PriceSettings(Section):
@@ -148,7 +158,8 @@ class BlackBoxSettings(Section):
     """Times one question is asked before its round is recorded as unranked."""
     seed: bool = False
     """Send a seed derived from run seed, step and round."""
-    concurrency: Count = operational(8)
+    concurrency: Count | None = operational(None)
+    """Calls at once, at most; None: all questions of the waves under way, and 8 for an evaluation."""
     timeout_s: Annotated[float, Field(gt=0)] = operational(120.0)
     attempts: Count = operational(8)
     """Attempts at one ask in the face of transient failures."""
@@ -185,10 +196,17 @@ class EvaluationSettings(Section):
     sampling: SamplingSettings = SamplingSettings(temperature=0.8)
     batch: Count = operational(32)
     cases: Count = operational(3)
+    score_candidates: bool = operational(True)
+    """Score all rounds' candidates: for the ranking accuracy (Figure 4) and the eye; may be made up for later."""
     score_during_training: bool = operational(True)
     """Score each segment's candidates when it is done, for the eye; else at the end, when the white box is gone."""
     judge: PairwiseSettings = PairwiseSettings()
     batches: BatchSettings = BatchSettings()
+
+    @property
+    def reward_model_beside(self) -> bool:
+        """Whether the reward model is in memory beside the white box, and not only after it."""
+        return self.score_candidates and self.score_during_training
 
 
 class BaselineSettings(Section):
@@ -258,6 +276,11 @@ class Settings(Section):
                 "parts of the weights"
             )
         return self
+
+    def black_box_of_the_cycle(self) -> BlackBoxSettings:
+        """The black box's settings; where they name no number of calls at once, one for all open questions."""
+        concurrency = self.black_box.concurrency or self.training.questions_at_once()
+        return self.black_box.model_copy(update={"concurrency": concurrency})
 
     def digest(self) -> str:
         """Sixteen hexadecimal digits that change whenever a setting that influences results changes."""

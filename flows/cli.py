@@ -133,8 +133,9 @@ def report(run: str, as_json: bool) -> None:
     from tasks.publication import print_end, render_report
 
     require_run(run)
+    files = render_report(run)
     if as_json:
-        click.echo(render_report(run)[1].figures_json.read_text(), nl=False)
+        click.echo(files.figures_json.read_text(), nl=False)
     else:
         print_end(run)
 

@@ -25,10 +25,15 @@ def prepare_environment(*, quiet: bool = True) -> None:
 
     Args:
         quiet: Leave the terminal to our own lines; a worker's flow runs log, so that the run page has lines to show.
+
+    Raises:
+        UsageError: a launcher started several of this process.
+        StorageFull: the home cannot be written.
     """
-    from tasks.context import home_folder  # noqa: PLC0415  the command line must answer --help at once
+    from tasks.context import home_folder, refuse_launcher  # noqa: PLC0415  the command line must answer --help at once
     from tasks.progress import LOGGER  # noqa: PLC0415  likewise
 
+    refuse_launcher()
     folder = home_folder() / "prefect"
     require_writable(folder)
     os.environ.setdefault("PREFECT_HOME", str(folder))
@@ -51,6 +56,7 @@ def in_process(entry: str, **parameters: Any) -> Any:
         parameters: The flow's.
 
     Raises:
+        UsageError, StorageFull: see `prepare_environment`.
         PrefectUnreachable: the Prefect server went away meanwhile.
     """
     prepare_environment()

@@ -4,7 +4,7 @@ from typing import Any
 
 from prefect import flow
 
-from flows.train import cycle_through, finish, get_ready
+from flows.train import cycle_through, finish, get_ready, score_left
 from tasks.context import RunContext, running
 from tasks.evaluation import Part
 from tasks.preparation import Prepared
@@ -26,6 +26,7 @@ def refold(source: str, run: str, overrides: dict[str, Any] | None = None) -> di
     """
     context, new = open_refold(source, run, overrides or {})
     if is_done(context):
+        score_left(context)
         return publish_report(context)
     say(f"Run {run}, a refold of {source}: " + ("new" if new else "continues"))
     with running(context):

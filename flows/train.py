@@ -13,7 +13,7 @@ from prefect.runtime import flow_run
 
 from cyclealign.errors import CycleAlignError
 from cyclealign.models.ranked_white_box import refuse_too_many_ranks
-from storage import runs
+from storage import response_rewards, runs
 from tasks.assembly import Assembly, assemble, require_black_box
 from tasks.candidate_rewards import score_candidates, score_segment
 from tasks.checkpointing import save_checkpoint
@@ -62,6 +62,7 @@ def train(
     """
     context, new = open_run(profile, overrides or {}, run)
     if is_done(context):
+        score_left(context)
         return publish_report(context)
     status = runs.status(context.ledger, context.name)[0]
     say(f"Run {context.name}: " + ("new" if new else f"continues at step {status.step} of {status.steps}"))
@@ -118,5 +119,17 @@ def finish(context: RunContext, prepared: Prepared, responses: Sequence[Part]) -
     gc.collect()
     scoring = reward_models(context.settings, context.home, prepared.stand_ins)
     score(responses, scoring)
-    score_candidates(context, prepared.training, scoring)
+    if context.settings.evaluation.score_candidates:
+        score_candidates(context, prepared.training, scoring)
     runs.finish(context.ledger, context.name)
+
+
+def score_left(context: RunContext) -> None:
+    """Score the candidates that a complete run left unscored, where its settings want that by now."""
+    if context.settings.evaluation.score_candidates and response_rewards.any_unscored(
+        context.ledger, context.name
+    ):
+        say("  Its candidates are not all scored: that is made up for.")
+        prepared = get_ready(context)
+        scoring = reward_models(context.settings, context.home, prepared.stand_ins)
+        score_candidates(context, prepared.training, scoring)

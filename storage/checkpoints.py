@@ -4,13 +4,12 @@ Rows of the ledger outlive their files: only the newest two folders of a run are
 a folder (`cyclealign.models.white_box`).
 """
 
-import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from cyclealign.disk import writing
+from cyclealign.disk import flush, writing
 from storage.ledger import Ledger
 
 KEPT = 2
@@ -73,21 +72,13 @@ def _write_folder(folder: Path, save: Callable[[Path], None]) -> None:
     try:
         save(new)
         for path in (*new.rglob("*"), new):
-            _flush(path)
+            flush(path)
         if folder.exists():
             shutil.rmtree(folder)
         new.replace(folder)
     finally:
         shutil.rmtree(new, ignore_errors=True)  # what did not fit gives its room back
-    _flush(folder.parent)
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    flush(folder.parent)
 
 
 def _record(ledger: Ledger, checkpoint: NewCheckpoint, path: Path) -> None:

@@ -2,8 +2,11 @@
 
 DuckDB lets one process at a time open a file, and opening costs tens of milliseconds. So the connection is
 opened when somebody needs it, kept through the pauses of a round, and given up at once when another process
-says that it waits: it touches `ledger.waiting` beside the file. Whoever gave way lets the waiting process in
+says that it waits: it touches `ledger.duckdb.waiting` beside the file. Whoever gave way lets the waiting process in
 first. Programs that know nothing of this read the snapshot, or come in during longer pauses.
+
+Whoever opens the file holds the ledger's lock (`storage.ledger_lock`). The file is closed without a checkpoint: what
+was committed since the last one is in the write-ahead log beside it. `storage.snapshots` writes checkpoints.
 
 Trap: POSIX file locks belong to the process, and closing *any* descriptor of the file drops them. Nothing in
 this process may open the ledger file besides DuckDB while a connection is open.
@@ -11,9 +14,9 @@ this process may open the ledger file besides DuckDB while a connection is open.
 
 import atexit
 import contextlib
-import fcntl
 import logging
 import re
+import shutil
 import threading
 import time
 import weakref
@@ -24,10 +27,11 @@ from pathlib import Path
 import duckdb
 
 from cyclealign.disk import writing
-from cyclealign.errors import LedgerError, LedgerLocked
-from storage import migrations
+from cyclealign.errors import LedgerError, LedgerForeign, LedgerLocked
+from storage import migrations, snapshots
 from storage.faults import LOCKED, translating
 from storage.file_systems import require_local
+from storage.ledger_lock import LedgerLock, WaitingMarker
 from storage.processes import describe
 
 LOGGER = logging.getLogger("cyclealign.ledger")
@@ -35,10 +39,23 @@ LINGER_S = 5.0
 """How long an unused connection is kept for the next session: most pauses are shorter, and in longer ones programs that
 know nothing of the marker get in."""
 POLL_S = 0.02
-FRESH_S = 1.0
-"""A marker older than this was left by a process that died waiting."""
 GIVE_WAY_S = 0.25
 TELL_AFTER_S = 2.0
+THREADS = 1
+"""The thread that asks, and none beside it. DuckDB's workers, whenever they fall idle, hand the process's free memory
+back to the system (`malloc_trim`), which torch then asks for again: 4 % of a round's time. Questions of the command
+line open the file by themselves, with all threads (`storage.reading`)."""
+CONFIGURATION: dict[str, str | bool | int | float | list[str]] = {
+    "threads": THREADS,
+    "wal_autocheckpoint": "1TB",
+}
+"""DuckDB writes no checkpoint by itself."""
+LOG_BYTES = 2**20
+"""How long the write-ahead log becomes between two snapshots before its rows are written into the file."""
+LOG_SHARE = 32
+"""A log may become this part of the file, if that is longer: a checkpoint copies the whole file."""
+CLOSED_SHARE = 16
+"""A log may be this part of the above when the file is closed: whoever opens the file next reads all of it."""
 
 Tell = Callable[[str], None]
 _shared: "weakref.WeakValueDictionary[Path, SharedConnection]" = weakref.WeakValueDictionary()
@@ -55,35 +72,6 @@ def shared(path: Path) -> "SharedConnection":
         return found
 
 
-class WaitingMarker:
-    """The file that processes touch while they wait for the ledger."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    @classmethod
-    def beside(cls, ledger: Path) -> "WaitingMarker":
-        """The marker of this ledger file."""
-        return cls(ledger.with_suffix(".waiting"))
-
-    def touch(self) -> None:
-        """Say that this process waits; where that cannot be written, the wait takes longer."""
-        with contextlib.suppress(OSError):
-            self._path.touch()
-
-    def remove(self) -> None:
-        """Say that this process got in; others that still wait touch the marker again."""
-        with contextlib.suppress(OSError):
-            self._path.unlink(missing_ok=True)
-
-    def fresh(self) -> bool:
-        """Whether another process waits now."""
-        try:
-            return time.time() - self._path.stat().st_mtime < FRESH_S
-        except FileNotFoundError:
-            return False
-
-
 class SharedConnection:
     """Opens, keeps and gives up the connection; threads of this process take turns."""
 
@@ -91,11 +79,13 @@ class SharedConnection:
         self.path = path
         self._turn = threading.RLock()
         self._waiting = WaitingMarker.beside(path)
+        self._lock = LedgerLock.beside(path)
         self._connection: duckdb.DuckDBPyConnection | None = None
         self._users = 0
         self._keep_until = 0.0
         self._gave_way = False
         self._local = False
+        self._holder: int | None = None
         self._closer: threading.Thread | None = None
         self._ending = threading.Event()
         atexit.register(_end, weakref.ref(self))
@@ -116,10 +106,14 @@ class SharedConnection:
             self._users += 1
             try:
                 yield self._connection
+                if self._users == 1 and self._connection is not None:
+                    self._shorten_log(self._connection)
             except duckdb.FatalException:
                 self._drop_broken()
                 raise
             finally:
+                if snapshots.unfinished(self.path):
+                    self._drop_broken()
                 self._users -= 1
                 if self._users == 0:
                     self._keep_or_close()
@@ -137,8 +131,11 @@ class SharedConnection:
         with self._turn:
             if self._connection is not None and self._users == 0:
                 connection, self._connection = self._connection, None
-                with translating(self.path):
-                    connection.close()
+                try:
+                    self._shorten_log(connection, CLOSED_SHARE)
+                finally:
+                    with translating(self.path):
+                        self._let_go(connection)
 
     def _open(self, wait_s: float, tell: Tell) -> duckdb.DuckDBPyConnection:
         if not self._local:
@@ -146,37 +143,69 @@ class SharedConnection:
             self._local = True
         if self._gave_way:
             self._let_the_waiting_in()
-        if not self.path.exists():
-            _create(self.path)
         connection = self._connect(wait_s, tell)
         try:
-            migrations.migrate(connection, self.path)
+            connection.execute("pragma disable_checkpoint_on_shutdown")
+            if migrations.migrate(connection, self.path):  # not to be read from the log each time
+                snapshots.publish(connection, self.path)
         except BaseException:
-            connection.close()
+            self._let_go(connection)
             raise
         return connection
 
+    def _let_go(self, connection: duckdb.DuckDBPyConnection) -> None:
+        try:
+            connection.close()
+        finally:
+            self._lock.release()
+
     def _connect(self, wait_s: float, tell: Tell) -> duckdb.DuckDBPyConnection:
         started, told, waited = time.monotonic(), False, False
-        while True:
-            try:
-                connection = duckdb.connect(str(self.path))
-                break
-            except duckdb.IOException as error:
-                text = str(error)
-                if LOCKED not in text:
-                    raise
+        while (connection := self._try_to_connect()) is None:
             passed, waited = time.monotonic() - started, True
             if passed >= wait_s:
-                raise _locked(self.path, text, passed)
+                raise _locked(self.path, self._holder, passed)
             if passed >= TELL_AFTER_S and not told:
                 told = True
-                tell(f"Waiting for {self.path}, which {_holder(text)} holds.")
+                tell(f"Waiting for {self.path}, which {_described(self._holder)} holds.")
             self._waiting.touch()
             time.sleep(POLL_S)
         if waited:
             self._waiting.remove()
         return connection
+
+    def _try_to_connect(self) -> duckdb.DuckDBPyConnection | None:
+        """None: another process has the file; `_holder` is its id."""
+        if not self._lock.take():
+            self._holder = self._lock.holder()
+            return None
+        try:
+            if not self.path.exists():
+                _create(self.path)
+            snapshots.undo_broken_checkpoint(self.path)
+            return duckdb.connect(str(self.path), config=CONFIGURATION)
+        except BaseException as error:
+            self._lock.release()
+            if isinstance(error, duckdb.IOException) and LOCKED in str(error):
+                self._holder = _holder(str(error))
+                return None
+            raise
+
+    def _shorten_log(self, connection: duckdb.DuckDBPyConnection, share: int = 1) -> None:
+        """Where there is room for it: what is in the log is as safe there."""
+        length = snapshots.log_bytes(self.path)
+        if length * share <= LOG_BYTES:
+            return
+        size = self.path.stat().st_size
+        if (
+            length * share > size // LOG_SHARE
+            and shutil.disk_usage(self.path.parent).free > size + 2 * length
+        ):
+            try:
+                with translating(self.path):
+                    snapshots.publish(connection, self.path)
+            except LedgerError as error:
+                LOGGER.warning("%s", error)
 
     def _keep_or_close(self) -> None:
         self._keep_until = time.monotonic() + LINGER_S
@@ -209,7 +238,7 @@ class SharedConnection:
         connection, self._connection = self._connection, None
         if connection is not None:
             with contextlib.suppress(duckdb.Error):
-                connection.close()
+                self._let_go(connection)
 
     def end(self) -> None:
         """Close for good, at the process's exit; a thread left over would make DuckDB report leaks."""
@@ -231,42 +260,33 @@ class SharedConnection:
 
 def _create(path: Path) -> None:
     """Put a complete, migrated file in place; a process killed meanwhile leaves no half-written ledger."""
-    with writing(path), translating(path), _creation_lock(path):
-        if path.exists():
-            return
+    with writing(path), translating(path):
+        if snapshots.log_of(path).exists():
+            raise LedgerForeign(
+                f"{snapshots.log_of(path)} is there without {path}, whose last rows it holds. Expected both or "
+                "neither: put the ledger back beside it, or move the log away as well."
+            )
         new = path.with_suffix(".new")
-        for leftover in (new, Path(f"{new}.wal")):
+        for leftover in (new, snapshots.log_of(new)):
             leftover.unlink(missing_ok=True)
         with duckdb.connect(str(new)) as connection:
             migrations.migrate(connection, path)
         new.replace(path)
 
 
-@contextmanager
-def _creation_lock(path: Path) -> Iterator[None]:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle = path.with_suffix(".creating").open("w")
-    except OSError as error:
-        text = f"IO Error: {error.strerror}"
-    else:
-        with handle:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            yield
-        return
-    raise duckdb.IOException(text)
-
-
-def _holder(text: str) -> str:
+def _holder(text: str) -> int | None:
     found = re.search(r"\(PID (\d+)\)", text)
-    return describe(int(found[1])) if found else "another process"
+    return int(found[1]) if found else None
 
 
-def _locked(path: Path, text: str, waited_s: float) -> LedgerLocked:
+def _described(holder: int | None) -> str:
+    return "another process" if holder is None else describe(holder)
+
+
+def _locked(path: Path, holder: int | None, waited_s: float) -> LedgerLocked:
     return LedgerLocked(
-        f"{path} is held by {_holder(text)} after waiting {waited_s:.0f} s. Expected it to be free: DuckDB "
-        f"lets one process in at a time. Close that process, or query {path.with_name('snapshot.duckdb')} "
-        "instead."
+        f"{path} is held by {_described(holder)} after waiting {waited_s:.0f} s. Expected it to be free: DuckDB "
+        f"lets one process in at a time. Close that process, or query {snapshots.beside(path)} instead."
     )
 
 

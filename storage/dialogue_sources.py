@@ -86,7 +86,9 @@ class FolderSource:
         for path in files.values():
             _check_gzip(path)
         # DuckDB reads paths as patterns
-        paths = [escape(str(path.absolute())) for path in files.values()]
+        # a compressed file is read by one thread: whoever gets the largest should get it first
+        by_size = sorted(files.values(), key=lambda path: path.stat().st_size, reverse=True)
+        paths = [escape(str(path.absolute())) for path in by_size]
         connection.execute("set variable files = $files", {"files": paths})
         connection.execute(queries.load("dialogues/source_files"))
 

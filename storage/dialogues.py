@@ -19,7 +19,7 @@ import duckdb
 
 from cyclealign.disk import writing
 from cyclealign.errors import DataError, StorageFull
-from storage import queries
+from storage import filtering, queries
 from storage.dialogue_sources import SPLITS, DialogueSource, FolderSource, TableSource
 from storage.faults import NO_ROOM
 from storage.filtering import RULES, CountTokens, FilterOptions, filter_pairs
@@ -58,7 +58,7 @@ def prepare(
         count_tokens: Needed when `options.max_prompt_tokens` is set.
 
     Raises:
-        DataError: a file is missing, broken or not HH-RLHF.
+        DataError: a file is missing, broken or not HH-RLHF, or takes more memory than there is.
         StorageFull: the disk is full or read-only.
     """
     if (options.max_prompt_tokens is None) != (count_tokens is None):
@@ -105,6 +105,12 @@ def _translating(source: DialogueSource) -> Iterator[None]:
         return
     except duckdb.Error as error:
         text = str(error).splitlines()[0].strip().rstrip(".")
+        out_of_memory = isinstance(error, duckdb.OutOfMemoryException)
+    if out_of_memory:
+        raise DataError(
+            f"{source.location} cannot be prepared: {text}. Expected {filtering.MEMORY} of memory to be enough, with "
+            "the disk of the home folder for what is beyond. Make room there, or take fewer subsets (data.subsets)."
+        )
     if any(sign in text for sign in NO_ROOM):
         raise StorageFull(f"The data cannot be prepared: {text}. Make room, then run the same command again.")
     raise DataError(

@@ -56,7 +56,7 @@ def translate(error: duckdb.Error, path: Path) -> LedgerError | None:
     if any(sign in text for sign in NOT_A_LEDGER) or isinstance(error, duckdb.SerializationException):
         return LedgerForeign(
             f"{path} is not a usable ledger: {text}. Expected a DuckDB database written by cyclealign. Move "
-            f"the file away, or choose another home with CYCLEALIGN_HOME."
+            f"the file and the .wal beside it away, or choose another home with CYCLEALIGN_HOME."
         )
     if isinstance(error, duckdb.IOException | duckdb.FatalException):
         return LedgerError(f"{path} cannot be used: {text}. What was committed is safe.")

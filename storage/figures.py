@@ -34,7 +34,7 @@ from cyclealign.statistics import (
     sigmoid_mean,
     win_tie_lose,
 )
-from storage import runs
+from storage import response_rewards, runs
 from storage.ledger import Ledger, Session
 
 BINS = 20
@@ -83,7 +83,8 @@ def collect(ledger: Ledger, run_name: str, primary: str | None = None) -> RunFig
         names = order_reward_models(frames.scores["reward_model"].unique(), primary)
         reward_model = names[0] if names else ""
         cases = session.frame("exhibits/run_cases", run_name=run_name, reward_model=reward_model)
-    return _figures(run, names, frames, cases)
+        unscored = response_rewards.any_unscored(ledger, run_name)
+    return _figures(run, names, frames, cases, unscored=unscored)
 
 
 def order_reward_models(names: Iterable[str], primary: str | None = None) -> list[str]:
@@ -118,7 +119,9 @@ def _frames(session: Session, run_name: str) -> _Frames:
     return _Frames(**{field.name: frame(field.name) for field in fields(_Frames)})
 
 
-def _figures(run: RunIdentity, names: list[str], frames: _Frames, cases: pd.DataFrame) -> RunFigures:
+def _figures(
+    run: RunIdentity, names: list[str], frames: _Frames, cases: pd.DataFrame, *, unscored: bool
+) -> RunFigures:
     scores = {name: frames.scores[frames.scores["reward_model"] == name] for name in names}
     primary = scores[names[0]] if names else frames.scores
     wanted = run.settings.get("evaluation", {}).get("cases", 3)
@@ -132,6 +135,7 @@ def _figures(run: RunIdentity, names: list[str], frames: _Frames, cases: pd.Data
         agreement=frames.agreement,
         ranking_agreement=frames.ranking_agreement,
         ranking_accuracy=_of_truth(frames.ranking_accuracy),
+        unscored=unscored,
         losses=frames.losses,
         spend=frames.spend,
         unranked=frames.unranked,

@@ -3,6 +3,7 @@
 Leaves out: where rows come from (`storage.dialogue_sources`) and what is recorded (`storage.dialogues`).
 """
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,10 @@ CountTokens = Callable[[list[str]], list[int]]
 TOKEN_BATCH = 1024
 MEMORY = "768MB"
 """Beyond it DuckDB moves to disk."""
+THREADS = 4
+"""At most: each holds tens of megabytes, and 16 of them do not get through HH-RLHF on that memory."""
+ROW_GROUP = 20_480
+"""Rows that one thread compresses, and holds in memory, at a time; a multiple of DuckDB's 2048."""
 RULES = ("macros", "parse", "decide")
 """The statements that decide what stays; a change of them makes another data set."""
 
@@ -56,7 +61,11 @@ def filter_pairs(
     The reason of pairs that stay is None.
     """
     with duckdb.connect(
-        config={"memory_limit": MEMORY, "temp_directory": str(staging / "spilled")}
+        config={
+            "memory_limit": MEMORY,
+            "temp_directory": str(staging / "spilled"),
+            "threads": min(THREADS, os.cpu_count() or 1),
+        }
     ) as connection:
         connection.execute("set preserve_insertion_order = false")
         connection.execute(queries.load("dialogues/macros"))
@@ -73,7 +82,9 @@ def filter_pairs(
             # a variable and not a parameter: with one, DuckDB puts the whole result into memory before it is written
             _set(connection, "split", split)
             kept = connection.sql(queries.load("dialogues/kept"))
-            kept.write_parquet(str(staging / f"{split}.parquet"), compression="zstd")
+            kept.write_parquet(
+                str(staging / f"{split}.parquet"), compression="zstd", row_group_size=ROW_GROUP
+            )
         return _rows(connection.execute(queries.load("dialogues/counts")))
 
 

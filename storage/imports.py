@@ -15,8 +15,8 @@ from pathlib import Path
 
 import duckdb
 
-from cyclealign.errors import LedgerConflict, UsageError
-from storage import migrations, response_rewards
+from cyclealign.errors import LedgerConflict, LedgerLocked, UsageError
+from storage import migrations, reading, response_rewards, snapshots
 from storage.faults import translating
 from storage.ledger import Ledger, Session
 
@@ -76,7 +76,7 @@ def merge(ledger: Ledger, other: Path) -> Imported:
 
     Args:
         ledger: What is merged into.
-        other: The other ledger's file, or the home that it is in. It stays as it is.
+        other: The other ledger's file, or the home that it is in. What it holds stays as it is.
 
     Raises:
         UsageError: there is no such ledger, or it is this one.
@@ -112,9 +112,15 @@ def _finished_copy(path: Path, folder: Path) -> Iterator[tuple[Path, tuple[str, 
     """A copy of a ledger in the present schema that holds finished runs alone, and the names of the others."""
     copy = folder / path.name
     Ledger(path.parent).close()  # this process may have it open
-    with translating(path), duckdb.connect(str(path), read_only=True):
+    with reading.opened_ledger(path) as held:
+        if held is None:
+            raise LedgerLocked(
+                f"{path} is held by another process. Expected it to be free: wait until that has ended, or copy its "
+                f"snapshot, {snapshots.beside(path)}, and merge the copy."
+            )
         # another process copies: closing the file in this one would drop DuckDB's lock on it
-        subprocess.run(["cp", str(path), str(copy)], check=True, capture_output=True)
+        files = [file for file in (path, snapshots.log_of(path)) if file.exists()]
+        subprocess.run(["cp", *map(str, files), str(folder)], check=True, capture_output=True)
     with translating(copy), duckdb.connect(str(copy)) as connection:
         migrations.migrate(connection, path)
         session = Session(connection)

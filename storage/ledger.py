@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 
 from cyclealign.errors import LedgerOlder
-from storage import queries, snapshots
+from storage import queries, reading, snapshots
 from storage.connection import Tell, shared
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ class Ledger:
     def __init__(self, home: Path, wait_s: float = WAIT_S, tell: Tell = _log) -> None:
         self.home = Path(home)
         self.path = self.home / "ledger.duckdb"
-        self.snapshot_path = self.home / "snapshot.duckdb"
+        self.snapshot_path = snapshots.beside(self.path)
         self._wait_s = wait_s
         self._tell = tell
         self._shared = shared(self.path)
@@ -122,7 +122,7 @@ class Ledger:
             StorageFull: the disk has no room for a copy of the ledger.
         """
         with self._shared.use(self._wait_s, self._tell) as connection:
-            snapshots.publish(connection, self.path, self.snapshot_path)
+            snapshots.publish(connection, self.path)
         return self.snapshot_path
 
     def query_anywhere(
@@ -144,7 +144,7 @@ class Ledger:
 
     def _ask(self, statement: str, parameters: Mapping[str, Any] | None) -> "tuple[pd.DataFrame, str]":
         with self._shared.released() as free:
-            return snapshots.ask(self.path if free else None, self.snapshot_path, statement, parameters)
+            return reading.ask(self.path if free else None, self.snapshot_path, statement, parameters)
 
     def close(self) -> None:
         """Let go of the file now instead of a while after the last session."""

@@ -39,8 +39,10 @@ def shipped() -> tuple[Migration, ...]:
 
 def migrate(
     connection: duckdb.DuckDBPyConnection, path: Path, migrations: Sequence[Migration] | None = None
-) -> None:
+) -> bool:
     """Apply the migrations that the ledger behind `connection` lacks; when one fails, none leaves a trace.
+
+    True when it lacked any.
 
     Raises:
         LedgerForeign: the file holds tables but is no ledger, or was written by another version of the
@@ -52,6 +54,7 @@ def migrate(
     missing = [one for one in migrations if one.version not in applied]
     if missing:
         _apply(connection, missing)
+    return bool(missing)
 
 
 def older_version(connection: duckdb.DuckDBPyConnection) -> int | None:
@@ -73,7 +76,7 @@ def _applied(connection: duckdb.DuckDBPyConnection, path: Path) -> dict[int, str
     if "schema_migrations" not in tables:
         raise LedgerForeign(
             f"{path} holds the tables {', '.join(sorted(tables)[:5])}, expected a ledger of cyclealign. "
-            f"Move the file away, or choose another home with CYCLEALIGN_HOME."
+            f"Move the file and the .wal beside it away, or choose another home with CYCLEALIGN_HOME."
         )
     return dict(connection.execute(queries.load("schema/applied")).fetchall())
 
@@ -89,8 +92,9 @@ def _check_known(applied: dict[int, str], migrations: Sequence[Migration], path:
     changed = [version for version, checksum in applied.items() if known.get(version) != checksum]
     if changed:
         raise LedgerForeign(
-            f"{path} was made by a different migration {changed[0]} than this version's: it was written by "
-            f"an unreleased cyclealign. Move the file away, or choose another home with CYCLEALIGN_HOME."
+            f"{path} was made by a different migration {changed[0]} than this version's: it was written by an "
+            "unreleased cyclealign. Move the file and the .wal beside it away, or choose another home with "
+            "CYCLEALIGN_HOME."
         )
 
 

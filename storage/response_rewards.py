@@ -37,6 +37,12 @@ def unscored(ledger: Ledger, run_name: str, reward_model: str, first: int, last:
     return [Candidate(**row) for row in rows]
 
 
+def any_unscored(ledger: Ledger, run_name: str) -> bool:
+    """Whether the run has candidates that no reward model has scored."""
+    with ledger.session() as session:
+        return bool(session.value("response_rewards/any_unscored", run_name=run_name))
+
+
 def mean(ledger: Ledger, run_name: str, reward_model: str, first: int, last: int) -> float | None:
     """Mean reward of the candidates of the steps `first … last - 1`; None where none is scored."""
     with ledger.session() as session:

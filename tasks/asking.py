@@ -36,6 +36,8 @@ logger = logging.getLogger(__name__)
 
 OUTAGES: Final = frozenset({"connection", "overloaded", "rate_limit"})
 """Failures that say something about the endpoint; the others may be the fault of one request."""
+AT_ONCE: Final = 8
+"""Calls at once where the settings say nothing."""
 LONGEST_WAIT_S: Final = 600.0
 """Who asks to wait longer than this pauses the run."""
 
@@ -69,7 +71,7 @@ class Asker:
         self._prices = Prices(settings)
         self._prices.require_price()
         self._records = CallRecords(ledger, self._prices)
-        self._pace = Pace(settings.concurrency)
+        self._pace = Pace(settings.concurrency or AT_ONCE)
         self._outstanding = 0
         self._settled = 0
         self._last_success = 0.0

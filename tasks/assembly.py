@@ -58,7 +58,7 @@ def assemble(context: RunContext, prepared: Prepared) -> Iterator[Assembly]:
         rounds.record_static(context.ledger, context.name, STATIC_DEMONSTRATION)
         announce(context, prepared.training)
         black_box = endpoint(settings, context.home, prepared.stand_ins)
-        asker = Asker(context.ledger, black_box, settings.black_box, context.name)
+        asker = Asker(context.ledger, black_box, settings.black_box_of_the_cycle(), context.name)
         with RankingDesk(asker, settings.method, settings.black_box) as desk:
             cycle = Cycle(
                 ledger=context.ledger,
@@ -114,7 +114,8 @@ def loaded_white_box(context: RunContext, prepared: Prepared) -> Iterator[WhiteB
         say(f"  White box on {settings.training.ranks} ranks: this process and {processes}")
         if idle := settings.training.idle_ranks():
             say(
-                f"  {idle} of them have no example of an optimizer step: raise training.prompts_per_optimizer_step"
+                f"  {idle} of them have no example of an optimizer step: raise training.prompts_per_optimizer_step and "
+                "training.wave"
             )
         yield sampling_by(settings, shared)
 
@@ -139,7 +140,7 @@ def make_progress(context: RunContext, prompts: Sequence[Prompt]) -> Progress:
 
 def scoring_meanwhile(context: RunContext, prepared: Prepared) -> Sequence[RewardModel]:
     """The evaluation's reward models where they score during the training, for the eye alone."""
-    if not context.settings.evaluation.score_during_training:
+    if not context.settings.evaluation.reward_model_beside:
         return ()
     return reward_models(context.settings, context.home, prepared.stand_ins)
 

@@ -14,6 +14,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.runtime import task_run
 
 from cyclealign.errors import UsageError
+from cyclealign.models.device_memory import TRAINING, fitting
 from cyclealign.models.white_box import WhiteBox
 from cyclealign.records import OptimizerReport, PreferencePair, TrainingExample
 from cyclealign.settings import Settings
@@ -50,7 +51,7 @@ class Course:
 
     def batch(self, step: int) -> Sequence[PreferencePair]:
         """The pairs of an optimizer step: again and again through all of them, in their order."""
-        size = self.context.settings.training.prompts_per_optimizer_step
+        size = self.context.settings.training.examples
         start = step % -(-len(self.pairs) // size) * size
         return self.pairs[start : start + size]
 
@@ -131,7 +132,8 @@ def take_step(course: Course, step: int) -> OptimizerStep:
     clock, batch = time.monotonic(), course.batch(step)
     limit = course.context.settings.white_box.sampling.max_new_tokens
     examples = [pair_example(course.white_box, pair, limit) for pair in batch]
-    report = course.white_box.optimize(examples, progress=step / course.steps)
+    with fitting(f"An optimizer step on {len(examples)} pairs", TRAINING):
+        report = course.white_box.optimize(examples, progress=step / course.steps)
     return _step(step, report, time.monotonic() - clock)
 
 

@@ -10,7 +10,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.runtime import task_run
 
-from cyclealign.models.reward_model import RewardModel
+from cyclealign.models.reward_model import RewardModel, rewards_of
 from cyclealign.records import Prompt
 from storage import response_rewards
 from tasks.context import RunContext
@@ -45,7 +45,7 @@ def score_segment(
         candidates = _unscored(context, segment, reward_model)
         for start in range(0, len(candidates), BATCH):
             part = candidates[start : start + BATCH]
-            rewards = reward_model.score([(prompts[one.step], one.text) for one in part])
+            rewards = rewards_of(reward_model, [(prompts[one.step], one.text) for one in part])
             found = dict(zip(part, rewards, strict=True))
             response_rewards.put(context.ledger, context.name, reward_model.identity, found)
     return response_rewards.mean(

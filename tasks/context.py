@@ -43,6 +43,22 @@ def home_folder() -> Path:
     return Path(os.environ.get("CYCLEALIGN_HOME") or "runs").absolute()
 
 
+def refuse_launcher() -> None:
+    """Do nothing where this process is alone; the ranks that a run starts itself come later.
+
+    Raises:
+        UsageError: a launcher has started several, each of which would open the run and its ledger.
+    """
+    found = os.environ.get("WORLD_SIZE", "1")
+    if found != "1":
+        raise UsageError(
+            f"Found WORLD_SIZE={found[:20]} in the environment, as torchrun, `accelerate launch` and `deepspeed` set "
+            "it for each process that they start. Expected a single process, which starts its other ranks itself: each "
+            "of several would open the run and the ledger. Start it without a launcher, with "
+            f"training.ranks={found[:20]} for as many ranks; where there was no launcher, unset WORLD_SIZE."
+        )
+
+
 def load_settings(profile: str, overrides: Mapping[str, Any]) -> Settings:
     """The settings of a shipped profile, or of a YAML file when `profile` is a path.
 
@@ -66,9 +82,10 @@ def open_run(profile: str, overrides: Mapping[str, Any], name: str | None) -> tu
 
     Raises:
         ProfileInvalid: the settings do not validate.
-        UsageError: the name cannot be a run's.
+        UsageError: the name cannot be a run's, or a launcher started several processes.
         SettingsChanged: a run of this name exists with other settings.
     """
+    refuse_launcher()
     settings = load_settings(profile, overrides)
     context = RunContext(home_folder(), run_name(settings, name), settings, Ledger(home_folder()))
     return context, runs.register(context.ledger, new_run(context)).created
@@ -96,7 +113,9 @@ def existing_run(name: str) -> RunContext:
 
     Raises:
         RunUnknown: there is no run of this name.
+        UsageError: a launcher started several processes.
     """
+    refuse_launcher()
     ledger = Ledger(home_folder())
     row = runs.get(ledger, name)
     settings = Settings.model_validate(merge(row.settings, row.operational_settings))

@@ -25,6 +25,7 @@ from cyclealign.method.demonstrations import AdmittedDemonstration, Demonstratio
 from cyclealign.method.objectives import preference_order
 from cyclealign.method.ranking_prompt import presentable
 from cyclealign.method.rankings import confidence_ranking, drop_repeated
+from cyclealign.models.device_memory import SAMPLING, SCORING, TRAINING, fitting
 from cyclealign.models.white_box import WhiteBox
 from cyclealign.records import OptimizerReport, Prompt, TrainingExample
 from cyclealign.seeds import derive_seed
@@ -133,15 +134,13 @@ def sample(cycle: Cycle, steps: Sequence[int], round_: int, wave: int) -> tuple[
     prompts = [cycle.prompts[step] for step in steps]
     seeds = [derive_seed(seed, "sample", step, round_) for step in steps]
     clock = time.monotonic()
-    drawn = cycle.white_box.sample(prompts, seeds, method.candidates, cycle.settings.white_box.sampling)
+    with fitting(f"Sampling {method.candidates} responses to each of {len(prompts)} prompts", SAMPLING):
+        drawn = cycle.white_box.sample(prompts, seeds, method.candidates, cycle.settings.white_box.sampling)
     sampling_seconds = (time.monotonic() - clock) / len(steps)
     clock = time.monotonic()
-    scored = cycle.white_box.log_probabilities(
-        [
-            (prompt, [one.tokens for one in responses])
-            for prompt, responses in zip(prompts, drawn, strict=True)
-        ]
-    )
+    tokens = [[one.tokens for one in responses] for responses in drawn]
+    with fitting("The log-probabilities of sampled responses", SCORING):
+        scored = cycle.white_box.log_probabilities(list(zip(prompts, tokens, strict=True)))
     scoring_seconds = (time.monotonic() - clock) / len(steps)
     return tuple(
         SampledRound(
@@ -231,7 +230,7 @@ def admit(cycle: Cycle, sampled: SampledRound, agreed: tuple[int, ...]) -> Admit
 def train(cycle: Cycle, turn: Turn, ranked: Sequence[RankedRound]) -> None:
     """Figure 2, 3): optimizer steps on L_rank + λ·L_sft in prompt order; an unranked round trains nothing."""
     pairs = [(s, r) for s, r in zip(turn.sampled, ranked, strict=True) if r.answer is not None]
-    size = cycle.settings.training.prompts_per_optimizer_step
+    size = cycle.settings.training.examples
     trained: list[TrainedRound] = []
     for start in range(0, len(pairs), size):
         group = pairs[start : start + size]
@@ -251,10 +250,12 @@ def optimize(cycle: Cycle, group: Sequence[tuple[SampledRound, RankedRound]]) ->
 
     Raises:
         TrainingDiverged: a loss or gradient is not finite or exploded; names the rounds, changes nothing.
+        DeviceMemoryFull: a pass does not fit.
     """
     examples = [example(cycle, sampled, ranked) for sampled, ranked in group]
     try:
-        return cycle.white_box.optimize(examples, progress=group[0][0].step / len(cycle.prompts))
+        with fitting(f"An optimizer step on {len(examples)} examples", TRAINING):
+            return cycle.white_box.optimize(examples, progress=group[0][0].step / len(cycle.prompts))
     except TrainingDiverged as error:
         named = ", ".join(f"step {one.step} round {one.round}" for one, _ in group)
         raise TrainingDiverged(

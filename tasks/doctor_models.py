@@ -9,8 +9,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 from cyclealign.errors import CycleAlignError, UsageError
-from cyclealign.estimate import parameter_count
 from cyclealign.extras import require_quantization
+from cyclealign.model_sizes import parameter_count
 from cyclealign.settings import Settings, WhiteBoxSettings
 from tasks.context import home_folder
 from tasks.findings import Finding, reachable
@@ -50,7 +50,7 @@ def look_at_ranks(settings: Settings) -> Iterator[Finding]:
         return
     found = f"{ranks}, a GPU each" if gpus else f"{ranks} on the CPU"
     todo = (
-        f"{idle} have no example of an optimizer step: raise training.prompts_per_optimizer_step."
+        f"{idle} have no example of an optimizer step: raise training.prompts_per_optimizer_step and training.wave."
         if idle
         else ""
     )

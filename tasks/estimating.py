@@ -14,8 +14,9 @@ from cyclealign.estimate import (
     estimate_calls,
     estimate_machine,
     home_bytes,
-    parameter_count,
 )
+from cyclealign.estimated_hours import ARITHMETIC, FLOAT32_ARITHMETIC
+from cyclealign.model_sizes import parameter_count
 from cyclealign.models.prices import Prices
 from cyclealign.records import Prompt
 from cyclealign.settings import Settings
@@ -25,6 +26,14 @@ from tasks.progress import say
 
 TYPICAL_PROMPT_CHARACTERS = 631
 """Mean length of a prompt of HH-RLHF, measured over 1,710 test pairs of the four subsets."""
+
+HOURS = ("cycle", "held-out responses", "rewards")
+"""The parts of a run's hours in the order in which they come."""
+ASSUMED = f"""\
+  Hours are for the longest prompts and responses in all rounds, at {100 * ARITHMETIC:.0f} % of a GPU's peak arithmetic
+  ({100 * FLOAT32_ARITHMETIC:.0f} % in float32); waiting for answers, loading and a pairwise judge come on top.
+  Memory is that of each phase, without what torch and a vLLM server reserve; models whose heads share keys and
+  values take less to sample."""
 
 
 @dataclass(frozen=True)
@@ -52,12 +61,27 @@ class Estimate:
             f"  money     {_dollars(calls.usd)}, {cap} ({self.price_source})",
         ]
         for one in self.machines:
-            lines.append(
-                f"  {one.device}: {one.hours:.1f} h, {one.memory_gib:.1f} GiB of memory, {one.disk_gib:.1f} GiB of disk"
-            )
-        if not self.machines:
-            lines.append("  machine   unknown: the model's name does not tell its size")
+            lines += _machine_lines(one)
+        lines.append(
+            ASSUMED if self.machines else "  machine   unknown: the model's name does not tell its size"
+        )
         return "\n".join(lines)
+
+
+def _machine_lines(one: MachineEstimate) -> list[str]:
+    """What a run takes on a device, and of what parts that is made."""
+    hours = {"rewards": None, **one.hours_by_part}
+    parts = ", ".join(f"{part} {_number(hours[part])}" for part in HOURS)
+    phases = ", ".join(f"{phase} {_number(used)}" for phase, used in one.memory_by_phase.items())
+    return [
+        f"  {one.device}: {one.hours:.1f} h, {one.memory_gib:.1f} GiB of memory, {one.disk_gib:.1f} GiB of disk",
+        f"    hours     {parts}",
+        f"    memory    {phases} GiB",
+    ]
+
+
+def _number(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.1f}"
 
 
 def _dollars(usd: Decimal | None) -> str:

@@ -14,7 +14,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.runtime import task_run
 
 from cyclealign.compared_systems import OWN_ROLES
-from cyclealign.models.reward_model import RewardModel
+from cyclealign.models.reward_model import RewardModel, rewards_of
 from cyclealign.models.white_box import WhiteBox
 from cyclealign.records import Prompt
 from cyclealign.setting_sections import fields_of
@@ -161,7 +161,7 @@ def score_part(part: Part, scoring: Sequence[RewardModel]) -> int:
     for reward_model in scoring:
         known = evaluations.reward_scores(ledger, reward_model.identity, list(texts))
         missing = {key: one for key, one in texts.items() if key not in known}
-        rewards = reward_model.score([(by_id[one.prompt_id], one.text) for one in missing.values()])
+        rewards = rewards_of(reward_model, [(by_id[one.prompt_id], one.text) for one in missing.values()])
         evaluations.put_reward_scores(ledger, reward_model.identity, dict(zip(missing, rewards, strict=True)))
         computed += len(missing)
     return computed

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from cyclealign.errors import DataError, ModelError, UsageError
 from cyclealign.models.black_box import ChatEndpoint
+from cyclealign.models.device_memory import REWARDS, fitting
 from cyclealign.models.offline.artifacts import WorldArtifacts
 from cyclealign.models.offline.preference import PreferenceArtifacts, PreferenceRewardModel
 from cyclealign.models.offline.world_rewards import GroundTruth, WorldRewardModel
@@ -185,6 +186,7 @@ def comparison_endpoint(
 def reward_models(settings: Settings, home: Path, stand_ins: StandIns) -> Sequence[RewardModel]:
     """What scores the evaluation, the one that the claim rests on first. None of them is used by the cycle."""
     evaluation = settings.evaluation
+    loading = f"Loading {evaluation.reward_model_name!r}"
     if evaluation.reward_model == "world":
         truths = (GroundTruth("quality"), GroundTruth("well-formedness"))
         return (WorldRewardModel(stand_ins.world.evaluation), *truths)
@@ -193,8 +195,10 @@ def reward_models(settings: Settings, home: Path, stand_ins: StandIns) -> Sequen
     if evaluation.reward_model == "oasst":
         from cyclealign.models.oasst import OasstRewardModel  # noqa: PLC0415
 
-        return (OasstRewardModel(evaluation.reward_model_name),)
-    return (ClassifierRewardModel(evaluation.reward_model_name),)
+        with fitting(loading, REWARDS):
+            return (OasstRewardModel(evaluation.reward_model_name),)
+    with fitting(loading, REWARDS):
+        return (ClassifierRewardModel(evaluation.reward_model_name),)
 
 
 def require_reward_model(settings: Settings) -> None:

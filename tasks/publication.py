@@ -13,9 +13,11 @@ from cyclealign.disk import writing
 from cyclealign.errors import UsageError
 from cyclealign.models.white_box import WhiteBox
 from cyclealign.report.artifacts import artifact_markdown, reward_table_rows
+from cyclealign.report.canvas import Plot
 from cyclealign.report.exhibit_formats import as_markdown, plot_of
 from cyclealign.report.figures import RunFigures
-from cyclealign.report.files import ReportFiles, data_uri, write_report
+from cyclealign.report.files import PAGE, ReportFiles, data_uri, write_report
+from cyclealign.report.plots import draw_plots
 from cyclealign.report.terminal import summary_lines
 from cyclealign.report.untrusted import for_markdown
 from storage import exhibits, runs
@@ -24,7 +26,7 @@ from storage.ledger import Ledger
 from tasks.context import RunContext, home_folder
 from tasks.progress import say
 
-ADAPTER = "adapter"
+ADAPTER, REPORT = "adapter", "report"
 WEIGHTS = "adapter_model.safetensors"
 
 
@@ -48,9 +50,9 @@ def save_adapter(context: RunContext, white_box: WhiteBox) -> str:
 @task(name="publish report", cache_policy=NO_CACHE)
 def publish_report(context: RunContext) -> dict[str, Any]:
     """Write the report, show its tables and plots on the run page; returns the run's state in plain values."""
-    figures, _ = write_run_report(context.ledger, context.name)
+    figures, plots, _ = write_run_report(context.ledger, context.name)
     create_markdown_artifact(
-        artifact_markdown(figures), key="report", description=f"Report of {context.name}"
+        artifact_markdown(figures, plots), key="report", description=f"Report of {context.name}"
     )
     create_table_artifact(reward_table_rows(figures), key="rewards", description="Rewards before and after")
     context.ledger.publish_snapshot()
@@ -77,26 +79,27 @@ def publish_exhibits(
         create_markdown_artifact(as_markdown(found) + picture, key=name, description=found.title)
 
 
-def write_run_report(ledger: Ledger, run_name: str) -> tuple[RunFigures, ReportFiles]:
-    """Collect the figures of a run and write its report into its folder.
+def write_run_report(ledger: Ledger, run_name: str) -> tuple[RunFigures, list[Plot], ReportFiles]:
+    """Collect the figures of a run, draw them, and write its report into its folder.
 
     Raises:
         RunUnknown: the ledger has no run of this name.
     """
     figures = collect(ledger, run_name)
-    return figures, write_report(figures, ledger.home / run_name / "report")
+    plots = draw_plots(figures)
+    return figures, plots, write_report(figures, plots, ledger.home / run_name / REPORT)
 
 
-def render_report(run_name: str) -> tuple[RunFigures, ReportFiles]:
+def render_report(run_name: str) -> ReportFiles:
     """The same for the ledger of the home folder, as `cyclealign report` does."""
-    return write_run_report(Ledger(home_folder()), run_name)
+    return write_run_report(Ledger(home_folder()), run_name)[-1]
 
 
 def print_end(run_name: str) -> None:
-    """Write the report again and print the end of the run: tables, cases, cost, paths."""
-    figures, files = render_report(run_name)
+    """Print the end of a run whose report is written: tables, cases, cost, paths."""
+    ledger = Ledger(home_folder())
     console = Console()
-    for block in summary_lines(figures, files.html):
+    for block in summary_lines(collect(ledger, run_name), ledger.home / run_name / REPORT / PAGE):
         console.print(block)
 
 

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from cyclealign.method.answers import AnswerRejected
 from cyclealign.models.capabilities import capabilities_of, parameters_for
+from cyclealign.models.device_memory import HELD_OUT, fitting
 from cyclealign.models.white_box import WhiteBox
 from cyclealign.records import ChatReply, ChatRequest, Message, Prompt, Speaker
 from cyclealign.sampling_settings import SamplingSettings
@@ -83,7 +84,8 @@ class WhiteBoxResponder:
     def _batch(self, prompts: Sequence[Prompt]) -> list[Written]:
         clock = time.monotonic()
         seeds = [derive_seed(EVALUATION_SEED, "evaluate", prompt.prompt_id) for prompt in prompts]
-        drawn = self.white_box.sample(prompts, seeds, 1, self.evaluation.sampling)
+        with fitting(f"Responding to {len(prompts)} held-out prompts at once", HELD_OUT):
+            drawn = self.white_box.sample(prompts, seeds, 1, self.evaluation.sampling)
         seconds = (time.monotonic() - clock) / len(prompts)
         return [
             Written(

@@ -12,6 +12,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.runtime import task_run
 
 from cyclealign.extras import require_extra
+from cyclealign.models.device_memory import TRAINING, fitting
 from cyclealign.models.reward_model import RewardModel
 from storage import checkpoints, optimizer_steps
 from storage.checkpoints import NewCheckpoint
@@ -64,7 +65,7 @@ def run_trainer(course: Course, reward: RewardModel | None, report: Report) -> N
     if found is not None and found.step >= course.steps:
         take_adapter(course.white_box, found.folder)
         return
-    with device_slots(context.settings):
+    with device_slots(context.settings), fitting(f"TRL's trainer for {course.method}", TRAINING):
         train(course.white_box, curriculum, Keeper(course, report), found.folder if found else None)
     shutil.rmtree(curriculum.workspace, ignore_errors=True)  # its checkpoints were moved
 

@@ -29,9 +29,7 @@ def serving(server: S) -> Iterator[S]:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         server.url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
-        config = uvicorn.Config(
-            server.app(), log_level="critical", lifespan="off", timeout_graceful_shutdown=1
-        )
+        config = uvicorn.Config(server.app(), log_config=None, lifespan="off", timeout_graceful_shutdown=1)
         running = uvicorn.Server(config)
         thread = threading.Thread(target=running.run, args=([listener],), daemon=True)
         thread.start()

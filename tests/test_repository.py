@@ -1,5 +1,6 @@
 """Guards on the repository itself: what the documents and files promise is there."""
 
+import json
 import re
 from pathlib import Path
 
@@ -12,7 +13,8 @@ from flows.cli import main
 
 ROOT = Path(__file__).parent.parent
 PROFILES = sorted((ROOT / "profiles").glob("*.yaml"))
-DEPLOYMENTS = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
+PREFECT = yaml.safe_load((ROOT / "prefect.yaml").read_text())
+DEPLOYMENTS = PREFECT["deployments"]
 
 
 @pytest.mark.parametrize("path", PROFILES, ids=lambda path: path.stem)
@@ -36,6 +38,15 @@ def test_every_deployment_loads_its_flow_with_prefects_own_loader(deployment: di
 
     flow = load_flow_from_entrypoint(deployment["entrypoint"], use_placeholder_flow=False)
     assert flow.name == "cyclealign"
+
+
+def test_the_kubernetes_pool_declares_what_its_pods_and_the_deployments_use() -> None:
+    pool = json.loads((ROOT / "kubernetes-pool.json").read_text())
+    used = set(re.findall(r"{{ (\w+) }}", json.dumps(pool["job_configuration"])))
+    declared = pool["variables"]["properties"]
+    assert used == set(declared)
+    assert set(PREFECT["definitions"]["cluster"]["work_pool"]["job_variables"]) <= used
+    assert [name for name in pool["variables"]["required"] if "default" in declared[name]] == []
 
 
 @pytest.mark.parametrize("command", sorted(main.commands))

@@ -36,6 +36,27 @@ def test_a_malformed_override_is_refused(text: str) -> None:
         parse_overrides([text])
 
 
+@pytest.mark.parametrize(("wave", "examples", "idle"), [(1, 1, 3), (3, 3, 1), (8, 4, 0)])
+def test_an_optimizer_step_takes_no_more_prompts_than_a_wave_has(wave: int, examples: int, idle: int) -> None:
+    training = resolve(
+        "p", MINIMAL, {"training": {"prompts_per_optimizer_step": 4, "wave": wave, "ranks": 4}}
+    ).training
+    assert (training.examples, training.idle_ranks()) == (examples, idle)
+
+
+@pytest.mark.parametrize(("overlap", "questions"), [(False, 6), (True, 12)])
+def test_as_many_questions_are_open_as_the_waves_under_way_have_prompts(
+    overlap: bool, questions: int
+) -> None:
+    settings = resolve("p", MINIMAL, {"training": {"wave": 6, "overlap": overlap}})
+    assert settings.black_box_of_the_cycle().concurrency == questions
+
+
+def test_a_number_of_calls_at_once_is_kept() -> None:
+    settings = resolve("p", MINIMAL, {"training": {"wave": 6}, "black_box": {"concurrency": 2}})
+    assert settings.black_box_of_the_cycle().concurrency == 2
+
+
 def test_numbers_in_overrides_may_use_exponents() -> None:
     settings = resolve("p", MINIMAL, parse_overrides(["training.learning_rate=2e-5"]))
     assert settings.training.learning_rate == 2e-5

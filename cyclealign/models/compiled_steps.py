@@ -1,6 +1,6 @@
 """One-token forward passes through torch.compile, on a static cache: transformers' own way to decode fast on a GPU.
 
-Shapes never change from token to token, so torch compiles a program per shape and replays it, on a GPU as a CUDA graph,
+Shapes never change from token to token, so torch compiles a few programs and replays them, on a GPU as CUDA graphs,
 where otherwise Python starts every kernel. Rows that ended stay in the batch for that reason. Called by `sampling`;
 leaves out the prompts' pass, whose shapes differ every time.
 """
@@ -15,15 +15,11 @@ from transformers import CompileConfig, DynamicCache, StaticCache
 from transformers.cache_utils import DynamicLayer
 
 from cyclealign.errors import ModelError
+from cyclealign.models.pass_sizes import STATIC_CACHES, STATIC_LENGTHS
 from cyclealign.models.sequence_scores import base_model
 
 COMPILATION: CompileConfig | None = None
 """None: what transformers chooses, which is inductor with CUDA graphs where there are any."""
-_LENGTHS = 128
-"""Caches are so long, or a multiple of it: few shapes, few compilations."""
-_KEPT = 2
-"""Caches kept for later calls: that of a whole wave and that of what is left over. A CUDA graph knows its cache by
-where it lies in memory."""
 
 
 def can_compile(model: nn.Module) -> bool:
@@ -70,7 +66,7 @@ class CompiledSteps:
             room: Tokens that will follow.
         """
         rows, length = mask.shape
-        whole = -(-(length + room) // _LENGTHS) * _LENGTHS
+        whole = -(-(length + room) // STATIC_LENGTHS) * STATIC_LENGTHS
         self._cache = self._cache_of(rows, whole)
         for layer, prompt_layer in zip(self._cache.layers, prompts.layers, strict=True):
             layer.reset()
@@ -118,6 +114,6 @@ class CompiledSteps:
     def _cache_of(self, rows: int, length: int) -> StaticCache:
         cache = self._caches.pop((rows, length), None) or StaticCache(self._base.config, max_cache_len=length)
         self._caches[rows, length] = cache  # the last is the one used last
-        while len(self._caches) > _KEPT:
+        while len(self._caches) > STATIC_CACHES:
             self._caches.pop(next(iter(self._caches)))
         return cache

@@ -5,10 +5,14 @@ the time that a small model takes to decode. Called by `sampling`; leaves every 
 it is.
 """
 
+import inspect
 from typing import Any
 
-from torch import Tensor
-from transformers.cache_utils import DynamicLayer
+from torch import Tensor, nn
+from transformers import DynamicCache
+from transformers.cache_utils import DummyLayer, DynamicLayer, LinearAttentionCacheLayerMixin
+
+from cyclealign.models.sequence_scores import base_model
 
 
 class RoomyLayer(DynamicLayer):  # type: ignore[misc]
@@ -44,11 +48,20 @@ class RoomyLayer(DynamicLayer):  # type: ignore[misc]
         self.keys, self.values = self._all_keys[..., :length, :], self._all_values[..., :length, :]
 
 
+def can_be_spread(model: nn.Module) -> bool:
+    """Whether rows of the model's cache can be repeated and selected: keys and values alone, no recurrent states."""
+    base = base_model(model)
+    return "past_key_values" in inspect.signature(type(base).forward).parameters and all(
+        isinstance(layer, DynamicLayer | DummyLayer) and not isinstance(layer, LinearAttentionCacheLayerMixin)
+        for layer in DynamicCache(config=base.config).layers
+    )
+
+
 def spread_over_responses(cache: Any, responses: int, room: int) -> None:
     """Turns the cache of B prompts into one of B · `responses` rows, in place, with room for `room` more tokens.
 
-    Layers of another kind (sliding windows, recurrent states) are repeated by their own method and go on
-    growing.
+    The cache is that of a model that `can_be_spread`. Layers of another kind (sliding windows) are repeated by their
+    own method and go on growing.
     """
     for index, layer in enumerate(cache.layers):
         if type(layer) is DynamicLayer:

@@ -24,6 +24,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenize
 from transformers.utils import logging as transformers_logging
 
 from cyclealign.errors import ModelError
+from cyclealign.models.device_memory import LOADING, fitting
 from cyclealign.models.identity import model_identity
 from cyclealign.models.quantization import compute_alike, quantization_arguments, refuse_unquantizable
 from cyclealign.settings import LoraSettings, WhiteBoxSettings
@@ -70,6 +71,7 @@ def load_pretrained(settings: WhiteBoxSettings, model_path: str | None, device: 
     Raises:
         ModelError: unknown name, unreachable hub, missing or broken file, not a causal LM, context too short;
             or as `find_model`.
+        DeviceMemoryFull: it does not fit.
         UsageError: as `find_model`.
     """
     name = model_path or settings.model
@@ -77,7 +79,7 @@ def load_pretrained(settings: WhiteBoxSettings, model_path: str | None, device: 
     dtype = resolve_dtype(settings, device)
     tokenizer = load_tokenizer(settings, model_path)
     chosen = {**_weight_arguments(arguments), **quantization_arguments(settings, dtype, device)}
-    with quiet_transformers(), _translated(name):
+    with quiet_transformers(), fitting(f"Loading {name!r}", LOADING), _translated(name):
         model, report = AutoModelForCausalLM.from_pretrained(
             where, dtype=dtype, output_loading_info=True, **chosen
         )
@@ -86,7 +88,8 @@ def load_pretrained(settings: WhiteBoxSettings, model_path: str | None, device: 
     if "gguf_file" in arguments:
         _forget_quantization(model)
     compute_alike(model)
-    model = model.to(device).eval().requires_grad_(False)
+    with fitting(f"Loading {name!r}", LOADING):
+        model = model.to(device).eval().requires_grad_(False)
     identity = model_identity(name, model, tokenizer, dtype)
     if settings.quantization != "none":
         identity["quantization"] = settings.quantization
@@ -206,6 +209,8 @@ def _translated(name: str) -> Iterator[None]:
     """Turns what transformers and the hub raise on loading into a `ModelError`."""
     try:
         yield
+    except torch.OutOfMemoryError:
+        raise  # no fault of the model's
     except (
         OSError,
         ValueError,

@@ -26,7 +26,9 @@ from transformers import GPTNeoXConfig, GPTNeoXModel, GPTNeoXPreTrainedModel, Pr
 
 from cyclealign.errors import ModelError
 from cyclealign.models.identity import files_sha256
+from cyclealign.models.length_batches import score_by_length
 from cyclealign.models.loading import quiet_transformers
+from cyclealign.models.pass_sizes import REWARD_TOKENS
 from cyclealign.records import Prompt, Turn
 
 SPEAKERS = {"human": "<|prompter|>", "assistant": "<|assistant|>"}
@@ -90,7 +92,7 @@ class OasstRewardModel:
         self,
         name: str,
         revision: str | None = None,
-        max_tokens: int = 1024,
+        max_tokens: int = REWARD_TOKENS,
         batch: int = 8,
         device: str | None = None,
     ) -> None:
@@ -102,13 +104,7 @@ class OasstRewardModel:
     def score(self, items: Sequence[tuple[Prompt, str]]) -> list[float]:
         """The head's output for each response, before any sigmoid."""
         dialogues = [self._tokens(prompt, response) for prompt, response in items]
-        by_length = sorted(range(len(dialogues)), key=lambda row: len(dialogues[row]))
-        scores = [0.0] * len(dialogues)
-        for start in range(0, len(by_length), self._batch):
-            rows = by_length[start : start + self._batch]
-            for row, score in zip(rows, self._scores([dialogues[row] for row in rows]), strict=True):
-                scores[row] = score
-        return scores
+        return score_by_length(dialogues, self._batch, self._scores)
 
     def _tokens(self, prompt: Prompt, response: str) -> list[int]:
         tokens: list[int] = []
@@ -138,6 +134,8 @@ def _load(name: str, revision: str | None, device: str) -> tuple[str, Any, Oasst
             config = _read_config(name, folder)
             tokenizer = _load_tokenizer(name, folder)
             return version, tokenizer, _load_network(name, folder, config, device)
+    except torch.OutOfMemoryError:
+        raise  # no fault of the model's
     except pickle.UnpicklingError:  # torch's own message advises to run the code in the file
         problem = "Its pickled weights are damaged or hold more than tensors."
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, StrictDataclassError) as error:

@@ -2,7 +2,8 @@
 
 torch would wait for the others at a port of every network interface. Here ranks find each other through a file in a
 private folder and talk over loopback. Called by the engines and by both sides of `rank_processes`; leaves out who
-starts the ranks. Under `torchrun`, `accelerate launch` or `deepspeed` that launcher brings them together instead.
+starts the ranks. A program without a flow, only models, may also be started by `torchrun`, which then brings its
+ranks together instead; the flows refuse a launcher (`tasks.context.refuse_launcher`).
 """
 
 import os

@@ -20,7 +20,10 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe, wait
 from pathlib import Path
 
+import torch
+
 from cyclealign.errors import RankLost
+from cyclealign.models.device_memory import ANY, advice
 from cyclealign.models.process_group import break_up, launch_environment, launched_as, leave
 from cyclealign.models.rank_commands import Command, Failed, Leave
 
@@ -162,7 +165,7 @@ class Ranks:
         first = min(lost, key=lambda one: one.failure.when if one.failure else -1.0)
         ranks = len(self.followers) + 1
         error = RankLost(
-            f"Rank {first.rank} of {ranks} (process {first.process.pid}) {first.end()}. {_ADVICE}"
+            f"Rank {first.rank} of {ranks} (process {first.process.pid}) {first.end()}. {what_to_do(first.failure)}"
         )
         if first.failure is not None:
             error.add_note(f"In rank {first.rank}:\n{first.failure.traceback}")
@@ -191,6 +194,13 @@ _ADVICE = (
     "Expected every rank to stay until the end. What was computed is in the ledger: the same command again "
     "continues, with --set training.ranks=1 in one process."
 )
+
+
+def what_to_do(failure: Failed | None) -> str:
+    """About a rank that failed, or died without a word (None)."""
+    if failure is not None and failure.error.startswith(torch.OutOfMemoryError.__name__):
+        return advice(ANY)
+    return _ADVICE
 
 
 @contextmanager

@@ -13,17 +13,17 @@ from typing import Any, Protocol
 import torch
 from huggingface_hub.errors import HFValidationError
 from safetensors import SafetensorError
-from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from cyclealign.errors import ModelError
+from cyclealign.models.device_memory import REWARDS, fitting
 from cyclealign.models.identity import files_sha256, tokenizer_sha256
+from cyclealign.models.length_batches import score_by_length
 from cyclealign.models.loading import look_up, quiet_transformers
+from cyclealign.models.pass_sizes import REWARD_TOKENS
 from cyclealign.records import Prompt
 
-MAX_TOKENS = 1024
-"""Longest dialogue with its response, unless said otherwise."""
 ROLES = {"human": "user", "assistant": "assistant"}
 
 
@@ -38,6 +38,16 @@ class RewardModel(Protocol):
     def score(self, items: Sequence[tuple[Prompt, str]]) -> list[float]:
         """One raw score per prompt and response, in the order given."""
         ...
+
+
+def rewards_of(reward_model: RewardModel, items: Sequence[tuple[Prompt, str]]) -> list[float]:
+    """One raw score per prompt and response, in the order given.
+
+    Raises:
+        DeviceMemoryFull: the reward model's passes do not fit.
+    """
+    with fitting(f"Scoring {len(items)} responses by {reward_model.identity}", REWARDS):
+        return reward_model.score(items)
 
 
 class ClassifierRewardModel:
@@ -62,7 +72,7 @@ class ClassifierRewardModel:
         self,
         name: str,
         revision: str | None = None,
-        max_tokens: int = MAX_TOKENS,
+        max_tokens: int = REWARD_TOKENS,
         batch: int = 8,
         device: str | None = None,
     ) -> None:
@@ -86,12 +96,12 @@ class ClassifierRewardModel:
 
     def score(self, items: Sequence[tuple[Prompt, str]]) -> list[float]:
         """The classifier's raw output for each response."""
-        rows = [torch.tensor(self._ids(prompt, response)) for prompt, response in items]
-        starts = range(0, len(rows), self._batch)
-        return [score for start in starts for score in self._scores(rows[start : start + self._batch])]
+        rows = [self._ids(prompt, response) for prompt, response in items]
+        return score_by_length(rows, self._batch, self._scores)
 
     @torch.inference_mode()
-    def _scores(self, rows: list[Tensor]) -> list[float]:
+    def _scores(self, token_ids: list[list[int]]) -> list[float]:
+        rows = [torch.tensor(ids) for ids in token_ids]
         ids = pad_sequence(rows, batch_first=True, padding_value=self._pad_id or 0)
         mask = pad_sequence([torch.ones_like(row) for row in rows], batch_first=True)
         output = self._model(input_ids=ids.to(self._device), attention_mask=mask.to(self._device))
@@ -120,7 +130,7 @@ def _version(name: str, commit: str | None, tokenizer: Any, max_tokens: int) -> 
     if folder.is_dir():
         contents = files_sha256(folder) + tokenizer_sha256(tokenizer)
         return f"{folder.resolve().name}@{hashlib.sha256(contents.encode()).hexdigest()[:16]}:{max_tokens}"
-    limit = "" if max_tokens == MAX_TOKENS else f":{max_tokens}"
+    limit = "" if max_tokens == REWARD_TOKENS else f":{max_tokens}"
     return name + (f"@{commit}" if commit else "") + limit
 
 
@@ -147,6 +157,8 @@ def _load(name: str, revision: str | None, dtype: torch.dtype | str, device: str
                 use_safetensors=True,
                 output_loading_info=True,
             )
+    except torch.OutOfMemoryError:
+        raise  # no fault of the model's
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, HFValidationError) as error:
         problem = " ".join(f"{type(error).__name__}: {error}".split())[:300]
     else:

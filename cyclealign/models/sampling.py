@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from cyclealign.errors import ModelError
 from cyclealign.models.compiled_steps import CompiledSteps
-from cyclealign.models.key_value_cache import spread_over_responses
+from cyclealign.models.key_value_cache import can_be_spread, spread_over_responses
+from cyclealign.models.repeated_steps import RepeatedSteps
 from cyclealign.models.sequence_scores import base_model
 from cyclealign.sampling_settings import SamplingSettings
 
@@ -115,11 +116,8 @@ def decode(
         prompts: B prompts of at least one token.
         uniforms: [B·l, T] from `draw_uniforms`.
     """
-    steps = model if isinstance(model, CompiledSteps) else GrowingSteps(model)
     rows, length = uniforms.shape
-    responses = rows // len(prompts)
-    logits, mask, so_far = _prompts_pass(steps.model, prompts, responses)
-    steps.start(so_far, mask, responses, room=length)
+    steps, logits, mask = _begin(model, prompts, rows // len(prompts), room=length)
     lengths, uniforms = mask.sum(-1), uniforms.to(logits.device)
     stop_ids = torch.tensor(ends.stop_ids, device=uniforms.device)
     sampled: list[list[int]] = [[] for _ in uniforms]
@@ -143,22 +141,29 @@ def decode(
     return sampled
 
 
-def _prompts_pass(
-    model: nn.Module, prompts: Sequence[Sequence[int]], responses: int
-) -> tuple[Tensor, Tensor, Any]:
-    """Logits [N, V] for the first tokens of N = B·l rows, their mask [N, length], and the cache of the B prompts."""
-    device = next(model.parameters()).device
+def _begin(
+    model: nn.Module | CompiledSteps, prompts: Sequence[Sequence[int]], responses: int, room: int
+) -> tuple["CompiledSteps | GrowingSteps | RepeatedSteps", Tensor, Tensor]:
+    """The prompts' pass: how to go on, logits [N, V] for the first tokens of N = B·l rows, their mask [N, length]."""
+    steps = model if isinstance(model, CompiledSteps) else GrowingSteps(model)
+    token_ids, mask = padded_on_the_left(prompts, next(steps.model.parameters()).device)
+    rows_mask = mask.repeat_interleave(responses, 0)
+    if not can_be_spread(steps.model):
+        repeated = RepeatedSteps(steps.model)
+        return repeated, repeated.start(token_ids.repeat_interleave(responses, 0), rows_mask), rows_mask
+    output = _forward(steps.model, token_ids, mask, (mask.cumsum(-1) - 1).clamp_min(0), None)
+    steps.start(output.past_key_values, rows_mask, responses, room)
+    return steps, output.logits[:, -1].repeat_interleave(responses, 0), rows_mask
+
+
+def padded_on_the_left(prompts: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Token ids and mask [B, length]: every row's last prompt token stands last."""
     width = max(map(len, prompts))
     token_ids, mask = torch.zeros(2, len(prompts), width, dtype=torch.int64)
-    # Padded on the left: every row's last prompt token stands last.
     for row, prompt in enumerate(prompts):
         token_ids[row, width - len(prompt) :] = torch.tensor(prompt)
         mask[row, width - len(prompt) :] = 1
-    mask = mask.to(device)
-    positions = (mask.cumsum(-1) - 1).clamp_min(0)
-    output = _forward(model, token_ids.to(device), mask, positions, None)
-    logits, rows_mask = (each.repeat_interleave(responses, 0) for each in (output.logits[:, -1], mask))
-    return logits, rows_mask, output.past_key_values
+    return token_ids.to(device), mask.to(device)
 
 
 def _forward(model: nn.Module, token_ids: Tensor, mask: Tensor, positions: Tensor, so_far: Any) -> Any:

@@ -15,12 +15,9 @@ from peft import PeftModel
 from torch import Tensor, nn
 
 from cyclealign.method.log_probabilities import response_log_probabilities, token_log_probabilities
+from cyclealign.models.device_memory import LOADING, fitting
 from cyclealign.models.packing import PackedRows, Row, pack
 
-SCORING_TOKENS = 2048
-"""Padded tokens of one forward pass without gradients."""
-TRAINING_TOKENS = 1024
-"""Padded tokens of one forward and backward pass: bounds the activations kept in memory."""
 _RELATIVE_TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-4}
 _HALF_TOLERANCE = 2e-2
 
@@ -106,7 +103,8 @@ def _padded_cost(row: Row, *, packed: bool) -> int:
 
 def scores_of(model: nn.Module, name: str, pad_id: int, max_length: int) -> SequenceScores:
     """The scores of a model, over packed rows where it takes them; says so where it does not."""
-    packed = accepts_packed_rows(model, pad_id, max_length)
+    with fitting(f"A first pass of {name!r}", LOADING):
+        packed = accepts_packed_rows(model, pad_id, max_length)
     if not packed:
         warnings.warn(
             f"{name} does not take packed rows: prompts are computed once per response, which is slower. The numbers "
@@ -130,6 +128,8 @@ def accepts_packed_rows(model: nn.Module, pad_id: int, max_length: int) -> bool:
     separate = _totals(SequenceScores(model, pad_id, packed=False), rows)
     try:
         packed = _totals(SequenceScores(model, pad_id, packed=True), rows)
+    except torch.OutOfMemoryError:
+        raise  # which says nothing about the model
     except (RuntimeError, ValueError, TypeError, IndexError, AttributeError):
         return False  # whatever a foreign architecture says to a mask that it does not know
     tolerance = _RELATIVE_TOLERANCE.get(next(model.parameters()).dtype, _HALF_TOLERANCE)

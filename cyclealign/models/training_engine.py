@@ -1,10 +1,11 @@
 """The machinery under an optimizer step: what every engine does, and plain torch.
 
-Engines split the work over the ranks of an existing launcher (torchrun, `accelerate launch`, `deepspeed`),
-run in one process without a launcher, on CPU and GPU, and keep the same checkpoint: AdamW's moments by
-adapter tensor, whole and in float32, so that a run may continue under another engine or on another number of
-ranks. Called by `training_step` and `white_box`; leaves out DeepSpeed (`deepspeed_engine`), losses and the
-schedule (`training_step`).
+Engines split the work over the ranks that this process is one of, or do all of it where it is alone, on CPU and GPU,
+and keep the same checkpoint: AdamW's moments by adapter tensor, whole and in float32, so that a run may continue under
+another engine or on another number of ranks. The ranks of a run are started by its flow (`rank_processes`), which
+refuses a launcher of its own process; a program that has only models and no flow may be started by torchrun, as the
+tests of the engines are. Called by `training_step` and `white_box`; leaves out DeepSpeed (`deepspeed_engine`), losses
+and the schedule (`training_step`).
 """
 
 import math
@@ -115,7 +116,7 @@ class TorchEngine(TrainingEngine):
     def __init__(self, scores: SequenceScores, training: TrainingSettings, device: torch.device) -> None:
         super().__init__(scores, training)
         if not distributed.is_initialized():
-            PartialState(cpu=device.type == "cpu")  # meets the ranks of a launcher, where there is one
+            PartialState(cpu=device.type == "cpu")  # meets torchrun's other processes, where there are any
         together = distributed.is_initialized()
         self.rank = distributed.get_rank() if together else 0
         self.ranks = distributed.get_world_size() if together else 1

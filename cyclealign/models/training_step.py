@@ -16,7 +16,8 @@ from cyclealign.errors import TrainingDiverged
 from cyclealign.method.log_probabilities import confidence
 from cyclealign.method.objectives import rank_loss, sft_loss
 from cyclealign.models.packing import Row
-from cyclealign.models.sequence_scores import TRAINING_TOKENS, plan_passes
+from cyclealign.models.pass_sizes import TRAINING_TOKENS
+from cyclealign.models.sequence_scores import plan_passes
 from cyclealign.models.training_engine import TrainingEngine
 from cyclealign.records import OptimizerReport, TrainingExample
 from cyclealign.settings import TrainingSettings

@@ -103,7 +103,7 @@ def take_adapter(white_box: WhiteBox, checkpoint: Path) -> None:
 
 def preference_trainer(white_box: WhiteBox, curriculum: Curriculum) -> DPOTrainer:
     """DPO on the data set's pairs."""
-    settings, size = curriculum.settings, curriculum.settings.training.prompts_per_optimizer_step
+    settings, size = curriculum.settings, curriculum.settings.training.examples
     arguments = DPOConfig(
         **_arguments(curriculum, size, settings.training.checkpoint_every),
         beta=settings.baseline.dpo_beta,
@@ -124,7 +124,7 @@ def on_policy_trainer(white_box: WhiteBox, curriculum: Curriculum) -> RLOOTraine
     sampling, candidates = settings.white_box.sampling, settings.method.candidates
     every = -(-settings.training.checkpoint_every // iterations) * iterations  # no responses half used
     arguments = RLOOConfig(
-        **_arguments(curriculum, settings.training.prompts_per_optimizer_step * candidates, every),
+        **_arguments(curriculum, settings.training.examples * candidates, every),
         num_generations=candidates,
         num_iterations=iterations,
         epsilon=settings.baseline.rl_clip,
@@ -154,7 +154,7 @@ class Telling(TrainerCallback):  # type: ignore[misc]  # untyped
 
     def __init__(self, keeper: Keeper, curriculum: Curriculum) -> None:
         self._keeper = keeper
-        self._examples = curriculum.settings.training.prompts_per_optimizer_step
+        self._examples = curriculum.settings.training.examples
         self._clock = time.monotonic()
 
     def on_step_begin(self, *_: Any, **__: Any) -> None:

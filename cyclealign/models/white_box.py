@@ -19,9 +19,10 @@ from cyclealign.models.compiled_steps import CompiledSteps, compiled_steps_of
 from cyclealign.models.deepspeed_engine import DeepSpeedEngine
 from cyclealign.models.loading import Pretrained, add_adapter, load_adapter, load_pretrained, resolve_device
 from cyclealign.models.packing import Row
+from cyclealign.models.pass_sizes import SCORING_TOKENS
 from cyclealign.models.prompt_format import PromptFormat, end_ids
 from cyclealign.models.sampling import Ends, decode, draw_uniforms, no_server
-from cyclealign.models.sequence_scores import SCORING_TOKENS, plan_passes, scores_of
+from cyclealign.models.sequence_scores import plan_passes, scores_of
 from cyclealign.models.training_engine import Shares, TorchEngine, TrainingEngine
 from cyclealign.models.training_step import Objective, learning_rate, take_step
 from cyclealign.records import LogProbability, OptimizerReport, Prompt, Response, TrainingExample
@@ -166,8 +167,7 @@ class WhiteBox:
             ends = Ends(self._format.stop_ids, self._format.has_ended)
             steps = self._compiled if sampling.engine == "compiled" else None
             # A CUDA graph reads weights where they lay when it was recorded: it runs beside the adapter.
-            merged = self._merge and steps is None
-            with weights.merged_adapter(self._model) if merged else nullcontext():
+            with weights.merged_adapter(self._model) if self._merge and steps is None else nullcontext():
                 sampled = decode(steps or self._model, encoded, uniforms, sampling, ends)
         finished = [self._format.response(tokens) for tokens in sampled]
         groups = [finished[start : start + responses] for start in range(0, len(finished), responses)]

@@ -1,17 +1,17 @@
 """The report for Prefect's run page, as plain values; whoever publishes them imports Prefect."""
 
+from collections.abc import Sequence
 from typing import Any
 
+from cyclealign.report.canvas import Plot
 from cyclealign.report.figures import RunFigures
 from cyclealign.report.files import data_uri, render_markdown
 from cyclealign.report.formats import number, signed
-from cyclealign.report.plots import draw_plots
 from cyclealign.report.untrusted import for_markdown
 
 
-def artifact_markdown(figures: RunFigures) -> str:
+def artifact_markdown(figures: RunFigures, plots: Sequence[Plot]) -> str:
     """The whole report as Markdown; plots are PNG data addresses, because the UI strips inline SVG."""
-    plots = draw_plots(figures)
     return render_markdown(figures, plots, {plot.name: data_uri(plot) for plot in plots})
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from PIL import Image
 
 INK, FAINT, GRID = "#222222", "#767676", "#dddddd"
@@ -58,8 +59,10 @@ class Plot:
 def render(name: str, alt: str, height: float, draw: Callable[[Figure], None]) -> Plot:
     """The plot that `draw` puts on an empty figure of this height (inches); same input, same bytes."""
     with matplotlib.rc_context({**_STYLE, "svg.hashsalt": name}):
-        figure = Figure(figsize=(_WIDTH_INCHES, height), layout="constrained")
+        figure = Figure(figsize=(_WIDTH_INCHES, height), dpi=_PIXELS_PER_INCH)
         draw(figure)
+        # once: a figure that keeps its engine draws everything twice for each file
+        ConstrainedLayoutEngine().execute(figure)
         png, svg = io.BytesIO(), io.StringIO()
         figure.savefig(png, format="png", dpi=_PIXELS_PER_INCH, facecolor="white")
         undated = dict.fromkeys(("Creator", "Date", "Format", "Type"))

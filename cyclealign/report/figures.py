@@ -141,6 +141,8 @@ class RunFigures:
     ranking_agreement: pd.DataFrame
     ranking_accuracy: pd.DataFrame
     """Of one reward model: the ground truth where there is one, else the primary one; may be empty."""
+    unscored: bool
+    """Whether there are candidates without a reward, which the accuracy leaves out."""
     losses: pd.DataFrame
     spend: pd.DataFrame
     unranked: pd.DataFrame

@@ -20,8 +20,9 @@ from cyclealign.disk import writing
 from cyclealign.report.canvas import Plot
 from cyclealign.report.content import compose
 from cyclealign.report.figures import RunFigures, as_json
-from cyclealign.report.plots import draw_plots
 from cyclealign.report.untrusted import for_html, for_markdown
+
+PAGE = "report.html"
 
 
 @dataclass(frozen=True)
@@ -34,13 +35,12 @@ class ReportFiles:
     plots: tuple[Path, ...]
 
 
-def write_report(figures: RunFigures, folder: Path) -> ReportFiles:
+def write_report(figures: RunFigures, plots: Sequence[Plot], folder: Path) -> ReportFiles:
     """Write `report.html`, `report.md`, `figures.json` and `plots/*.png` into `folder`, over older ones.
 
     Raises:
         StorageFull: the disk is full or read-only.
     """
-    plots = draw_plots(figures)
     with writing(folder):
         return _write(figures, plots, folder)
 
@@ -48,7 +48,7 @@ def write_report(figures: RunFigures, folder: Path) -> ReportFiles:
 def _write(figures: RunFigures, plots: Sequence[Plot], folder: Path) -> ReportFiles:
     (folder / "plots").mkdir(parents=True, exist_ok=True)
     files = ReportFiles(
-        html=folder / "report.html",
+        html=folder / PAGE,
         markdown=folder / "report.md",
         figures_json=folder / "figures.json",
         plots=tuple(folder / "plots" / f"{plot.name}.png" for plot in plots),

@@ -19,6 +19,7 @@ def honesty_notes(figures: RunFigures) -> list[str]:
         *_correlations(figures),
         *_evidence(figures),
         *_text(figures),
+        *_candidates(figures),
         *_counts(figures),
     ]
 
@@ -144,6 +145,15 @@ def _text_changes(row: TextRow) -> Iterator[str]:
         )
     if after.repeated_4grams > max(QUALITY_TOLERANCE, before.repeated_4grams):
         yield f"{percent(after.repeated_4grams, 1)} of the 4-grams after training repeat earlier ones."
+
+
+def _candidates(figures: RunFigures) -> Iterator[str]:
+    """Whether the ranking accuracy leaves a part of a complete run out."""
+    if figures.unscored and figures.run.state == "complete":
+        yield (
+            "Candidates were left without rewards: how often each ranker is right is shown for the others alone, if "
+            "there are any. The same command with evaluation.score_candidates=true scores them."
+        )
 
 
 def _counts(figures: RunFigures) -> Iterator[str]:

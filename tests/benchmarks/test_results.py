@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from benchmarks import results
-from benchmarks.__main__ import SCRIPTS, Script, measure, name_of
+from benchmarks.__main__ import SCRIPTS, Script, chosen, measure, name_of
 from benchmarks.rows import Row, at_least, at_most
 
 KEPT = {"name": "kept", "ratio": 2.0, "commit": "old"}
@@ -35,6 +35,12 @@ def test_scripts_get_the_repeats_that_were_asked_for_and_otherwise_choose() -> N
             return [Row("repeats", at_least(1), (float(repeats),))]
 
     assert [rows[0].ratio for asked in (None, 2) for rows in measure([Counting()], asked)] == [7.0, 2.0]
+
+
+def test_all_scripts_are_run_but_the_long_ones_which_have_to_be_named() -> None:
+    assert "chaos" not in map(name_of, chosen([]))
+    assert [name_of(script) for script in chosen(["chaos", "gpu_round"])] == ["gpu_round", "chaos"]
+    assert len(chosen([])) == len(SCRIPTS) - 1
 
 
 def test_the_file_is_a_list_of_rows_that_reads_back(tmp_path: Path) -> None:

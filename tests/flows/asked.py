@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -37,6 +38,11 @@ def call_of(body: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()[:16]
 
 
+def asker_of(scope: Scope) -> str:
+    """Who sent a request: the key that came with it."""
+    return Headers(scope=scope).get("authorization", "").removeprefix("Bearer ")
+
+
 class Counted:
     """An application whose questions are noted.
 
@@ -58,10 +64,7 @@ class Counted:
             return
         request = Request(scope, receive)
         body = await request.body()
-        call, asker = (
-            call_of(json.loads(body)),
-            request.headers.get("authorization", "").removeprefix("Bearer "),
-        )
+        call, asker = call_of(json.loads(body)), asker_of(scope)
         self._number += 1
         self._in_flight += 1
         number, answer = self._number, bytearray()

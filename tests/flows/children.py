@@ -1,16 +1,14 @@
-"""Flows and readers in processes of their own, forked from a server that has the imports behind it.
+"""Flows and readers in processes of their own (`tests.forks`).
 
 A child works in the home and on the Prefect server that it is given, and lives as long as its work: nothing that it
 prints or raises reaches the tests but through its exit code and the files it leaves.
 """
 
-import multiprocessing
 import os
 import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from multiprocessing.process import BaseProcess
 from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
@@ -27,9 +25,6 @@ from prefect.settings import (
 from cyclealign.profiles import merge
 from tests.flows.conftest import SMALL
 
-FORKS = multiprocessing.get_context("forkserver")
-PRELOADED = "tests.flows.crash_program"
-"""Imports the flows; there is one fork server for all tests, so all name the same module."""
 TINY: dict[str, Any] = merge(SMALL, {"data": {"prompts": 4}, "evaluation": {"prompts_per_subset": 1}})
 """The small world with four steps, two segments of two."""
 TINY["training"] = {"wave": 2, "prompts_per_optimizer_step": 2, "checkpoint_every": 2}
@@ -50,14 +45,6 @@ class Place:
     def here(cls, home: Path, **rest: Any) -> "Place":
         """In this home, on the Prefect server of the tests."""
         return cls(home, PREFECT_API_URL.value(), **rest)
-
-
-def start(work: Callable[..., None], *arguments: Any) -> BaseProcess:
-    """Have the work done in a child."""
-    FORKS.set_forkserver_preload([PRELOADED])
-    process = FORKS.Process(target=work, args=arguments)
-    process.start()
-    return process
 
 
 def train_there(place: Place, run: str, overrides: Mapping[str, Any]) -> None:

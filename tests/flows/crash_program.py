@@ -1,4 +1,4 @@
-"""Runs the flow in a process of its own, in which a trap kills it at a named moment; used by `test_crash_points`.
+"""Runs the flow in a process of its own, in which a trap kills it at a named moment; used by `chain`, `test_ranks`.
 
 The application has no hooks for this: the process wraps a public function before it runs the flow, and dies by
 SIGKILL before or after a certain call of it. Nothing can be cleaned up then, as with a power cut.

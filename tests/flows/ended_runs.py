@@ -46,12 +46,15 @@ class EndedRun:
         return list(frame["line"])
 
 
-def differing_tables(one: EndedRun, other: EndedRun) -> list[str]:
-    """The tables in which the two differ; none when they ended the same. An empty table is no proof of anything.
+def differing_rows(one: EndedRun, other: EndedRun) -> dict[str, list[str]]:
+    """By table, the rows that only one of the two has; none when they ended the same. An empty table is no proof of
+    anything.
 
     Raises:
         AssertionError: neither has any rows in a table that every run fills.
     """
     pairs = {table: (one.rows(table), other.rows(table)) for table in (*COLUMNS, "evaluation")}
     assert pairs["rounds"][0], f"{one.name} has no rounds"
-    return [table for table, (ours, theirs) in pairs.items() if ours != theirs]
+    return {
+        table: sorted(set(ours) ^ set(theirs)) for table, (ours, theirs) in pairs.items() if ours != theirs
+    }

@@ -26,7 +26,11 @@ class JudgeServer:
             self._port = found.getsockname()[1]
         self.url = f"http://127.0.0.1:{self._port}/v1"
         config = uvicorn.Config(
-            self.handle, port=self._port, log_level="error", lifespan="off", interface="asgi3"
+            self.handle,
+            port=self._port,
+            log_config=None,  # setting loggers up waits five seconds for Prefect's handler, which waits for the lock
+            lifespan="off",
+            interface="asgi3",
         )
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, daemon=True)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import duckdb
 
+from storage.snapshots import undo_broken_checkpoint
 from tests.flows.asked import call_of
 
 CALLS = "select request, state from api_calls where run_name = ?"
@@ -72,9 +73,9 @@ def opened_copy(home: Path) -> Iterator[duckdb.DuckDBPyConnection | None]:
         yield None
         return
     with tempfile.TemporaryDirectory() as folder:
-        for path in (ledger, Path(f"{ledger}.wal")):
-            if path.exists():
-                shutil.copy(path, folder)
+        for path in (*home.glob("ledger.*"), *home.glob("snapshot.duckdb")):
+            shutil.copy(path, folder)
+        undo_broken_checkpoint(Path(folder) / ledger.name)
         with duckdb.connect(str(Path(folder) / ledger.name)) as connection:
             yield connection
 

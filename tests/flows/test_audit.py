@@ -7,15 +7,7 @@ from click.testing import CliRunner
 
 from flows.audit import audit
 from flows.cli import main
-from flows.train import train
 from storage.asking import answer
-from tests.flows.conftest import SMALL
-
-
-@pytest.fixture
-def whole(home: Path) -> Path:
-    train(profile="laptop", overrides=SMALL, run="whole")
-    return home
 
 
 def test_an_audit_asks_a_share_again_and_a_second_one_nothing(whole: Path) -> None:

@@ -8,20 +8,15 @@ import pytest
 from cyclealign.errors import UsageError
 from cyclealign.extras import require_extra
 from flows.baseline import baseline
-from flows.train import train
 from storage import runs
 from storage.asking import answer
 from storage.ledger import Ledger
-from tests.flows.conftest import SMALL
 
 
-@pytest.fixture(scope="module")
-def source(world_home: Path) -> str:
+@pytest.fixture
+def source(trained: dict[str, Any]) -> str:
     """A finished run."""
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("CYCLEALIGN_HOME", str(world_home))
-        train(profile="laptop", overrides=SMALL, run="whole")
-    return "whole"
+    return str(trained["name"])
 
 
 def column(home: Path, question: str) -> list[Any]:

@@ -30,9 +30,10 @@ from flows.train import train
 from storage import runs
 from storage.asking import answer
 from storage.ledger import Ledger
-from tests.flows.children import TINY, Place, kept_results, start, train_there
+from tests.flows.children import TINY, Place, kept_results, train_there
 from tests.flows.judge_server import JudgeServer
 from tests.flows.written import everything_below, found_in
+from tests.forks import start
 
 KEY = "sk-canary-7Qe2mXw9Zr4Tt1Yb6Kc8"
 

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from flows.train import train
 from tasks.context import open_run
 from tests.command_line import assert_refused, run
 from tests.flows.conftest import SMALL
@@ -30,12 +29,6 @@ OWN_WORLD = (
     *("--set", "evaluation.reward_model=world"),
 )
 """What a profile of a test's own needs to work on the generated world."""
-
-
-@pytest.fixture
-def whole(home: Path) -> Path:
-    train(profile="laptop", overrides=SMALL, run="whole")
-    return home
 
 
 def test_an_unknown_profile_is_wrong_use_and_lists_the_known_ones(home: Path) -> None:

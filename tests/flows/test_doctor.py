@@ -208,7 +208,7 @@ def about_ranks(**training: int) -> list[str]:
 
 def test_ranks_are_looked_at_where_there_is_more_than_one(server: Listing) -> None:
     assert about_ranks() == []
-    assert about_ranks(ranks=2, prompts_per_optimizer_step=3) == ["ok   ranks: 2 on the CPU"]
+    assert about_ranks(ranks=2, wave=2, prompts_per_optimizer_step=3) == ["ok   ranks: 2 on the CPU"]
 
 
 def test_ranks_without_an_example_of_their_own_are_said_to_idle(server: Listing) -> None:

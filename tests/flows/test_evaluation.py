@@ -37,11 +37,20 @@ COUNTS = {
 }
 
 
-@pytest.fixture
-def whole(home: Path) -> Path:
-    train(profile="laptop", overrides=SMALL, run="whole")
-    train(profile="laptop", overrides=OTHER, run="other-seed")
-    return home
+@pytest.fixture(scope="module")
+def other_seed(world_home: Path, trained: dict[str, Any]) -> None:
+    """Another finished run in the same home."""
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("CYCLEALIGN_HOME", str(world_home))
+        train(profile="laptop", overrides=OTHER, run="other-seed")
+
+
+@pytest.fixture(scope="module")
+def compared(world_home: Path, other_seed: None) -> None:
+    """All systems are evaluated and compared."""
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("CYCLEALIGN_HOME", str(world_home))
+        evaluate(run="whole", systems=SYSTEMS, judge=True)
 
 
 def counts(home: Path) -> dict[str, Any]:
@@ -54,7 +63,7 @@ def forget(home: Path, statement: str) -> None:
         connection.execute(statement)
 
 
-def test_systems_are_evaluated_beside_the_run_and_compared_with_it(whole: Path) -> None:
+def test_systems_are_evaluated_beside_the_run_and_compared_with_it(whole: Path, other_seed: None) -> None:
     evaluate(run="whole", systems=SYSTEMS, judge=True)
     roles, _ = answer(whole, "select role from run_systems where run_name = 'whole' order by role")
     assert list(roles["role"]) == ["Backbone", "Other seed", "after", "before"]
@@ -70,8 +79,7 @@ def test_systems_are_evaluated_beside_the_run_and_compared_with_it(whole: Path) 
     assert "no witness of its own" in str(shown[1].description)
 
 
-def test_the_untrained_model_is_the_same_system_under_every_name(whole: Path) -> None:
-    evaluate(run="whole", systems=SYSTEMS)
+def test_the_untrained_model_is_the_same_system_under_every_name(whole: Path, compared: None) -> None:
     found, _ = answer(
         whole,
         "select count(distinct system_id) from run_systems where run_name = 'whole' and role in ('before', 'Backbone')",
@@ -79,15 +87,13 @@ def test_the_untrained_model_is_the_same_system_under_every_name(whole: Path) ->
     assert found.iloc[0, 0] == 1
 
 
-def test_a_second_evaluation_repeats_nothing(whole: Path) -> None:
-    evaluate(run="whole", systems=SYSTEMS, judge=True)
+def test_a_second_evaluation_repeats_nothing(whole: Path, compared: None) -> None:
     before = counts(whole)
     evaluate(run="whole", systems=SYSTEMS, judge=True)
     assert counts(whole) == before
 
 
-def test_only_the_scores_that_were_lost_are_made_again(whole: Path) -> None:
-    evaluate(run="whole", systems=SYSTEMS, judge=True)
+def test_only_the_scores_that_were_lost_are_made_again(whole: Path, compared: None) -> None:
     before = counts(whole)
     lost = (
         "select generation_id from generations join run_systems using (system_id) where role = 'Other seed'"
@@ -105,16 +111,15 @@ def test_only_the_scores_that_were_lost_are_made_again(whole: Path) -> None:
     assert again.iloc[0, 0] == 8 * 3
 
 
-def test_lost_verdicts_are_read_from_the_recorded_answers(whole: Path) -> None:
-    evaluate(run="whole", judge=True)
+def test_lost_verdicts_are_read_from_the_recorded_answers(whole: Path, compared: None) -> None:
     before = counts(whole)
     forget(whole, "delete from comparisons")
-    evaluate(run="whole", judge=True)
+    evaluate(run="whole", systems=SYSTEMS, judge=True)
+    assert counts(whole)["verdicts"] > 0
     assert counts(whole)["attempts"] == before["attempts"]
 
 
-def test_other_generation_settings_are_other_generations(whole: Path) -> None:
-    evaluate(run="whole")
+def test_other_generation_settings_are_other_generations(whole: Path, compared: None) -> None:
     before = counts(whole)
     evaluate(run="whole", overrides={"evaluation": {"sampling": {"temperature": 0}}})
     assert counts(whole)["generations"] == before["generations"] + 2 * 8
@@ -125,7 +130,7 @@ def test_overrides_that_would_make_another_run_are_refused(whole: Path) -> None:
         evaluate(run="whole", overrides={"method": {"rounds": 7}})
 
 
-def test_wrong_systems_are_known_before_anything_is_computed(whole: Path) -> None:
+def test_wrong_systems_are_known_before_anything_is_computed(whole: Path, other_seed: None) -> None:
     before = counts(whole)
     with pytest.raises(RunUnknown, match="nobody"):
         evaluate(run="whole", systems=[ComparedSystem(label="x", run="nobody")])
@@ -164,7 +169,7 @@ def test_a_chat_model_is_a_system_that_is_paid_once(whole: Path) -> None:
     assert scored.iloc[0, 0] == 8 * 3
 
 
-def test_a_paid_judge_is_asked_through_one_batch_and_once(whole: Path) -> None:
+def test_a_paid_judge_is_asked_through_one_batch_and_once(whole: Path, other_seed: None) -> None:
     with serving(ModelServer(longer_wins)) as server:
         changed = {"judge": {"endpoint": endpoint(server)}, "batches": {"enabled": True, "poll_s": 0.05}}
         for _ in range(2):
@@ -174,7 +179,7 @@ def test_a_paid_judge_is_asked_through_one_batch_and_once(whole: Path) -> None:
     assert len(judged) == 1
 
 
-def test_the_command_line_prints_the_systems_and_what_the_judge_is(whole: Path) -> None:
+def test_the_command_line_prints_the_systems_and_what_the_judge_is(whole: Path, other_seed: None) -> None:
     command = ["evaluate", "whole", "--system", "Other seed=run:other-seed", "--judge"]
     result = CliRunner().invoke(main, [*command, "--set", "evaluation.judge.order=shuffled"])
     assert result.exit_code == 0, result.output

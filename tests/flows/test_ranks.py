@@ -22,11 +22,9 @@ from storage import runs
 from storage.asking import answer
 from storage.ledger import Ledger
 from storage.runs import RunStatus
-from tasks.context import load_settings
-from tasks.preparation import standalone_judge
-from tests.flows.children import start
 from tests.flows.conftest import SMALL
 from tests.flows.crash_program import Start, Trap, live, other_ranks
+from tests.forks import start
 
 SHORT = {"sampling": {"max_new_tokens": 6}}
 UNEVEN = merge(
@@ -83,7 +81,6 @@ class Run:
 @pytest.fixture(scope="module")
 def live_through(world_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Run]:
     """A run from its first start to its end; with a trap it has two lives."""
-    standalone_judge(load_settings("laptop", UNEVEN), world_home)  # makes the world where no test has made it
 
     def through(name: str, training: Mapping[str, Any], trap: Trap | None = None) -> Run:
         folder = tmp_path_factory.mktemp(name)

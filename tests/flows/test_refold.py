@@ -8,7 +8,6 @@ import pytest
 from cyclealign.errors import SettingsChanged, UsageError
 from cyclealign.profiles import merge
 from flows.refold import refold
-from flows.train import train
 from storage import runs
 from storage.asking import answer
 from storage.ledger import Ledger
@@ -16,13 +15,10 @@ from tests.flows.conftest import SMALL
 from tests.models.conftest import save_tiny_llama
 
 
-@pytest.fixture(scope="module")
-def source(world_home: Path) -> str:
+@pytest.fixture
+def source(trained: dict[str, Any]) -> str:
     """A finished run."""
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("CYCLEALIGN_HOME", str(world_home))
-        train(profile="laptop", overrides=SMALL, run="whole")
-    return "whole"
+    return str(trained["name"])
 
 
 def count(home: Path, question: str) -> Any:

@@ -6,8 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from cyclealign.errors import UsageError
+from flows.train import train
+from storage import runs
 from storage.ledger import Ledger
 from tests.command_line import assert_refused, run
+from tests.storage.values import new_run
 
 
 @pytest.fixture
@@ -155,6 +159,39 @@ def test_a_message_that_quotes_others_reaches_the_terminal_defused(empty_home: P
     result = run("sql", "select cast('a' || chr(27) || ']0;owned' || chr(7) as integer)")
     assert_refused(result, 2, "␛]0;owned␇")
     assert "\x1b" not in result.output
+
+
+RUNNING = {
+    "train": ("train",),
+    "prepare": ("prepare",),
+    "refold": ("refold", "a-run", "--run=another"),
+    "baseline": ("baseline", "a-run", "--run=another", "--method=sft"),
+    "ablation": ("ablation",),
+    "evaluate": ("evaluate", "a-run"),
+    "audit": ("audit", "a-run"),
+}
+
+
+@pytest.mark.parametrize("command", RUNNING.values(), ids=RUNNING)
+def test_a_launcher_of_several_processes_is_refused_by_every_command_that_works_on_a_run(
+    empty_home: Path, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+) -> None:
+    runs.register(Ledger(empty_home), new_run("a-run"))
+    Ledger(empty_home).close()
+    there = sorted(empty_home.iterdir())
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert_refused(run(*command), 2, "Found WORLD_SIZE=2", "Expected a single process", "training.ranks=2")
+    assert sorted(empty_home.iterdir()) == there
+    assert [one.name for one in runs.status(Ledger(empty_home))] == ["a-run"]
+
+
+def test_a_flow_that_is_called_by_a_program_refuses_its_launcher_too(
+    empty_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "8")
+    with pytest.raises(UsageError, match=r"Found WORLD_SIZE=8.*training\.ranks=8"):
+        train(profile="laptop")
+    assert not empty_home.exists()
 
 
 def test_the_judge_listens_elsewhere_only_with_a_token(

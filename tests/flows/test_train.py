@@ -26,7 +26,7 @@ from storage.ledger import Ledger
 from tasks.models import reward_models
 from tasks.progress import LOGGER
 from tests.flows.conftest import SMALL
-from tests.flows.ended_runs import EndedRun, differing_tables
+from tests.flows.ended_runs import EndedRun, differing_rows
 from tests.flows.judge_server import JudgeServer
 
 KEY = "sk-canary-5d1c0d9e7b"
@@ -49,9 +49,8 @@ def count(home: Path, question: str) -> Any:
     return answer(home, question)[0].iloc[0, 0]
 
 
-def test_a_run_ends_with_adapter_ledger_and_report(home: Path) -> None:
-    result = train(profile="laptop", overrides=SMALL, run="whole")
-    assert result["state"] == "complete"
+def test_a_run_ends_with_adapter_ledger_and_report(home: Path, trained: dict[str, Any]) -> None:
+    assert trained["state"] == "complete"
     assert PeftConfig.from_pretrained(str(home / "whole" / "adapter")).r == 8
     figures = json.loads((home / "whole" / "report" / "figures.json").read_text())
     assert figures["run"]["name"] == "whole"
@@ -60,11 +59,12 @@ def test_a_run_ends_with_adapter_ledger_and_report(home: Path) -> None:
     assert count(home, "select count(distinct prompt_id) from generations") == 8
 
 
-def test_a_complete_run_is_left_alone(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    first = train(profile="laptop", overrides=SMALL, run="whole")
+def test_a_complete_run_is_left_alone(
+    home: Path, trained: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
     calls = count(home, "select count(*) from api_attempts")
     second = train(profile="laptop", overrides=SMALL, run="whole")
-    assert second["weights_sha256"] == first["weights_sha256"]
+    assert second["weights_sha256"] == trained["weights_sha256"]
     assert count(home, "select count(*) from api_attempts") == calls
     assert "Run whole is complete" in capsys.readouterr().err
 
@@ -85,9 +85,12 @@ def test_a_complete_run_whose_files_are_gone_is_made_again_from_the_ledger_witho
 
 
 def test_a_run_of_another_home_is_left_alone_and_one_of_a_home_that_was_moved_found(
-    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    home: Path,
+    trained: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    whole = train(profile="laptop", overrides=SMALL, run="whole")
     monkeypatch.setenv("CYCLEALIGN_HOME", str(tmp_path / "other"))
     shutil.copytree(home, tmp_path / "moved", ignore=shutil.ignore_patterns("prefect"))
     imports.merge(Ledger(tmp_path / "other"), tmp_path / "moved" / "ledger.duckdb")
@@ -96,20 +99,44 @@ def test_a_run_of_another_home_is_left_alone_and_one_of_a_home_that_was_moved_fo
     try:
         for other, said in (("other", "was trained in another home"), ("moved", "nothing to do. Its report")):
             monkeypatch.setenv("CYCLEALIGN_HOME", str(tmp_path / other))
-            assert train(profile="laptop", overrides=SMALL, run="whole") == whole
+            found = train(profile="laptop", overrides=SMALL, run="whole")
+            assert (found["state"], found["weights_sha256"]) == ("complete", trained["weights_sha256"])
             assert said in capsys.readouterr().err
     finally:
         aside.rename(adapter)
 
 
-def test_rewards_are_the_same_whether_they_come_during_the_training_or_after_it(home: Path) -> None:
-    train(profile="laptop", overrides=SMALL, run="whole")
+def test_rewards_are_the_same_whether_they_come_during_the_training_or_after_it(whole: Path) -> None:
     later = merge(SMALL, {"evaluation": {"score_during_training": False}})
     train(profile="laptop", overrides=later, run="scored-at-the-end")
     rewards = "select step, round, slot, reward_model, reward from response_rewards where run_name = '{}' order by all"
-    first, second = (answer(home, rewards.format(run))[0] for run in ("whole", "scored-at-the-end"))
+    first, second = (answer(whole, rewards.format(run))[0] for run in ("whole", "scored-at-the-end"))
     assert len(first) > 3 * 3 * 12
     assert first.equals(second)
+
+
+def test_a_run_may_leave_its_candidates_unscored_until_they_are_wanted(home: Path) -> None:
+    def page(scored: bool) -> str:
+        changes = {"seed": 4, "evaluation": {"score_candidates": scored}}
+        train(profile="laptop", overrides=merge(SMALL, changes), run="waiting")
+        return (home / "waiting" / "report" / "report.md").read_text()
+
+    def rewards() -> Any:
+        return count(home, "select count(*) from response_rewards where run_name = 'waiting'")
+
+    without = page(scored=False)
+    assert rewards() == 0
+    assert "Mean reward" in without
+    assert "Black box right" not in without
+    assert "Candidates were left without rewards" in without
+    later = page(scored=True)
+    assert rewards() == count(
+        home,
+        "select count(*) * (select count(distinct reward_model) from response_rewards) from responses "
+        "where run_name = 'waiting' and kind = 'candidate'",
+    )
+    assert "Black box right" in later
+    assert "Candidates were left without rewards" not in later
 
 
 @pytest.mark.parametrize("engine", ["torch", "deepspeed"])
@@ -158,12 +185,11 @@ def test_a_reward_model_that_is_not_there_is_missed_before_anything_is_asked(hom
     assert count(home, "select count(*) from rounds where run_name = 'unscored'") == 0
 
 
-def test_a_prepared_run_may_still_get_other_settings_and_a_complete_one_stays_complete(home: Path) -> None:
+def test_a_prepared_run_may_still_get_other_settings_and_a_complete_one_stays_complete(whole: Path) -> None:
     prepare(profile="laptop", overrides=merge(SMALL, {"seed": 5}), run="prepared")
     prepare(profile="laptop", overrides=merge(SMALL, {"seed": 6}), run="prepared")
-    train(profile="laptop", overrides=SMALL, run="whole")
     prepare(profile="laptop", overrides=SMALL, run="whole")
-    states = {one.name: one.state for one in runs.status(Ledger(home))}
+    states = {one.name: one.state for one in runs.status(Ledger(whole))}
     assert (states["prepared"], states["whole"]) == ("paused", "complete")
 
 
@@ -184,57 +210,57 @@ def test_the_run_pages_log_has_a_line_for_every_turn(home: Path, monkeypatch: py
     assert any(line.startswith("round wave=0 step ") for line in lines)
 
 
-def test_another_name_with_the_same_settings_buys_nothing_and_ends_the_same(home: Path) -> None:
-    first = train(profile="laptop", overrides=SMALL, run="whole")
+def test_another_name_with_the_same_settings_buys_nothing_and_ends_the_same(
+    home: Path, trained: dict[str, Any]
+) -> None:
     calls = count(home, "select count(*) from api_attempts")
     again = train(profile="laptop", overrides=SMALL, run="twin")
-    assert again["weights_sha256"] == first["weights_sha256"]
+    assert again["weights_sha256"] == trained["weights_sha256"]
     assert count(home, "select count(*) from api_attempts") == calls
 
 
-def test_another_seed_ends_differently(home: Path) -> None:
-    first = train(profile="laptop", overrides=SMALL, run="whole")
+def test_another_seed_ends_differently(home: Path, trained: dict[str, Any]) -> None:
     other = train(profile="laptop", overrides=merge(SMALL, {"seed": 1}), run="other-seed")
-    assert other["weights_sha256"] != first["weights_sha256"]
+    assert other["weights_sha256"] != trained["weights_sha256"]
 
 
-def test_the_same_name_with_other_settings_is_refused_with_the_differences(home: Path) -> None:
-    train(profile="laptop", overrides=SMALL, run="whole")
+def test_the_same_name_with_other_settings_is_refused_with_the_differences(whole: Path) -> None:
     with pytest.raises(SettingsChanged, match=r"method\.rounds: 2 -> 3"):
         train(profile="laptop", overrides=merge(SMALL, {"method": {"rounds": 3}}), run="whole")
 
 
-@pytest.mark.parametrize("answers", [0, 3, 7, 13], ids=lambda n: f"refused after {n} answers")
-def test_a_run_that_was_refused_pauses_and_continues_to_the_same_weights(
-    home: Path, judge: JudgeServer, monkeypatch: pytest.MonkeyPatch, answers: int
+def test_a_run_that_is_refused_again_and_again_pauses_and_continues_to_the_same_weights(
+    home: Path, judge: JudgeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """After 0, 3, 7 and 13 answers in all: before anything, and within its first waves."""
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     settings = over_http(judge)
     whole = train(profile="laptop", overrides=settings, run="http-whole")
-    name = f"http-{answers}"
     forget_calls(home)
-    judge.refuse_after(answers)
-    with pytest.raises(EndpointRefused, match="refuses the key"):
-        train(profile="laptop", overrides=settings, run=name)
-    assert runs.status(Ledger(home), name)[0].state == "paused"
+    before = judge.answered
+    for answers in (0, 3, 7, 13):
+        judge.refuse_after(answers - (judge.answered - before))
+        with pytest.raises(EndpointRefused, match="refuses the key"):
+            train(profile="laptop", overrides=settings, run="http-refused")
+        assert judge.answered - before == answers
+        assert runs.status(Ledger(home), "http-refused")[0].state == "paused"
     judge.accept()
-    asked = judge.answered
-    resumed = train(profile="laptop", overrides=settings, run=name)
+    resumed = train(profile="laptop", overrides=settings, run="http-refused")
     assert resumed["weights_sha256"] == whole["weights_sha256"]
-    assert judge.answered - asked + answers == count(
-        home, f"select sum(asks) from rounds where run_name = '{name}'"
+    assert judge.answered - before == count(
+        home, "select sum(asks) from rounds where run_name = 'http-refused'"
     )
-    assert differing_tables(EndedRun(home, "http-whole"), EndedRun(home, name)) == []
+    assert differing_rows(EndedRun(home, "http-whole"), EndedRun(home, "http-refused")) == {}
 
 
 def forget_calls(home: Path) -> None:
-    """Empty the ledger of calls, as if nothing had been bought yet."""
+    """Empty the ledger of the calls over HTTP, as if none had been bought yet."""
     import duckdb
 
     Ledger(home).close()
     with duckdb.connect(str(home / "ledger.duckdb")) as connection:
-        connection.execute("delete from api_attempts")
-        connection.execute("delete from api_calls")
+        for table in ("api_attempts", "api_calls"):
+            connection.execute(f"delete from {table} where starts_with(run_name, 'http-')")
 
 
 def test_the_key_is_nowhere_on_disk(home: Path, judge: JudgeServer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -244,16 +270,15 @@ def test_the_key_is_nowhere_on_disk(home: Path, judge: JudgeServer, monkeypatch:
     assert [path for path in home.rglob("*") if path.is_file() and KEY.encode() in path.read_bytes()] == []
 
 
-def test_the_evaluation_alone_repeats_nothing(home: Path) -> None:
-    train(profile="laptop", overrides=SMALL, run="whole")
+def test_the_evaluation_alone_repeats_nothing(whole: Path) -> None:
     before = (
-        count(home, "select count(*) from generations"),
-        count(home, "select max(created_at) from generations"),
+        count(whole, "select count(*) from generations"),
+        count(whole, "select max(created_at) from generations"),
     )
     evaluate(run="whole")
     assert before == (
-        count(home, "select count(*) from generations"),
-        count(home, "select max(created_at) from generations"),
+        count(whole, "select count(*) from generations"),
+        count(whole, "select max(created_at) from generations"),
     )
 
 

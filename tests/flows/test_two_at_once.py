@@ -17,11 +17,10 @@ from flows.train import train
 from storage import runs
 from storage.asking import answer
 from storage.ledger import Ledger
-from tasks.context import load_settings
-from tasks.preparation import standalone_judge
-from tests.flows.children import FORKS, TINY, Place, evaluate_there, read_until, start, train_there
-from tests.flows.ended_runs import EndedRun, differing_tables
+from tests.flows.children import TINY, Place, evaluate_there, read_until, train_there
+from tests.flows.ended_runs import EndedRun, differing_rows
 from tests.flows.judge_server import JudgeServer
+from tests.forks import FORKS, start
 
 HELD_S = 1.0
 """How long the ledger is kept from the run that waits for it."""
@@ -51,7 +50,6 @@ class Crowd:
 
 @pytest.fixture(scope="module")
 def crowd(world_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Crowd:
-    standalone_judge(load_settings("laptop", TINY), world_home)  # makes the world where no test has made it
     folder, seeds = tmp_path_factory.mktemp("two-at-once"), {"finished": 0, "one": 1, "other": 2}
     homes = {name: home_beside(world_home, folder / f"of {name}") for name in seeds}
     done(*[start(train_there, Place.here(homes[name]), name, seeded(seed)) for name, seed in seeds.items()])
@@ -94,7 +92,7 @@ def test_a_training_beside_another_ends_as_if_it_were_alone(crowd: Crowd, run: s
     homes = (crowd.together, crowd.alone[run])
     digests = {runs.status(Ledger(home), run)[0].weights_sha256 for home in homes}
     assert len(digests) == 1
-    assert differing_tables(*[EndedRun(home, run) for home in homes]) == []
+    assert differing_rows(*[EndedRun(home, run) for home in homes]) == {}
 
 
 def test_an_evaluation_during_a_training_repeats_nothing(crowd: Crowd) -> None:

@@ -47,9 +47,8 @@ def told(home: Path, question: str) -> list[Any]:
 
 
 def test_a_server_that_dies_pauses_the_run_which_continues_with_all_that_was_recorded(
-    home: Path, server: Standin
+    home: Path, trained: dict[str, Any], server: Standin
 ) -> None:
-    whole = train(profile="laptop", overrides=SMALL, run="whole")  # builds the world that is served
     overrides = on(server, "white_box")
     server.lives = 10
     with pytest.raises(
@@ -62,18 +61,17 @@ def test_a_server_that_dies_pauses_the_run_which_continues_with_all_that_was_rec
     assert len(recorded) >= 4 * 3
     server.lives = 10**9
     served = train(profile="laptop", overrides=overrides, run="served")
-    assert (served["state"], served["weights_sha256"]) == ("complete", whole["weights_sha256"])
+    assert (served["state"], served["weights_sha256"]) == ("complete", trained["weights_sha256"])
     kept = {json.dumps(one) for one in told(home, CANDIDATES)}
     assert {json.dumps(one) for one in recorded} <= kept
     assert len(server.ever_loaded) > 3  # each turn after an optimizer step is sampled under another adapter
 
 
-def test_an_evaluation_by_another_engine_reuses_no_generation(home: Path, server: Standin) -> None:
-    train(profile="laptop", overrides=SMALL, run="whole")
-    before = told(home, "select count(*) as n from generations")[0]["n"]
+def test_an_evaluation_by_another_engine_reuses_no_generation(whole: Path, server: Standin) -> None:
+    before = told(whole, "select count(*) as n from generations")[0]["n"]
     served = {"white_box": {"vllm": {"base_url": server.url}}, "evaluation": {"sampling": {"engine": "vllm"}}}
     evaluate(run="whole", overrides=served)
-    assert told(home, "select count(*) as n from generations")[0]["n"] == before + 2 * 8
+    assert told(whole, "select count(*) as n from generations")[0]["n"] == before + 2 * 8
     asked = len(server.asked)
     assert asked == 2 * 8
     evaluate(run="whole", overrides=served)

@@ -58,7 +58,7 @@ def settings(tiny_llama: Path) -> Settings:
         "max_length": 96,
         "sampling": {"max_new_tokens": 8},
     }
-    training = {"learning_rate": 1e-2, "prompts_per_optimizer_step": 2, "checkpoint_every": 2}
+    training = {"learning_rate": 1e-2, "wave": 2, "prompts_per_optimizer_step": 2, "checkpoint_every": 2}
     return resolve("tiny", {"data": {"source": "folder"}, "white_box": white_box, "training": training}, {})
 
 

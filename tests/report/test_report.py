@@ -17,6 +17,7 @@ from cyclealign.report.artifacts import artifact_markdown, reward_table_rows
 from cyclealign.report.figures import Case, RunFigures, as_json, rule_name, spread
 from cyclealign.report.files import ReportFiles, write_report
 from cyclealign.report.notes import honesty_notes
+from cyclealign.report.plots import draw_plots
 from cyclealign.report.terminal import summary_lines
 from storage.figures import collect
 from storage.ledger import Ledger
@@ -39,7 +40,7 @@ SECTIONS = (
 
 @pytest.fixture(scope="module")
 def files(figures: RunFigures, tmp_path_factory: pytest.TempPathFactory) -> ReportFiles:
-    return write_report(figures, tmp_path_factory.mktemp("report") / "of" / "a-run")
+    return write_report(figures, draw_plots(figures), tmp_path_factory.mktemp("report") / "of" / "a-run")
 
 
 @pytest.fixture
@@ -113,7 +114,7 @@ def test_figures_json_is_what_the_command_line_prints(files: ReportFiles, figure
 def test_the_same_figures_give_the_same_files(
     figures: RunFigures, files: ReportFiles, tmp_path: Path
 ) -> None:
-    again = write_report(figures, tmp_path)
+    again = write_report(figures, draw_plots(figures), tmp_path)
     assert again.html.read_bytes() == files.html.read_bytes()
     assert again.markdown.read_bytes() == files.markdown.read_bytes()
     assert [path.read_bytes() for path in again.plots] == [path.read_bytes() for path in files.plots]
@@ -121,8 +122,8 @@ def test_the_same_figures_give_the_same_files(
 
 def test_a_report_that_does_not_fit_is_told(figures: RunFigures, tmp_path: Path) -> None:
     with pytest.raises(StorageFull, match=r"could not be written: File too large"), files_up_to(10_000):
-        write_report(figures, tmp_path)
-    assert write_report(figures, tmp_path).html.exists()
+        write_report(figures, draw_plots(figures), tmp_path)
+    assert write_report(figures, draw_plots(figures), tmp_path).html.exists()
 
 
 def test_the_terminal_tells_rewards_cases_cost_and_paths(figures: RunFigures) -> None:
@@ -147,7 +148,7 @@ def test_the_terminal_tells_rewards_cases_cost_and_paths(figures: RunFigures) ->
 
 
 def test_the_artifact_holds_its_plots_itself(figures: RunFigures) -> None:
-    text = artifact_markdown(figures)
+    text = artifact_markdown(figures, draw_plots(figures))
     assert text.count("](data:image/png;base64,") == 3
     assert "<svg" not in text
 
@@ -160,7 +161,7 @@ def test_table_rows_for_the_ui_are_plain_values(figures: RunFigures) -> None:
 
 
 def test_a_run_that_has_done_nothing_still_has_a_report(unfinished: RunFigures, tmp_path: Path) -> None:
-    files = write_report(unfinished, tmp_path)
+    files = write_report(unfinished, draw_plots(unfinished), tmp_path)
     text = files.html.read_text()
     assert "Nothing has been evaluated yet" in text
     assert "0 of 10" in text
@@ -193,6 +194,12 @@ def test_notes_tell_when_the_data_are_not_all_of_the_papers(figures: RunFigures)
     assert not any("Table 6" in note for note in honesty_notes(figures))
     fewer = figures.filter.assign(rows_read=figures.filter["rows_read"] - 1)
     assert any("Table 6" in note for note in honesty_notes(dataclasses.replace(figures, filter=fewer)))
+
+
+def test_notes_tell_when_rewards_of_candidates_are_missing(figures: RunFigures) -> None:
+    told = "Candidates were left without rewards"
+    assert any(told in note for note in honesty_notes(dataclasses.replace(figures, unscored=True)))
+    assert not any(told in note for note in honesty_notes(figures))
 
 
 @pytest.mark.parametrize(

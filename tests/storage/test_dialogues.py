@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks.open_assistant import write_files
 from cyclealign.errors import DataError, StorageFull
-from cyclealign.records import PreferencePair, Turn, prompt_id
+from cyclealign.records import SUBSETS, PreferencePair, Turn, prompt_id
 from storage import dialogues
 from storage.dialogues import FilterOptions, FolderSource, PreparedDialogues, TableSource, prepare
 from storage.ledger import Ledger
@@ -33,6 +33,32 @@ def test_a_full_disk_leaves_nothing_behind_and_the_next_time_all_is_prepared(
         prepare(ledger, rows, FilterOptions())
     assert list((ledger.home / "data").iterdir()) == []
     assert len(kept(prepare(ledger, rows, FilterOptions()))) == 3_000
+
+
+@pytest.fixture
+def whole(tmp_path: Path) -> FolderSource:
+    """Every file of the hub's layout, small."""
+    names = [f"{subset}/{split}" for subset in SUBSETS for split in ("train", "test")]
+    return FolderSource(
+        write_files(tmp_path / "hh", {name: [numbered(n) for n in range(50)] for name in names})
+    )
+
+
+def test_many_cores_need_no_more_memory(
+    ledger: Ledger, whole: FolderSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DuckDB's readers hold 32 MiB each, and as many read as there are files and threads."""
+    monkeypatch.setattr("storage.filtering.MEMORY", "300MB")
+    monkeypatch.setattr("os.cpu_count", lambda: 64)
+    assert kept(prepare(ledger, whole, FilterOptions()), "test")
+
+
+def test_too_little_memory_is_called_that(
+    ledger: Ledger, whole: FolderSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("storage.filtering.MEMORY", "8MB")
+    with pytest.raises(DataError, match=r"Expected 8MB of memory .*data\.subsets"):
+        prepare(ledger, whole, FilterOptions())
 
 
 def numbered(number: int) -> tuple[str, str]:

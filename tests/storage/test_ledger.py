@@ -9,11 +9,10 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from cyclealign.errors import (
-    LedgerLocked,
-)
+from cyclealign.errors import LedgerLocked, StorageFull
 from storage import connection, migrations, runs
 from storage.ledger import Ledger
+from storage.ledger_lock import LedgerLock
 from tests.storage.conftest import RunScript
 from tests.storage.holders import hold, names
 from tests.storage.values import new_run
@@ -31,6 +30,12 @@ def test_nested_sessions_of_a_thread_share_the_connection_and_its_transaction(le
         outer.run("datasets/put", dataset_digest="d", source="s", location="l", options="{}")
         with Ledger(ledger.home).session() as inner:
             assert inner.value("datasets/exists", dataset_digest="d") == "d"
+
+
+def test_a_ledger_has_no_threads_that_work_for_it(ledger: Ledger) -> None:
+    """They would take memory away from what is computed beside it, see `storage.connection.THREADS`."""
+    with connection.shared(ledger.path).use(1.0, print) as opened:
+        assert opened.execute("select current_setting('worker_threads')").fetchone() == (1,)
 
 
 def test_a_transaction_that_fails_leaves_nothing(ledger: Ledger) -> None:
@@ -70,6 +75,52 @@ def test_a_held_ledger_is_named_with_its_holder_after_the_waiting_time(
         names(impatient)
 
 
+LOCKED = """
+    import sys
+    from pathlib import Path
+    from storage.ledger_lock import LedgerLock
+    lock = LedgerLock.beside(Path(sys.argv[1]))
+    assert lock.take()
+    print("locked", flush=True)
+    sys.stdin.readline()
+    lock.release()
+    print("released", flush=True)
+    sys.stdin.readline()
+    """
+"""Has the ledger's lock, and never the file: as a process that has yet to open it, or is about to close it."""
+
+
+def test_the_file_is_not_opened_while_another_process_has_the_lock(ledger: Ledger, script: RunScript) -> None:
+    """It may be reading headers that a checkpoint is about to change, see `storage.ledger_lock`."""
+    runs.register(ledger, new_run())
+    ledger.publish_snapshot()
+    ledger.close()
+    holder = script(LOCKED, ledger.path)
+    assert holder.stdout is not None
+    assert holder.stdin is not None
+    assert holder.stdout.readline() == "locked\n"
+    with pytest.raises(LedgerLocked, match=rf"process {holder.pid} \("):
+        names(Ledger(ledger.home, wait_s=0.1))
+    assert ledger.query_anywhere("select run_name from runs")[1].startswith("snapshot of ")
+    holder.stdin.write("release\n")
+    holder.stdin.flush()
+    assert holder.stdout.readline() == "released\n"
+    assert names(Ledger(ledger.home, wait_s=0.1)) == ["a-run"]
+    assert ledger.query_anywhere("select run_name from runs")[1] == "ledger"
+
+
+def test_a_ledger_is_read_where_its_lock_cannot_be_written(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(lock: LedgerLock, *, shared: bool) -> bool:
+        raise StorageFull("read-only")
+
+    runs.register(ledger, new_run())
+    ledger.close()
+    monkeypatch.setattr(LedgerLock, "take", refuse)
+    assert ledger.query_anywhere("select run_name from runs")[1] == "ledger"
+
+
 def test_whoever_waits_long_is_told_for_whom_and_gets_in_afterwards(
     tmp_path: Path, script: RunScript
 ) -> None:
@@ -85,7 +136,7 @@ def test_whoever_waits_long_is_told_for_whom_and_gets_in_afterwards(
     assert names(Ledger(tmp_path, wait_s=30, tell=tell)) == []
     assert len(told) == 1
     assert f"process {holder.pid}" in told[0]
-    assert not (tmp_path / "ledger.waiting").exists()
+    assert not (tmp_path / "ledger.duckdb.waiting").exists()
 
 
 def test_a_process_that_uses_the_ledger_all_the_time_lets_others_in(
@@ -115,7 +166,7 @@ def test_a_process_that_uses_the_ledger_all_the_time_lets_others_in(
 
 def test_a_marker_left_by_a_process_that_died_waiting_is_ignored(ledger: Ledger) -> None:
     ledger.home.mkdir()
-    marker = ledger.home / "ledger.waiting"
+    marker = ledger.home / "ledger.duckdb.waiting"
     marker.touch()
     os.utime(marker, (time.time() - 60, time.time() - 60))
     names(ledger)

@@ -15,7 +15,18 @@ import duckdb
 import pytest
 
 from cyclealign.errors import UsageError
-from storage import calls, checkpoints, figures, migrations, queries, resumptions, rounds, runs, samples
+from storage import (
+    calls,
+    checkpoints,
+    figures,
+    migrations,
+    queries,
+    resumptions,
+    rounds,
+    runs,
+    samples,
+    snapshots,
+)
 from storage.ledger import Ledger
 from storage.migrations import Migration
 from tests.storage.conftest import RunScript
@@ -38,12 +49,17 @@ EXHIBITS_THEN = (
 Rows = dict[str, list[tuple[Any, ...]]]
 
 
+def with_ledger(home: Path, version: int) -> Path:
+    """The home with the ledger in it that is stored of this version."""
+    stored = FOLDER / f"v{version}.duckdb.gz"
+    (home / "ledger.duckdb").write_bytes(gzip.decompress(stored.read_bytes()))
+    return home
+
+
 @pytest.fixture(params=RELEASED, ids=lambda version: f"v{version}")
 def home(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     """A home with a stored ledger in it."""
-    stored = FOLDER / f"v{request.param}.duckdb.gz"
-    (tmp_path / "ledger.duckdb").write_bytes(gzip.decompress(stored.read_bytes()))
-    return tmp_path
+    return with_ledger(tmp_path, request.param)
 
 
 @pytest.fixture
@@ -54,6 +70,10 @@ def migrated(home: Path) -> Iterator[Ledger]:
         pass
     yield ledger
     ledger.close()
+
+
+def test_what_brought_a_ledger_up_to_date_is_in_the_file_and_not_in_its_log(migrated: Ledger) -> None:
+    assert snapshots.log_bytes(migrated.path) == 0
 
 
 def columns_of(home: Path) -> dict[str, str]:
@@ -111,10 +131,10 @@ def asked(ledger: Ledger, query: str, **known: object) -> list[dict[str, Any]]:
     return frame.to_dict("records")
 
 
-@pytest.fixture
-def found(home: Path) -> Iterator[Ledger]:
-    """The stored ledger as a user finds it: no code of this version has opened it."""
-    ledger = Ledger(home)
+@pytest.fixture(scope="module", params=RELEASED, ids=lambda version: f"v{version}")
+def found(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ledger]:
+    """A stored ledger that a user asks one question after another: only the first meets it as it was stored."""
+    ledger = Ledger(with_ledger(tmp_path_factory.mktemp("found"), request.param))
     yield ledger
     ledger.close()
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
@@ -17,7 +18,7 @@ from cyclealign.records import ChatReply
 from cyclealign.settings import BlackBoxSettings
 from storage import calls
 from storage.ledger import Ledger
-from tasks.asking import Asker
+from tasks.asking import AT_ONCE, Asker
 from tests.models.black_box.fault_server import FaultServer
 from tests.tasks.paid_calls import (
     COST,
@@ -125,6 +126,19 @@ def test_a_refusing_endpoint_pauses_once(ledger: Ledger, server: FaultServer, be
     assert len(server.requests) <= 2
     assert {row["state"] for row in attempts(ledger)} == {"failed"}
     assert calls.spend(ledger, "run") == 0
+
+
+@pytest.mark.parametrize(("concurrency", "expected"), [(None, AT_ONCE), (12, 12)])
+def test_as_many_questions_are_open_as_the_settings_say_and_eight_where_they_do_not(
+    ledger: Ledger, server: FaultServer, concurrency: int | None, expected: int
+) -> None:
+    server.plan = script("slow first byte")
+
+    async def ask_all(asker: Asker) -> list[Any]:
+        return await asyncio.gather(*(asker.ask(request(slot)) for slot in range(12)))
+
+    with_asker(ledger, settings(server, concurrency=concurrency), ask_all)
+    assert server.most_at_once == expected
 
 
 def test_calls_under_way_finish_when_another_is_refused(ledger: Ledger, server: FaultServer) -> None:

@@ -1,11 +1,9 @@
 """Calls through a Batch API, over real HTTP: planned before they are sent, bought once, whoever is killed when."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
@@ -22,6 +20,7 @@ from storage.ledger import Ledger
 from tasks.batching import BatchChannel, channel_for
 from tasks.channels import Account, DirectChannel
 from tasks.comparison import play
+from tests.forks import fork
 from tests.serving import serving
 from tests.tasks.evaluated import account, longer_wins, match, pairs
 from tests.tasks.model_server import ModelServer
@@ -30,7 +29,6 @@ from tests.tasks.paid_calls import PRICE, QUICK
 BATCHES = BatchSettings(enabled=True, poll_s=0.05)
 COST = Decimal("0.12") / 2
 """Of a call at the server's usage, our price, and half of it."""
-PROGRAM = Path(__file__).with_name("batch_program.py")
 
 
 @pytest.fixture
@@ -155,17 +153,13 @@ def test_whoever_is_killed_buys_nothing_twice(
     ledger: Ledger, provider: ModelServer, event: str, times: int
 ) -> None:
     provider.polls_needed = 3
-    victim = subprocess.Popen([sys.executable, str(PROGRAM), str(ledger.home), provider.url], text=True)
     heard: list[str] = []
 
-    def kill(what: str) -> None:
+    def due(what: str) -> bool:
         heard.append(what)
-        if heard.count(event) == times and what == event:
-            os.kill(victim.pid, signal.SIGKILL)
+        return heard.count(event) == times and what == event
 
-    provider.tell = kill
-    assert victim.wait(timeout=60) == -signal.SIGKILL
-    provider.tell = lambda _event: None
+    killed_when(due, ledger, provider)
     assert calls.close_orphans(ledger) == 0  # its attempts live on in the batch
     outcomes = channel(ledger, provider).outcomes([request(number) for number in range(3)])
     assert contents(outcomes) == ["Heard call 0.", "Heard call 1.", "Heard call 2."]
@@ -173,12 +167,33 @@ def test_whoever_is_killed_buys_nothing_twice(
     assert calls.spend(ledger, "run") == 3 * COST
 
 
-def leave_behind(ledger: Ledger, provider: ModelServer, event: str) -> None:
-    """A batch of three calls of run `run`, whose process was killed at the event."""
-    victim = subprocess.Popen([sys.executable, str(PROGRAM), str(ledger.home), provider.url], text=True)
-    provider.tell = lambda what: os.kill(victim.pid, signal.SIGKILL) if what == event else None
-    assert victim.wait(timeout=60) == -signal.SIGKILL
+def send_three(home: Path, url: str) -> None:
+    """Calls of run `run`, through a Batch API at this address."""
+    server = ModelServer(lambda _body: "")
+    server.url = url
+    channel(Ledger(home), server).outcomes([request(number) for number in range(3)])
+
+
+def killed_when(due: Callable[[str], bool], ledger: Ledger, provider: ModelServer) -> None:
+    """A batch of three calls, whose process is killed at the event that is due, before it is answered."""
+    victim, started = fork(send_three, ledger.home, provider.url), threading.Event()
+
+    def kill(what: str) -> None:
+        if due(what):
+            started.wait()
+            victim.kill()
+
+    provider.tell = kill
+    victim.start()
+    started.set()
+    victim.join(60)
+    assert victim.exitcode == -signal.SIGKILL
     provider.tell = lambda _event: None
+
+
+def leave_behind(ledger: Ledger, provider: ModelServer, event: str) -> None:
+    """The same at the first event of this kind."""
+    killed_when(lambda what: what == event, ledger, provider)
 
 
 def test_a_batch_left_behind_is_finished_before_calls_are_sent_directly(

@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, LlamaConfig, LlamaForCausalLM
 
 from cyclealign.errors import ModelError, UsageError
-from cyclealign.estimate import NF4_BYTES
+from cyclealign.model_sizes import NF4_BYTES
 from cyclealign.models.loading import load_pretrained, quiet_transformers
 from cyclealign.models.sequence_scores import SequenceScores
 from cyclealign.models.weights import adapter_parameters

@@ -3,6 +3,7 @@
 import gc
 import math
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -15,8 +16,8 @@ from torch import distributed, nn
 
 from cyclealign.errors import ModelError, RankLost
 from cyclealign.models.process_group import launch_environment
-from cyclealign.models.rank_commands import Call, Recipe
-from cyclealign.models.rank_processes import started, worker_environment
+from cyclealign.models.rank_commands import Call, Failed, Recipe
+from cyclealign.models.rank_processes import started, what_to_do, worker_environment
 from cyclealign.models.ranked_white_box import RankedWhiteBox, white_box_alone, white_box_of_ranks
 from cyclealign.models.weights import refuse_dropout
 from cyclealign.records import Prompt, TrainingExample, Turn
@@ -61,10 +62,17 @@ def test_groups_follow_each_other_in_one_process_also_after_a_rank_has_failed(
     assert not {*launch_environment(0, 1), "ACCELERATE_USE_DEEPSPEED"} & set(os.environ)
 
 
+def test_of_a_rank_that_ran_out_of_memory_it_is_said_what_to_set() -> None:
+    said = what_to_do(Failed("OutOfMemoryError: CUDA out of memory.", "", 0.0))
+    assert "training.gradient_checkpointing=true" in said
+    assert "the same command continues" in said
+    assert what_to_do(Failed("ValueError: no", "", 0.0)) == what_to_do(None) != said
+
+
 def tensor_bytes() -> int:
-    """What the tensors of this process hold, each storage once."""
+    """What the tensors of this process hold, each storage once; torch.compile may have left some that hold nothing."""
     gc.collect()
-    tensors = [one for one in gc.get_objects() if issubclass(type(one), torch.Tensor)]
+    tensors = [one for one in gc.get_objects() if type(one) in {torch.Tensor, nn.Parameter}]
     storages = {
         storage.data_ptr(): storage.nbytes() for storage in map(torch.Tensor.untyped_storage, tensors)
     }
@@ -112,6 +120,7 @@ def test_rank_0_that_computes_on_after_a_rank_has_died_ends_with_the_error_that_
         started(2, (), patience_s=0.5) as ranks,
     ):
         RankedWhiteBox.led(ranks, recipe(module_tiny_llama, 2, engine="torch"))
+        ranks.followers[0].process.send_signal(signal.SIGSTOP)  # or it may have answered before it dies
         with ranks.doing(Call("weights_sha256", ())):
             ranks.followers[0].process.kill()
             time.sleep(2)

@@ -19,6 +19,10 @@ WARM = SamplingSettings(temperature=1.0, max_new_tokens=20)
 GREEDY = SamplingSettings(temperature=0, max_new_tokens=20)
 
 
+TIE = {torch.float32: 0.0, torch.bfloat16: 0.1}
+"""Nats between two tokens that rounding may swap: in bfloat16, logits of 4 to 8 are multiples of 2^-5."""
+
+
 @pytest.fixture
 def model(tiny_llama: Path) -> Any:
     return AutoModelForCausalLM.from_pretrained(tiny_llama).eval()
@@ -37,13 +41,24 @@ def run(
     return decode(model, prompts, uniforms, sampling, Ends(stop_ids, lambda _: False))
 
 
-def test_greedy_tokens_are_those_of_generate(model: Any) -> None:
-    ours = run(model, PROMPTS, SEEDS, GREEDY, responses=1)
+@pytest.mark.parametrize("dtype", TIE, ids=str)
+def test_greedy_tokens_are_those_of_generate_up_to_a_tie(model: Any, dtype: torch.dtype) -> None:
+    ours = run(model.to(dtype), PROMPTS, SEEDS, GREEDY, responses=1)
     for prompt, tokens in zip(PROMPTS, ours, strict=True):
         theirs = model.generate(
             torch.tensor([prompt]), max_new_tokens=20, do_sample=False, eos_token_id=STOP, pad_token_id=0
         )
-        assert tokens == theirs[0, len(prompt) :].tolist()
+        assert parted(model, prompt, tokens, theirs[0, len(prompt) :].tolist()) <= TIE[dtype]
+
+
+@torch.no_grad()
+def parted(model: Any, prompt: list[int], ours: list[int], theirs: list[int]) -> float:
+    """How many nats lie between the two tokens at which the responses part; 0 where they are the same."""
+    if ours == theirs:
+        return 0.0
+    at = next(at for at, (one, other) in enumerate(zip(ours, theirs, strict=False)) if one != other)
+    logits = model(input_ids=torch.tensor([[*prompt, *ours[:at]]])).logits[0, -1].float()
+    return float((logits[ours[at]] - logits[theirs[at]]).abs())
 
 
 def test_what_a_prompt_gets_does_not_depend_on_the_prompts_beside_it(model: Any) -> None:

@@ -12,6 +12,8 @@ import torch
 
 SCRIPT = Path(__file__).with_name("training_run.py")
 Results = dict[str, dict[str, Any]]
+ROUNDED = ("torch-bf16", "zero-2-bf16", "zero-3-bf16")
+"""In one process alone: two ranks make other passes, in which bfloat16 rounds otherwise."""
 
 
 def run_program(tmp_path: Path, model: Path, name: str, *arguments: str, engines: tuple[str, ...]) -> Results:
@@ -31,22 +33,27 @@ def runs(tmp_path_factory: pytest.TempPathFactory, module_tiny_llama: Path) -> d
     launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
     every = ("torch", "zero-2", "zero-3", "torch-nf4", "zero-2-nf4", "zero-3-nf4")
     return {
-        "alone": run_program(tmp_path, module_tiny_llama, "alone", engines=every),
+        "alone": run_program(tmp_path, module_tiny_llama, "alone", engines=(*every, *ROUNDED)),
         "again": run_program(tmp_path, module_tiny_llama, "again", engines=("torch", "torch-nf4")),
         "two": run_program(tmp_path, module_tiny_llama, "two", *launcher, engines=every),
     }
 
 
 CASES = [
-    *[("alone", engine) for engine in ("zero-2", "zero-3", "zero-2-nf4", "zero-3-nf4")],
+    *[("alone", engine) for engine in ("zero-2", "zero-3", "zero-2-nf4", "zero-3-nf4", *ROUNDED[1:])],
     *[("two", engine) for engine in ("torch", "zero-2", "zero-3", "torch-nf4", "zero-2-nf4", "zero-3-nf4")],
 ]
 IDS = [f"{engine}-{where}" for where, engine in CASES]
 
 
 def alone_on_torch(runs: dict[str, Results], engine: str) -> dict[str, Any]:
-    """What one plain process finds of the same model, quantised or not."""
-    return runs["alone"]["torch-nf4" if engine.endswith("-nf4") else "torch"]
+    """What one plain process finds of the same model: quantised, in bfloat16 or neither."""
+    return runs["alone"]["torch" + engine.removeprefix("torch").removeprefix("zero-2").removeprefix("zero-3")]
+
+
+def room(engine: str) -> float:
+    """By how much wider tolerances are: ZeRO-3 adds gradients up in another order, of which bfloat16 keeps 8 bits."""
+    return 200.0 if engine == "zero-3-bf16" else 1.0
 
 
 @pytest.mark.parametrize(("where", "engine"), CASES, ids=IDS)
@@ -55,10 +62,10 @@ def test_losses_and_gradients_are_those_of_one_plain_process(
 ) -> None:
     found, expected = runs[where][engine], alone_on_torch(runs, engine)
     assert found["ranks"] == (2 if where == "two" else 1)
-    assert found["losses"] == pytest.approx(expected["losses"], rel=1e-5)
-    assert found["gradient_norms"] == pytest.approx(expected["gradient_norms"], rel=1e-4)
+    assert found["losses"] == pytest.approx(expected["losses"], rel=1e-5 * room(engine))
+    assert found["gradient_norms"] == pytest.approx(expected["gradient_norms"], rel=1e-4 * room(engine))
     for rows, wanted in zip(found["rank_losses"], expected["rank_losses"], strict=True):
-        assert rows == pytest.approx(wanted, rel=1e-4, abs=1e-5)
+        assert rows == pytest.approx(wanted, rel=1e-4 * room(engine), abs=1e-5 * room(engine))
 
 
 @pytest.mark.parametrize(("where", "engine"), CASES, ids=IDS)
@@ -73,8 +80,8 @@ def test_ranks_share_sampling_and_scoring_and_agree_on_the_result(
 
 @pytest.mark.parametrize(
     ("where", "engine"),
-    [("alone", "torch"), ("alone", "torch-nf4"), *CASES],
-    ids=["torch-alone", "torch-nf4-alone", *IDS],
+    [("alone", "torch"), ("alone", "torch-nf4"), ("alone", "torch-bf16"), *CASES],
+    ids=["torch-alone", "torch-nf4-alone", "torch-bf16-alone", *IDS],
 )
 def test_every_engine_continues_from_its_checkpoint_bit_for_bit(
     runs: dict[str, Results], where: str, engine: str

@@ -210,6 +210,28 @@ def test_a_gradient_that_is_not_finite_stops_before_the_weights_change(tiny_llam
     assert white_box.weights_sha256() == before
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_gradient_checkpointing_gives_the_same_steps(tiny_llama: Path, dtype: str) -> None:
+    plain, saving = (
+        load(tiny_llama, TrainingSettings(learning_rate=1e-2, gradient_checkpointing=chosen), dtype=dtype)
+        for chosen in (False, True)
+    )
+    examples = examples_of(plain)
+    for _ in range(3):
+        one, other = plain.optimize(examples), saving.optimize(examples)
+        assert other.loss == pytest.approx(one.loss, rel=1e-5)
+        assert other.gradient_norm == pytest.approx(one.gradient_norm, rel=1e-4)
+
+
+def test_in_bfloat16_the_adapter_stays_in_float32_and_learns_what_it_learns_there(tiny_llama: Path) -> None:
+    exact, rounded = load(tiny_llama, dtype="float32"), load(tiny_llama, dtype="bfloat16")
+    assert {one.dtype for one in adapter_parameters(rounded.model).values()} == {torch.float32}
+    examples = examples_of(exact)
+    for _ in range(4):
+        one, other = exact.optimize(examples), rounded.optimize(examples)
+        assert other.loss == pytest.approx(one.loss, rel=0.02)
+
+
 def test_gradients_are_clipped_to_the_norm(tiny_llama: Path) -> None:
     """AdamW's first step has the size of the learning rate whatever the gradient, so look at its moments."""
     white_box = load(tiny_llama, TrainingSettings(learning_rate=1e-2, clip_norm=0.1))

@@ -1,7 +1,7 @@
 """A short training run as a program: alone or under a launcher, for the tests of engines and ranks.
 
 Usage: `python training_run.py MODEL_FOLDER OUTPUT.json ENGINE...` with engines `torch`, `zero-2`, `zero-3`;
-`-nf4` behind one of them quantises the model.
+`-nf4` behind one of them quantises the model, `-bf16` loads it in bfloat16.
 Rank 0 writes, per engine: losses, gradient norms, sampled tokens, log-probabilities, and digests of the
 weights of an uninterrupted run and of one that went on from a checkpoint in the middle.
 """
@@ -44,6 +44,7 @@ def load(model: Path, engine: str) -> WhiteBox:
         max_length=160,
         sampling=SAMPLING,
         device="cpu",
+        dtype="bfloat16" if engine.endswith("-bf16") else "float32",
         quantization="nf4" if engine.endswith("-nf4") else "none",
     )
     return WhiteBox.load(settings, training, MethodSettings(), seed=3)
