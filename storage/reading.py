@@ -92,7 +92,7 @@ def opened_ledger(ledger: Path | None) -> Iterator[duckdb.DuckDBPyConnection | N
         yield None
         return
     deadline, marker = time.monotonic() + PATIENCE_S, WaitingMarker.beside(ledger)
-    while time.monotonic() < deadline:
+    while True:
         broken = snapshots.unfinished(ledger)
         with locked_for_reading(ledger, shared=not broken) as ours:
             connection = _connected(ledger, broken=broken) if ours else None
@@ -101,6 +101,8 @@ def opened_ledger(ledger: Path | None) -> Iterator[duckdb.DuckDBPyConnection | N
                 with connection:
                     yield connection
                 return
+        if time.monotonic() >= deadline:
+            break
         marker.touch()
         time.sleep(POLL_S)
     marker.remove()

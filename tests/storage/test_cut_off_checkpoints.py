@@ -70,7 +70,9 @@ def test_a_checkpoint_that_was_cut_off_is_undone_and_nothing_is_lost(
 ) -> None:
     cut_off(ledger)
     torn(ledger)
+    ledger.path.chmod(0o640)
     assert names(ledger) == ["in the file", "in the log"]
+    assert ledger.path.stat().st_mode & 0o777 == 0o640
     assert "cut off and has been undone" in caplog.text
     assert not begun(ledger).exists()
     runs.register(ledger, new_run("later"))
@@ -255,6 +257,25 @@ def test_a_log_that_became_long_is_written_into_the_file(
     assert lengths.count(0) >= 1
     ledger.close()
     assert len(names(ledger)) == 30
+
+
+def test_a_log_that_is_short_beside_its_file_stays(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "LOG_BYTES", 0)
+    monkeypatch.setattr(connection, "LOG_SHARE", 1)
+    names(ledger)
+    runs.register(ledger, new_run())
+    assert 0 < snapshots.log_bytes(ledger.path) < ledger.path.stat().st_size
+
+
+def test_duckdb_writes_no_checkpoint_by_itself(ledger: Ledger) -> None:
+    names(ledger)
+    with connection.shared(ledger.path).use(1.0, print) as opened:
+        opened.execute("create table much (text varchar)")
+        before = ledger.path.stat()
+        for letter in "abcd":
+            opened.execute("insert into much values (?)", [letter * 8_000_000])
+        assert snapshots.log_bytes(ledger.path) > 32_000_000
+        assert ledger.path.stat().st_mtime_ns == before.st_mtime_ns
 
 
 def test_a_log_that_others_would_read_for_long_is_written_into_the_file_before_it_is_closed(

@@ -13,7 +13,7 @@ from cyclealign.errors import (
     StorageFull,
     UsageError,
 )
-from storage import runs
+from storage import reading, runs
 from storage.ledger import Ledger
 from tests.full_disk import files_up_to
 from tests.storage.conftest import RunScript
@@ -57,8 +57,9 @@ def test_a_question_goes_to_the_ledger_when_it_is_free(ledger: Ledger) -> None:
 
 
 def test_a_question_goes_to_the_ledger_while_another_process_keeps_it_without_using_it(
-    ledger: Ledger, script: RunScript
+    ledger: Ledger, script: RunScript, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(reading, "PATIENCE_S", 30)
     runs.register(ledger, new_run())
     ledger.close()
     keeper = script(KEEP, ledger.home)
@@ -81,6 +82,28 @@ def test_a_question_goes_to_the_snapshot_while_another_process_holds_the_ledger(
     frame, source = ledger.query_anywhere("select run_name from runs")
     assert frame.to_dict("records") == [{"run_name": "a-run"}]
     assert source.startswith("snapshot of ")
+
+
+def test_a_question_is_answered_from_one_snapshot_where_another_takes_its_place_meanwhile(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs.register(ledger, new_run("first"))
+    ledger.publish_snapshot()
+    connect, opened = duckdb.connect, []
+
+    def connect_and_publish(path: str, *, read_only: bool) -> duckdb.DuckDBPyConnection:
+        opened.append(connect(path, read_only=read_only))
+        if len(opened) == 1:
+            with monkeypatch.context() as patch:
+                patch.setattr(duckdb, "connect", connect)
+                runs.register(ledger, new_run("second"))
+                ledger.publish_snapshot()
+        return opened[-1]
+
+    monkeypatch.setattr(duckdb, "connect", connect_and_publish)
+    frame, _ = reading.ask(None, ledger.snapshot_path, "select run_name from runs")
+    assert len(opened) == 2
+    assert list(frame["run_name"]) == ["first", "second"]
 
 
 def test_a_foreign_file_in_the_snapshots_place_is_told(ledger: Ledger, script: RunScript) -> None:

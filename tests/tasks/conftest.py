@@ -24,6 +24,7 @@ def server(running: FaultServer) -> FaultServer:
     running.requests.clear()
     running.behaviours.clear()
     running.most_at_once = 0
+    running.released.clear()
     return running
 
 

@@ -82,6 +82,12 @@ async def arrived(server: FaultServer, requests: int) -> None:
         await asyncio.sleep(0.005)
 
 
+async def one_failed(ledger: Ledger) -> None:
+    """Wait until the ledger has an attempt that failed."""
+    while all(attempt["state"] != "failed" for attempt in attempts(ledger)):  # noqa: ASYNC110
+        await asyncio.sleep(0.005)
+
+
 def attempts(ledger: Ledger) -> list[dict[str, Any]]:
     """All attempts in the order they were begun."""
     frame, _ = ledger.query_anywhere("select * from api_attempts order by attempt")

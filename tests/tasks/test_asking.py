@@ -143,12 +143,13 @@ def test_a_cap_that_is_raised_continues_where_it_stopped(ledger: Ledger, server:
 
 
 def test_closing_lets_calls_under_way_finish(ledger: Ledger, server: FaultServer) -> None:
-    server.plan = script("slow first byte")
+    server.plan = script("held")
 
     async def stop_in_between(asker: Asker) -> list[Any]:
         asked = [asyncio.ensure_future(asker.ask(request(slot))) for slot in range(4)]
         await arrived(server, 2)
         asker.stop()
+        server.released.set()
         return list(await asyncio.gather(*asked, return_exceptions=True))
 
     outcomes = with_asker(ledger, settings(server, concurrency=2), stop_in_between)
@@ -157,7 +158,7 @@ def test_closing_lets_calls_under_way_finish(ledger: Ledger, server: FaultServer
 
 
 def test_a_cancelled_call_is_charged_in_full(ledger: Ledger, server: FaultServer) -> None:
-    server.plan = script("slow first byte")
+    server.plan = script("hang")
 
     async def cancel(asker: Asker) -> None:
         asked = asyncio.ensure_future(asker.ask(request()))

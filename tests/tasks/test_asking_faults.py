@@ -3,7 +3,6 @@
 import asyncio
 from collections import Counter
 from decimal import Decimal
-from typing import Any
 
 import pytest
 
@@ -27,6 +26,7 @@ from tests.tasks.paid_calls import (
     ask_many,
     attempts,
     call_state,
+    one_failed,
     request,
     script,
     settings,
@@ -70,7 +70,7 @@ HEALS = {
 @pytest.mark.parametrize("behaviour", HEALS, ids=str)
 def test_a_passing_failure_heals(ledger: Ledger, server: FaultServer, behaviour: str) -> None:
     server.plan = script(behaviour, "good")
-    limits = settings(server, timeout_s=1 if behaviour == "hang" else 10)
+    limits = settings(server, timeout_s=2 if behaviour == "hang" else 10)
     assert ask(ledger, limits).finish_reason == "stop"
     failed, answered = attempts(ledger)
     kind, charged = HEALS[behaviour]
@@ -97,6 +97,7 @@ def test_retry_after_holds_every_worker(ledger: Ledger, server: FaultServer) -> 
     async def two(asker: Asker) -> None:
         first = asyncio.ensure_future(asker.ask(request(0)))
         await arrived(server, 1)
+        await one_failed(ledger)
         await asyncio.sleep(0.02)
         await asker.ask(request(1))
         await first
@@ -132,12 +133,16 @@ def test_a_refusing_endpoint_pauses_once(ledger: Ledger, server: FaultServer, be
 def test_as_many_questions_are_open_as_the_settings_say_and_eight_where_they_do_not(
     ledger: Ledger, server: FaultServer, concurrency: int | None, expected: int
 ) -> None:
-    server.plan = script("slow first byte")
+    server.plan = script("held")
 
-    async def ask_all(asker: Asker) -> list[Any]:
-        return await asyncio.gather(*(asker.ask(request(slot)) for slot in range(12)))
+    async def ask_all(asker: Asker) -> int:
+        asked = [asyncio.ensure_future(asker.ask(request(slot))) for slot in range(12)]
+        await arrived(server, expected)
+        await asyncio.sleep(0.3)  # for those that should not be sent yet
+        server.released.set()
+        return len(await asyncio.gather(*asked))
 
-    with_asker(ledger, settings(server, concurrency=concurrency), ask_all)
+    assert with_asker(ledger, settings(server, concurrency=concurrency), ask_all) == 12
     assert server.most_at_once == expected
 
 

@@ -231,12 +231,19 @@ def test_answers_that_arrive_beside_a_pause_are_kept(
 def test_closing_keeps_what_is_under_way_and_sends_nothing_more(
     desk: OpenDesk, ledger: Ledger, server: FaultServer
 ) -> None:
-    server.plan = lambda _number, _body: "slow first byte"
+    server.plan = lambda _number, _body: "held"
     opened = desk(concurrency=1)
     future = opened.submit([question(0), question(1)])
     while not server.requests:
         time.sleep(0.005)
-    opened.close()
+    closing = threading.Thread(target=opened.close)
+    closing.start()
+    try:
+        with pytest.raises(RunPaused, match="closing"):
+            opened.submit([question(2)]).result(timeout=20)
+    finally:
+        server.released.set()
+        closing.join()
     with pytest.raises(RunPaused, match="closing"):
         future.result(timeout=0)
     states, _ = ledger.query_anywhere("select state, verdict from api_calls")

@@ -6,6 +6,7 @@ The plan names the behaviour of each request, a key of `FAULTS`. Everything that
 import asyncio
 import contextlib
 import json
+import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -30,6 +31,7 @@ class Exchange:
     receive: Receive
     send: Send
     body: dict[str, Any]
+    released: threading.Event
 
     async def reply(self, response: Response) -> None:
         """Answer in full."""
@@ -101,6 +103,11 @@ async def _slow_first_byte(exchange: Exchange) -> None:
     await FAULTS["good"](exchange)
 
 
+async def _held(exchange: Exchange) -> None:
+    await asyncio.to_thread(exchange.released.wait, HANG_S)
+    await FAULTS["good"](exchange)
+
+
 async def _hang(exchange: Exchange) -> None:
     with contextlib.suppress(asyncio.CancelledError):
         await asyncio.wait_for(_gone(exchange), HANG_S)
@@ -139,6 +146,7 @@ FAULTS: dict[str, Callable[[Exchange], Awaitable[None]]] = {
     "503": _sends(lambda: _error(503, "overloaded", retry_after="0.05")),
     "reset": _reset,
     "slow first byte": _slow_first_byte,
+    "held": _held,
     "hang": _hang,
     "truncated body": _truncated_body,
     "empty body": _sends(lambda: Response("", 200)),
@@ -177,6 +185,8 @@ class FaultServer:
     requests: list[dict[str, Any]] = field(default_factory=list)
     behaviours: list[str] = field(default_factory=list)
     most_at_once: int = 0
+    released: threading.Event = field(default_factory=threading.Event)
+    """Once it is set, requests that are held are answered."""
     url: str = ""
     _at_once: int = 0
 
@@ -195,7 +205,7 @@ class FaultServer:
         self._at_once += 1
         self.most_at_once = max(self.most_at_once, self._at_once)
         try:
-            await FAULTS[behaviour](Exchange(scope, receive, send, body))
+            await FAULTS[behaviour](Exchange(scope, receive, send, body, self.released))
         finally:
             self._at_once -= 1
 
