@@ -33,7 +33,7 @@ check: $(STAMP)
 	$(BIN)/sqlfluff lint --disable-progress-bar sql
 
 smollm2: $(STAMP)
-	$(BIN)/python -m cyclealign.models.offline.smollm2 $(CYCLEALIGN_HOME)/models/smollm2-135m-instruct
+	$(BIN)/python -m cyclealign.offline.smollm2 $(CYCLEALIGN_HOME)/models/smollm2-135m-instruct
 
 # Half an hour on two cores; `make bench NAMES=ledger_commits` runs some, REPEATS=n sets how often. Exit code 1: a bar missed.
 bench: $(STAMP)
@@ -52,10 +52,10 @@ fuzz: $(STAMP)
 	$(BIN)/python -m benchmarks.fuzz_answers $(if $(ANSWERS),--answers $(ANSWERS)) $(if $(SEED),--seed $(SEED))
 
 up: $(STAMP)
-	$(BIN)/python -m flows.service up
+	$(BIN)/python -m cli.service up
 
 down: $(STAMP)
-	$(BIN)/python -m flows.service down
+	$(BIN)/python -m cli.service down
 
 clean:
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

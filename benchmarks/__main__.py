@@ -63,9 +63,7 @@ def name_of(script: Script) -> str:
 
 @click.command()
 @click.argument("names", nargs=-1, type=click.Choice([name_of(script) for script in SCRIPTS]))
-@click.option(
-    "--repeats", type=click.IntRange(min=1), help="Repeats of every script, instead of its own number."
-)
+@click.option("--repeats", type=click.IntRange(min=1), help="Repeats of every script, instead of its own number.")
 def main(names: tuple[str, ...], repeats: int | None) -> None:
     """Measure the claims NAMES (default: all of speed) and write benchmarks/results.json; 1 when a bar was missed."""
     measured: list[Row] = []

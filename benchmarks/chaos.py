@@ -59,17 +59,13 @@ class Chaos:
             try:
                 futures = [disturbed.submit(stream) for _ in range(streams)]
                 wait(futures, return_when=FIRST_EXCEPTION)
-                return sorted(
-                    (one for future in futures for one in future.result()), key=lambda one: one.seed
-                )
+                return sorted((one for future in futures for one in future.result()), key=lambda one: one.seed)
             except BaseException:
                 for trainer in self._trainers:
                     trainer.stop()
                 raise
 
-    def _stream(
-        self, left: Kills, seeds: Iterator[int], undisturbed: ThreadPoolExecutor
-    ) -> Iterator[Outcome]:
+    def _stream(self, left: Kills, seeds: Iterator[int], undisturbed: ThreadPoolExecutor) -> Iterator[Outcome]:
         while left.any_left():
             started, seed = time.monotonic(), next(seeds)
             whole: Future[Trainer] = undisturbed.submit(self._run, seed, "whole", None)
@@ -179,9 +175,7 @@ def write(outcomes: Sequence[Outcome], path: Path = PATH) -> None:
 
 @click.command()
 @click.option("--kills", default=KILLS, show_default=True, type=click.IntRange(min=1))
-@click.option(
-    "--first-seed", default=0, show_default=True, help="Seed of the first run; the next ones follow."
-)
+@click.option("--first-seed", default=0, show_default=True, help="Seed of the first run; the next ones follow.")
 @click.option("--folder", type=click.Path(path_type=Path), help="Keep homes and logs in this folder.")
 def main(kills: int, first_seed: int, folder: Path | None) -> None:
     """Kill laptop runs at random moments and compare how they end; 1 when a bar was missed."""
@@ -190,9 +184,7 @@ def main(kills: int, first_seed: int, folder: Path | None) -> None:
     write(outcomes)
     console = Console(width=None if sys.stdout.isatty() else 160)
     console.print(table(outcomes))
-    console.print(
-        "Kills by phase: " + ", ".join(f"{phase} {count}" for phase, count in phases(outcomes).items())
-    )
+    console.print("Kills by phase: " + ", ".join(f"{phase} {count}" for phase, count in phases(outcomes).items()))
     console.print(results.table(bars([outcomes])))
     sys.exit(int(any(row.missed for row in bars([outcomes]))))
 

@@ -64,9 +64,7 @@ def compare(killed: Trainer, whole: Trainer, seconds: float) -> Outcome:
         resumes=len(lives) - 1,
         weights_sha256=weights(killed),
         weights_sha256_of_the_whole=weights(whole),
-        differing_tables=[
-            *differing_rows(EndedRun(killed.home, killed.name), EndedRun(whole.home, whole.name))
-        ],
+        differing_tables=[*differing_rows(EndedRun(killed.home, killed.name), EndedRun(whole.home, whole.name))],
         requests=sum(life.asked.total() for life in lives),
         attempts=ended.attempts.total(),
         answered_calls_asked_again=bought_again(lives),

@@ -156,7 +156,7 @@ class Trainer:
             "black_box.price.output": PRICE["output"],
         }
         assignments = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
-        command = [sys.executable, "-m", "flows.cli", "train", "--profile", PROFILE, "--run", self.name]
+        command = [sys.executable, "-m", "cli.main", "train", "--profile", PROFILE, "--run", self.name]
         environment = {
             "CYCLEALIGN_HOME": str(self.home),
             "PREFECT_HOME": str(self.home / "prefect"),

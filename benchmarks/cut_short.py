@@ -28,7 +28,7 @@ def set_trap(turns: int) -> None:
 
 
 if __name__ == "__main__":
-    from flows.cli import main
+    from cli.main import main
 
     set_trap(int(sys.argv.pop(1)))
     main()

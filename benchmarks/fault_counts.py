@@ -8,7 +8,7 @@ from typing import Any
 from benchmarks.faulty_questions import CONCURRENCY, RUN, Asking
 from cyclealign.errors import BudgetReached
 from storage.ledger import Ledger
-from tasks.ranking import RankingOutcome, RankingQuestion
+from tasks.cycle.ranking import RankingOutcome, RankingQuestion
 
 Row = dict[str, Any]
 ATTEMPTS = """
@@ -95,9 +95,7 @@ class Part:
         return "\n".join([first.as_text(), *lines] if first else lines)
 
 
-def account(
-    server: str, ledger: Ledger, asked: Sequence[RankingQuestion], asking: Asking, cap_usd: float
-) -> Part:
+def account(server: str, ledger: Ledger, asked: Sequence[RankingQuestion], asking: Asking, cap_usd: float) -> Part:
     """What the ledger and the outcomes tell."""
     outcomes = asking.outcomes
     done = [one for one in outcomes if isinstance(one, RankingOutcome)]

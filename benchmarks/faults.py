@@ -29,16 +29,7 @@ from tests.models.black_box.fault_server import USAGE, FaultServer, answer
 from tests.serving import serving
 
 PATH = Path(__file__).parent / "faults.json"
-FAILS = (
-    "rate limit",
-    "rate limit, retry-after",
-    "rate limit, retry-after-ms",
-    "500",
-    "502",
-    "503",
-    "reset",
-    "hang",
-)
+FAILS = ("rate limit", "rate limit, retry-after", "rate limit, retry-after-ms", "500", "502", "503", "reset", "hang")
 BREAKS = ("truncated body", "empty body", "no choices", "error with status 200", "broken json")
 MISLEADS = ("wrong permutation", "duplicate ids", "missing ids", "prose", "null content", "refusal", "length")
 FAULTS = (*FAILS, *BREAKS, *MISLEADS, "filtered answer", "slow first byte", "bad request", "filtered prompt")

@@ -5,14 +5,14 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from cyclealign.black_box.endpoint import ChatEndpoint
 from cyclealign.errors import RunPaused
-from cyclealign.models.black_box import ChatEndpoint
 from cyclealign.records import Prompt, Turn
 from cyclealign.settings import BlackBoxSettings, MethodSettings, PriceSettings
 from storage.ledger import Ledger
-from tasks.asking import Asker
-from tasks.pace import Backoff
-from tasks.ranking import RankingOutcome, RankingQuestion, rank
+from tasks.asking.pace import Backoff
+from tasks.asking.protocol import Asker
+from tasks.cycle.ranking import RankingOutcome, RankingQuestion, rank
 
 RUN = "faults"
 CONCURRENCY = 16
@@ -65,21 +65,14 @@ def rankings(outcomes: Sequence[Outcome]) -> list[tuple[tuple[int, ...], tuple[i
 def ask_all(ledger: Ledger, url: str, asked: Sequence[RankingQuestion], cap_usd: float) -> Asking:
     """The outcomes of all questions, asked at the same time; where the cap or a refusal stopped one, that."""
     settings = BlackBoxSettings(
-        base_url=url,
-        model="some-model",
-        concurrency=CONCURRENCY,
-        timeout_s=TIMEOUT_S,
-        budget_usd=cap_usd,
-        price=PRICE,
+        base_url=url, model="some-model", concurrency=CONCURRENCY, timeout_s=TIMEOUT_S, budget_usd=cap_usd, price=PRICE
     )
     started = time.monotonic()
     outcomes = asyncio.run(_ask_all(ledger, settings, asked))
     return Asking(outcomes, time.monotonic() - started)
 
 
-async def _ask_all(
-    ledger: Ledger, settings: BlackBoxSettings, asked: Sequence[RankingQuestion]
-) -> list[Outcome]:
+async def _ask_all(ledger: Ledger, settings: BlackBoxSettings, asked: Sequence[RankingQuestion]) -> list[Outcome]:
     asker = Asker(ledger, ChatEndpoint(settings), settings, RUN, QUICK)
     try:
         return list(await asyncio.gather(*[_outcome(asker, one, settings) for one in asked]))

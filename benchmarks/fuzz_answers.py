@@ -22,9 +22,9 @@ import hypothesis
 from hypothesis import strategies as st
 
 from benchmarks.results import provenance
+from cyclealign.black_box.endpoint import read_reply
 from cyclealign.errors import CallTransient
 from cyclealign.method.answers import AnswerRejected, read_ranking_answer
-from cyclealign.models.black_box import read_reply
 from tests.method.malformed_answers import GOOD, MOST_CANDIDATES, Mutator, near_answers, objection
 
 PATH = Path(__file__).parent / "fuzz_answers.json"
@@ -59,9 +59,7 @@ class Tally:
             self.wrong.append(f"{outcome}: {text[:SHOWN]!r} for {candidates} candidates")
 
 
-def answer_outcome(
-    text: str, candidates: int, finish: str | None = "stop", refusal: str | None = None
-) -> str:
+def answer_outcome(text: str, candidates: int, finish: str | None = "stop", refusal: str | None = None) -> str:
     """`accepted`, `wrong: …` by the oracle, or the reason of the rejection."""
     try:
         answer = read_ranking_answer(text, finish, refusal, candidates)

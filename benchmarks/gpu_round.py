@@ -20,10 +20,10 @@ from benchmarks.made_up_model import NAMES
 from benchmarks.measuring import seconds
 from benchmarks.ranking_steps import pro_step
 from benchmarks.rows import Row, at_least, at_most
-from cyclealign.models.loading import Pretrained, resolve_device, resolve_dtype
-from cyclealign.models.white_box import WhiteBox
 from cyclealign.records import Prompt, TrainingExample
 from cyclealign.settings import Settings
+from cyclealign.white_box.loading import Pretrained, resolve_device, resolve_dtype
+from cyclealign.white_box.white_box import WhiteBox
 from tasks.context import load_settings
 
 REPEATS = 5
@@ -67,10 +67,7 @@ class Measured:
 def rows(repeats: int = REPEATS) -> list[Row]:
     """The three rows."""
     if not torch.cuda.is_available():
-        return [
-            Row(row.name, row.bar, unit=row.unit, note="no CUDA device")
-            for row in (MEMORY, TRAINING, COMPILED)
-        ]
+        return [Row(row.name, row.bar, unit=row.unit, note="no CUDA device") for row in (MEMORY, TRAINING, COMPILED)]
     settings = load_settings(PROFILE, {})
     return rows_of(measured(settings, LLAMA_7B, PROMPT_TOKENS, repeats), torch.cuda.get_device_name())
 
@@ -78,13 +75,10 @@ def rows(repeats: int = REPEATS) -> list[Row]:
 def rows_of(found: Measured, device: str) -> list[Row]:
     """The three rows of what was measured on a device of that name."""
     sampling, compiled, scoring, training, published = (
-        median(phase)
-        for phase in (found.sampling, found.compiled, found.scoring, found.training, found.published)
+        median(phase) for phase in (found.sampling, found.compiled, found.scoring, found.training, found.published)
     )
     peak = next((flops for name, flops in PEAK_FLOPS.items() if name in device), None)
-    used = (
-        "" if peak is None else f" ({100 * found.flops / training / peak:.0f} % of the GPU's peak arithmetic)"
-    )
+    used = "" if peak is None else f" ({100 * found.flops / training / peak:.0f} % of the GPU's peak arithmetic)"
     phases = f"a round: sampling {sampling:.2f} s, scoring {scoring:.2f} s, training {training:.2f} s{used}; {device}"
     against = (
         f"{training:.2f} s against {published:.2f} s, {found.peak:.1f} GiB against {found.published_peak:.1f} GiB; "
@@ -95,12 +89,7 @@ def rows_of(found: Measured, device: str) -> list[Row]:
     return [
         Row(MEMORY.name, MEMORY.bar, (found.peak,), MEMORY.unit, phases),
         Row(TRAINING.name, TRAINING.bar, steps, note=against),
-        Row(
-            COMPILED.name,
-            COMPILED.bar,
-            samplings,
-            note=f"{compiled:.2f} s against {sampling:.2f} s; {device}",
-        ),
+        Row(COMPILED.name, COMPILED.bar, samplings, note=f"{compiled:.2f} s against {sampling:.2f} s; {device}"),
     ]
 
 
@@ -142,9 +131,7 @@ class Side:
         self.settings, self.prompt_tokens = settings, prompt_tokens
         device, before = resolve_device(settings.white_box), allocated()
         model = made_up_model.of_shape(shape, str(device), resolve_dtype(settings.white_box, device))
-        pretrained = Pretrained(
-            model.eval(), made_up_model.tokenizer(shape["vocab_size"]), {"model": "made up"}
-        )
+        pretrained = Pretrained(model.eval(), made_up_model.tokenizer(shape["vocab_size"]), {"model": "made up"})
         self.white_box = WhiteBox.under_new_adapter(
             pretrained, settings.white_box, settings.training, settings.method, seed=0
         )
@@ -157,9 +144,7 @@ class Side:
         """Take another prompt."""
         vocabulary = len(self.white_box.prompt_format.tokenizer)
         self.number = number
-        self.prompt = made_up_model.prompt_of(
-            made_up_model.words(vocabulary, self.prompt_tokens - NAMES, number)
-        )
+        self.prompt = made_up_model.prompt_of(made_up_model.words(vocabulary, self.prompt_tokens - NAMES, number))
         length = self.settings.white_box.sampling.max_new_tokens
         self.rewrite = tuple(made_up_model.tokens(vocabulary, length, "rewrite", number))
 

@@ -48,10 +48,7 @@ class Sides:
 
     def busy(self) -> dict[str, float]:
         """Seconds in which each side was at work."""
-        return {
-            "computing": covered(self.computing, self.wall),
-            "answers": covered(self.answers, self.wall),
-        }
+        return {"computing": covered(self.computing, self.wall), "answers": covered(self.answers, self.wall)}
 
     @property
     def slower(self) -> str:

@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from cyclealign.models.offline.chat_messages import chat_completion, digest_of, last_user_message
+from cyclealign.offline.chat_messages import chat_completion, digest_of, last_user_message
 
 
 class InstantJudge:

@@ -18,7 +18,7 @@ RUN = "benchmark"
 def run(side: str, overrides: dict[str, Any]) -> str:
     """The digest of the weights that the run ends with."""
     status = _with_prefect(overrides) if side == "with" else _without_prefect(overrides)
-    from tasks.publication import print_end  # noqa: PLC0415  it imports Prefect, or the stand-in
+    from tasks.evaluation.publication import print_end  # noqa: PLC0415  it imports Prefect, or the stand-in
 
     print_end(RUN)
     return str(status["weights_sha256"])
@@ -26,7 +26,7 @@ def run(side: str, overrides: dict[str, Any]) -> str:
 
 def _with_prefect(overrides: dict[str, Any]) -> Any:
     """As the command line does it."""
-    from flows.local import in_process  # noqa: PLC0415  the other side must not import it
+    from cli.local import in_process  # noqa: PLC0415  the other side must not import it
 
     return in_process("flows.train:train", profile=PROFILE, overrides=overrides, run=RUN)
 

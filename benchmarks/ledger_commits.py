@@ -58,13 +58,7 @@ def rows(repeats: int = REPEATS) -> list[Row]:
     note = f"means over {ROUNDS} rounds"
     return [
         Row(NAME, at_most(40.0), kept, "ms", f"{note}; the connection is kept between phases"),
-        Row(
-            f"{NAME}, file opened in each phase",
-            at_most(150.0),
-            opened,
-            "ms",
-            f"{note}; closed in between",
-        ),
+        Row(f"{NAME}, file opened in each phase", at_most(150.0), opened, "ms", f"{note}; closed in between"),
     ]
 
 

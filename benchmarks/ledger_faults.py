@@ -127,9 +127,7 @@ def handed_over(opened: Opened, seconds: float, processes: int = 3, busy: int = 
     """How many rows the processes committed, and how many of them are gone."""
     with empty_home() as home:
         end = time.time() + seconds
-        writers = [
-            FORKS.Process(target=_insert, args=(opened, home, number, end)) for number in range(processes)
-        ]
+        writers = [FORKS.Process(target=_insert, args=(opened, home, number, end)) for number in range(processes)]
         others = [FORKS.Process(target=_be_busy, args=(end,)) for _ in range(busy)]
         for one in (*writers, *others):
             one.start()

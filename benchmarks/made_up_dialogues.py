@@ -12,7 +12,7 @@ from itertools import accumulate
 from pathlib import Path
 
 from benchmarks.open_assistant import write_files
-from cyclealign.hh_rlhf import TABLE_6
+from cyclealign.data.hh_rlhf import TABLE_6
 
 PAIRS = 170_000
 SENTENCES: Mapping[str, int] = {

@@ -53,9 +53,7 @@ class MadeUpRound:
     def call(self) -> CallDescription:
         """The question to the black box."""
         prompt = render_ranking_prompt(
-            self._instruction,
-            self._candidates,
-            [STATIC_DEMONSTRATION] + [self._demonstration] * DYNAMIC_DEMONSTRATIONS,
+            self._instruction, self._candidates, [STATIC_DEMONSTRATION] + [self._demonstration] * DYNAMIC_DEMONSTRATIONS
         )
         request = ChatRequest(
             purpose="ranking",

@@ -26,11 +26,7 @@ from benchmarks.rows import Row, at_most
 
 ROOT = Path(__file__).parent.parent
 REPEATS = 3
-SHORT: dict[str, Any] = {
-    "data": {"prompts": 8},
-    "method": {"rounds": 1},
-    "evaluation": {"prompts_per_subset": 2},
-}
+SHORT: dict[str, Any] = {"data": {"prompts": 8}, "method": {"rounds": 1}, "evaluation": {"prompts_per_subset": 2}}
 """The run that warms up: it makes Prefect's database and reads every library once."""
 
 
@@ -57,18 +53,12 @@ class LaptopRuns:
             command, cwd=ROOT, env=self._environment(home), capture_output=True, text=True, check=False
         )
         if done.returncode != 0:
-            raise RuntimeError(
-                f"A laptop run {side} Prefect ended with {done.returncode}:\n{done.stderr[-2000:]}"
-            )
+            raise RuntimeError(f"A laptop run {side} Prefect ended with {done.returncode}:\n{done.stderr[-2000:]}")
         return done.stdout.splitlines()[-1]
 
     def _environment(self, home: Path) -> dict[str, str]:
         """An own home, and no server: one that is up would keep its start out of the figure."""
-        changes = {
-            "CYCLEALIGN_HOME": str(home),
-            "PREFECT_HOME": str(self.folder / "prefect"),
-            "PREFECT_API_URL": "",
-        }
+        changes = {"CYCLEALIGN_HOME": str(home), "PREFECT_HOME": str(self.folder / "prefect"), "PREFECT_API_URL": ""}
         return {**os.environ, **changes}
 
 
@@ -86,9 +76,7 @@ def share_row(pairs: list[tuple[float, float]], digests: set[str]) -> Row:
         RuntimeError: the runs ended with different weights.
     """
     if len(digests) != 1:
-        raise RuntimeError(
-            f"Found the weights {sorted(digests)}, expected the same with Prefect and without."
-        )
+        raise RuntimeError(f"Found the weights {sorted(digests)}, expected the same with Prefect and without.")
     shares = tuple((with_prefect - without) / with_prefect for with_prefect, without in pairs)
     medians = [median(one) for one in zip(*pairs, strict=True)]
     note = f"{medians[0]:.0f} s with, {medians[1]:.0f} s without, the same weights; world built before"
@@ -106,9 +94,9 @@ def laptop_runs() -> Iterator[LaptopRuns]:
 
 def build_world() -> Path:
     """The home folder, in which the profile's world is from now on."""
-    from cyclealign.models.offline.artifacts import build_world_artifacts  # noqa: PLC0415  imports torch
+    from cyclealign.offline.artifacts import build_world_artifacts  # noqa: PLC0415  imports torch
     from tasks.context import home_folder, load_settings  # noqa: PLC0415
-    from tasks.progress import stage  # noqa: PLC0415
+    from tasks.cycle.progress import stage  # noqa: PLC0415
 
     settings, home = load_settings(PROFILE, {}), home_folder()
     with stage("Dialogue world and tiny models") as report:

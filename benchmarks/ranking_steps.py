@@ -19,7 +19,7 @@ from benchmarks.measuring import seconds, side_by_side
 from benchmarks.rows import Row, at_least
 from cyclealign.method.log_probabilities import confidence
 from cyclealign.method.objectives import Objective, rank_loss, sft_loss
-from cyclealign.models.sequence_scores import SequenceScores
+from cyclealign.white_box.sequence_scores import SequenceScores
 
 REPEATS = 5
 LAYERS, WIDTH, VOCABULARY = 8, 512, 32_000
@@ -80,12 +80,7 @@ def rows(repeats: int = REPEATS) -> list[Row]:
         note = f"{PROMPT_TOKENS} + {RESPONSES}·{RESPONSE_TOKENS} tokens, {LAYERS} layers · {WIDTH}, {where(model)}"
         ratios = tuple(theirs_s / ours_s for ours_s, theirs_s in pairs)
         rows_.append(
-            Row(
-                f"{objective.upper()} ranking step against the published one",
-                at_least(bar),
-                ratios,
-                note=note,
-            )
+            Row(f"{objective.upper()} ranking step against the published one", at_least(bar), ratios, note=note)
         )
     return rows_
 
@@ -103,11 +98,7 @@ def timed(model: nn.Module, step: Step) -> Callable[[], float]:
 def where(model: nn.Module) -> str:
     """Where the model is."""
     device = next(model.parameters()).device
-    return (
-        torch.cuda.get_device_name(device)
-        if device.type == "cuda"
-        else f"{torch.get_num_threads()} CPU threads"
-    )
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} CPU threads"
 
 
 def our_step(model: nn.Module, prompt: list[int], responses: list[list[int]], objective: Objective) -> Tensor:
@@ -118,9 +109,7 @@ def our_step(model: nn.Module, prompt: list[int], responses: list[list[int]], ob
     return rank_loss(objective, p) + SFT_WEIGHT * sft_loss(p[0])
 
 
-def pro_step(
-    model: nn.Module, prompt: list[int], responses: list[list[int]], sft_weight: float = SFT_WEIGHT
-) -> Tensor:
+def pro_step(model: nn.Module, prompt: list[int], responses: list[list[int]], sft_weight: float = SFT_WEIGHT) -> Tensor:
     """PRO's loop: a full pass per response, then each response against all that are worse, with T = 1."""
     means = []
     for response in responses:
@@ -152,8 +141,5 @@ def rrhf_step(model: nn.Module, prompt: list[int], responses: list[list[int]]) -
     return gaps.clamp_min(0).triu(1).sum() - SFT_WEIGHT * means[0]
 
 
-PEERS: tuple[tuple[Objective, Callable[..., Tensor], float], ...] = (
-    ("pro", pro_step, 2.3),
-    ("rrhf", rrhf_step, 1.8),
-)
+PEERS: tuple[tuple[Objective, Callable[..., Tensor], float], ...] = (("pro", pro_step, 2.3), ("rrhf", rrhf_step, 1.8))
 """Objective, its published step, and how many times faster ours has to be."""

@@ -1,6 +1,7 @@
 """A round as the train flow runs it, and its bare parts on a white box of the same weights: `benchmarks.whole_round`.
 
-The whole is `tasks.cycle.run_segment` in a flow: ledger, demonstrations, questions over the client, progress, task run.
+The whole is `tasks.cycle.loop.run_segment` in a flow: ledger, demonstrations, questions over the
+client, progress, task run.
 The parts are the calls of the white box alone: sample, score, one optimizer step on an example that was made before.
 Both begin with equal weights and do the same in the same order, so they sample the same tokens and end with the same
 weights, which is checked.
@@ -19,22 +20,22 @@ from benchmarks.instant_judge import InstantJudge
 from benchmarks.laptop_run import RUN
 from benchmarks.measuring import seconds, side_by_side
 from benchmarks.ranking_steps import Sizes
+from cyclealign.black_box.endpoint import ChatEndpoint
 from cyclealign.method.demonstrations import STATIC_DEMONSTRATION
-from cyclealign.models.black_box import ChatEndpoint
-from cyclealign.models.offline.chat_server import create_app
-from cyclealign.models.white_box import WhiteBox
+from cyclealign.offline.chat_server import create_app
 from cyclealign.profiles import resolve
 from cyclealign.records import Prompt, TrainingExample
 from cyclealign.seeds import derive_seed
 from cyclealign.settings import Settings
+from cyclealign.white_box.white_box import WhiteBox
 from storage import rounds, runs
 from storage.ledger import Ledger
-from tasks.asking import Asker
-from tasks.assembly import demonstration_pool, make_progress
+from tasks.asking.protocol import Asker
 from tasks.context import RunContext, new_run
-from tasks.cycle import Cycle, begin, conclude, example, run_segment, train
-from tasks.ranking import RankingDesk
-from tasks.segments import Segment, segments
+from tasks.cycle.assembly import demonstration_pool, make_progress
+from tasks.cycle.loop import Cycle, begin, conclude, example, run_segment, train
+from tasks.cycle.ranking import RankingDesk
+from tasks.cycle.segments import Segment, segments
 
 CANDIDATES = 3
 Tokens = dict[int, list[tuple[int, ...]]]
@@ -73,16 +74,14 @@ def settings_for(model: Path, sizes: Sizes, prompts: int, steps: int) -> Setting
         },
         "method": {"candidates": CANDIDATES, "rounds": 1},
         "training": {"checkpoint_every": steps},
-        "black_box": {
-            "endpoint": "preference"
-        },  # in this process; which judge answers is `cycle_of`'s affair
+        "black_box": {"endpoint": "preference"},  # in this process; which judge answers is `cycle_of`'s affair
     }
     return resolve("whole-round", profile, {})
 
 
 @contextmanager
 def cycle_of(home: Path, settings: Settings, prompts: list[Prompt], sizes: Sizes) -> Iterator[Cycle]:
-    """The parts of a new run, as `tasks.assembly` puts them together, with a judge that takes no time."""
+    """The parts of a new run, as `tasks.cycle.assembly` puts them together, with a judge that takes no time."""
     context = RunContext(home, RUN, settings, Ledger(home))
     runs.register(context.ledger, new_run(context))
     rounds.record_static(context.ledger, RUN, STATIC_DEMONSTRATION)
@@ -109,9 +108,7 @@ def new_white_box(settings: Settings) -> WhiteBox:
     return WhiteBox.load(settings.white_box, settings.training, settings.method, seed=settings.seed)
 
 
-def made_before(
-    home: Path, settings: Settings, prompts: list[Prompt], sizes: Sizes
-) -> dict[int, TrainingExample]:
+def made_before(home: Path, settings: Settings, prompts: list[Prompt], sizes: Sizes) -> dict[int, TrainingExample]:
     """What each step learns from, found by running the cycle once; that warms both sides up, too."""
     with cycle_of(home, settings, prompts, sizes) as cycle:
         run_rounds(cycle)
@@ -166,6 +163,4 @@ def check_equal(cycle: Cycle, parts: Parts) -> None:
     if whole != parts.sampled:
         raise RuntimeError("Found other tokens in whole rounds than in their parts, expected the same.")
     if cycle.white_box.weights_sha256() != parts.white_box.weights_sha256():
-        raise RuntimeError(
-            "Found other weights after whole rounds than after their parts, expected the same."
-        )
+        raise RuntimeError("Found other weights after whole rounds than after their parts, expected the same.")

@@ -11,8 +11,8 @@ import torch
 from benchmarks.measuring import seconds, side_by_side
 from benchmarks.ranking_steps import Sizes, where
 from benchmarks.rows import Row, at_least
-from cyclealign.models.sampling import Ends, decode, draw_uniforms
 from cyclealign.sampling_settings import SamplingSettings
+from cyclealign.white_box.sampling import Ends, decode, draw_uniforms
 
 REPEATS = 5
 NEW_TOKENS = 64
@@ -37,18 +37,14 @@ def rows(repeats: int = REPEATS) -> list[Row]:
     return [Row("sampling 4 responses against generate()", at_least(1.3), ratios, note=note)]
 
 
-def sample(
-    model: Any, prompt: list[int], responses: int, tokens: int, temperature: float = 1.0
-) -> list[list[int]]:
+def sample(model: Any, prompt: list[int], responses: int, tokens: int, temperature: float = 1.0) -> list[list[int]]:
     """As the white box samples."""
     sampling = SamplingSettings(temperature=temperature, top_p=1.0, max_new_tokens=tokens)
     return decode(model, [prompt], draw_uniforms([0], responses, tokens), sampling, NEVER)
 
 
 @torch.no_grad()
-def generate(
-    model: Any, prompt: list[int], responses: int, tokens: int, temperature: float = 1.0
-) -> list[list[int]]:
+def generate(model: Any, prompt: list[int], responses: int, tokens: int, temperature: float = 1.0) -> list[list[int]]:
     """As transformers samples."""
     ids = torch.tensor([prompt], device=next(model.parameters()).device)
     how = {"do_sample": True, "temperature": temperature, "top_k": 0, "num_return_sequences": responses}
@@ -56,11 +52,6 @@ def generate(
         how = {"do_sample": False}
         ids = ids.repeat(responses, 1)
     found = model.generate(
-        ids,
-        attention_mask=torch.ones_like(ids),
-        max_new_tokens=tokens,
-        eos_token_id=None,
-        pad_token_id=0,
-        **how,
+        ids, attention_mask=torch.ones_like(ids), max_new_tokens=tokens, eos_token_id=None, pad_token_id=0, **how
     )
     return [row[len(prompt) :] for row in found.tolist()]

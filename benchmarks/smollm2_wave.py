@@ -32,13 +32,13 @@ from benchmarks.ranking_steps import where
 from benchmarks.rows import Row, at_least
 from benchmarks.shared_prefix import NEVER
 from cyclealign.method.objectives import rank_loss, sft_loss
-from cyclealign.models import weights
-from cyclealign.models.offline.smollm2 import default_folder
-from cyclealign.models.sampling import decode, draw_uniforms
-from cyclealign.models.white_box import WhiteBox
+from cyclealign.offline.smollm2 import default_folder
 from cyclealign.records import Prompt, TrainingExample
 from cyclealign.sampling_settings import SamplingSettings
 from cyclealign.settings import LoraSettings, MethodSettings, TrainingSettings, WhiteBoxSettings
+from cyclealign.white_box import weights
+from cyclealign.white_box.sampling import decode, draw_uniforms
+from cyclealign.white_box.white_box import WhiteBox
 
 REPEATS = 3
 PROMPTS, CANDIDATES = 4, 3
@@ -144,8 +144,7 @@ class Wave:
         said = [made_up_model.words(vocabulary, count, number) for number, count in enumerate(words)]
         prompts = [made_up_model.prompt_of(text) for text in said]
         rewrites = [
-            made_up_model.tokens(vocabulary, sampling.max_new_tokens, "rewrite", number)
-            for number in range(len(words))
+            made_up_model.tokens(vocabulary, sampling.max_new_tokens, "rewrite", number) for number in range(len(words))
         ]
         encoded = [white_box.encode_prompt(prompt, sampling.max_new_tokens) for prompt in prompts]
         return cls(prompts, encoded, rewrites, sampling)
@@ -162,10 +161,7 @@ class Ours:
         """Sample, score, take a step."""
         wave, tokens = self.wave, self._sampled()
         groups = [tokens[start : start + CANDIDATES] for start in range(0, len(tokens), CANDIDATES)]
-        asked = [
-            (prompt, [tuple(one) for one in group])
-            for prompt, group in zip(wave.prompts, groups, strict=True)
-        ]
+        asked = [(prompt, [tuple(one) for one in group]) for prompt, group in zip(wave.prompts, groups, strict=True)]
         scores = self.white_box.log_probabilities(asked)
         report = self.white_box.optimize(
             [
@@ -208,10 +204,7 @@ class Theirs:
         totals = self._log_probabilities(prompts, mask, responses)
         p = totals / responses.shape[-1]
         loss = torch.stack(
-            [
-                rank_loss("pro", one[list(PREFERENCE)]) + (CANDIDATES - 1) ** 2 * sft_loss(one[CANDIDATES])
-                for one in p
-            ]
+            [rank_loss("pro", one[list(PREFERENCE)]) + (CANDIDATES - 1) ** 2 * sft_loss(one[CANDIDATES]) for one in p]
         ).mean()
         self._step(loss)
         return Round(tokens.tolist(), totals[:, :CANDIDATES].flatten().tolist(), loss.item())
@@ -227,11 +220,7 @@ class Theirs:
     def _generated(self, prompts: Tensor, mask: Tensor) -> Tensor:
         """Token ids [W · candidates, T]."""
         sampling = self._wave.sampling
-        how: dict[str, Any] = {
-            "do_sample": True,
-            "temperature": sampling.temperature,
-            "top_p": sampling.top_p,
-        }
+        how: dict[str, Any] = {"do_sample": True, "temperature": sampling.temperature, "top_p": sampling.top_p}
         how |= {"top_k": 0, "num_return_sequences": CANDIDATES}
         if sampling.temperature == 0:
             how = {"do_sample": False}

@@ -31,9 +31,7 @@ def cut_short(home: Path, world: Path, settings: Mapping[str, object], turns: in
     program = ["benchmarks.cut_short", str(turns)]
     done = _run(home, program, settings)
     if done.returncode != -signal.SIGKILL:
-        raise RuntimeError(
-            f"A run that was to be killed ended with {done.returncode}:\n{done.stderr[-2000:]}"
-        )
+        raise RuntimeError(f"A run that was to be killed ended with {done.returncode}:\n{done.stderr[-2000:]}")
 
 
 def go_on(home: Path, settings: Mapping[str, object]) -> None:
@@ -42,7 +40,7 @@ def go_on(home: Path, settings: Mapping[str, object]) -> None:
     Raises:
         RuntimeError: it did not finish.
     """
-    done = _run(home, ["flows.cli"], settings)
+    done = _run(home, ["cli.main"], settings)
     if done.returncode:
         raise RuntimeError(f"A run of {dict(settings)} ended with {done.returncode}:\n{done.stderr[-2000:]}")
 
@@ -52,9 +50,7 @@ def share_world(home: Path, world: Path) -> None:
     (home / "world").symlink_to((world / "world").absolute())
 
 
-def _run(
-    home: Path, program: Sequence[str], settings: Mapping[str, object]
-) -> "subprocess.CompletedProcess[str]":
+def _run(home: Path, program: Sequence[str], settings: Mapping[str, object]) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, "-m", *program, "train", "--profile", PROFILE, "--run", RUN]
     command += [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
     environment = {"CYCLEALIGN_HOME": str(home), "PREFECT_API_URL": "", "OPENAI_API_KEY": RUN}

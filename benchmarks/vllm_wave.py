@@ -14,11 +14,11 @@ from statistics import median
 import httpx2
 import torch
 
-from cyclealign.models.vllm_server import VllmServer
-from cyclealign.models.white_box import WhiteBox
 from cyclealign.records import Prompt, Response, TrainingExample, Turn
 from cyclealign.sampling_settings import SamplingSettings
 from cyclealign.settings import MethodSettings, TrainingSettings, WhiteBoxSettings
+from cyclealign.white_box.vllm_server import VllmServer
+from cyclealign.white_box.white_box import WhiteBox
 
 PROMPTS, RESPONSES, TOKENS, REPEATS = 16, 4, 64, 3
 FOOD = ("rice", "bread", "soup", "beans", "eggs", "pasta", "potatoes", "fish")
@@ -33,9 +33,7 @@ def main() -> None:
     """Print the comparison."""
     url, dtype = sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else "float32"
     white_box = trained(url, dtype)
-    print(
-        f"greedy, {dtype}: {agreement(drawn(white_box, 'vllm', GREEDY), drawn(white_box, 'transformers', GREEDY))}"
-    )
+    print(f"greedy, {dtype}: {agreement(drawn(white_box, 'vllm', GREEDY), drawn(white_box, 'transformers', GREEDY))}")
     white_box.prompt_format.stop_ids, white_box.prompt_format.stop_texts = (), ()
     pairs = [tuple(seconds(white_box, engine) for engine in ("vllm", "transformers")) for _ in range(REPEATS)]
     theirs, ours = (PROMPTS * RESPONSES * TOKENS / median(side) for side in zip(*pairs, strict=True))
@@ -66,9 +64,7 @@ def prompts() -> list[Prompt]:
     return [Prompt.from_turns("helpful-base", "test", [Turn("human", one)]) for one in QUESTIONS]
 
 
-def drawn(
-    white_box: WhiteBox, engine: str, sampling: SamplingSettings, count: int = 1
-) -> list[list[Response]]:
+def drawn(white_box: WhiteBox, engine: str, sampling: SamplingSettings, count: int = 1) -> list[list[Response]]:
     """The wave's responses by an engine."""
     by = sampling.model_copy(update={"engine": engine})
     return white_box.sample(prompts(), range(PROMPTS), count, by)
@@ -86,10 +82,7 @@ def seconds(white_box: WhiteBox, engine: str) -> float:
 def agreement(some: Sequence[Sequence[Response]], others: Sequence[Sequence[Response]]) -> str:
     """In how many responses, and in how many of the tokens before the first difference, two engines agree."""
     pairs = [(one.tokens, other.tokens) for [one], [other] in zip(some, others, strict=True)]
-    alike = [
-        next((i for i, (a, b) in enumerate(zip(*pair, strict=False)) if a != b), len(pair[0]))
-        for pair in pairs
-    ]
+    alike = [next((i for i, (a, b) in enumerate(zip(*pair, strict=False)) if a != b), len(pair[0])) for pair in pairs]
     same, total = sum(one == other for one, other in pairs), sum(len(other) for _, other in pairs)
     return f"{same} of {len(pairs)} responses the same, {sum(alike)} of {total} tokens up to the first difference"
 

@@ -64,7 +64,7 @@ def in_fresh_process(sizes: Sizes, repeats: int, steps: int) -> list[tuple[float
 
 def main(asked: str) -> None:
     """Measure in this process and print the pairs."""
-    from flows.local import in_process  # noqa: PLC0415  imports Prefect
+    from cli.local import in_process  # noqa: PLC0415  imports Prefect
 
     parameters = json.loads(asked)
     sizes = Sizes(**parameters.pop("sizes"))

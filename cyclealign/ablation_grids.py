@@ -40,9 +40,7 @@ class Cell:
     """Nested, to be laid over the profile and the grid's own overrides."""
 
 
-def cells(
-    profile: str, grid: Grid, base: Variant, objectives: Sequence[Objective], seeds: Sequence[int]
-) -> list[Cell]:
+def cells(profile: str, grid: Grid, base: Variant, objectives: Sequence[Objective], seeds: Sequence[int]) -> list[Cell]:
     """The runs of a grid, all variants of a seed before the next seed, so that early stops leave whole seeds.
 
     Args:
@@ -69,10 +67,5 @@ def variants(grid: Grid, base: Variant) -> Iterable[Variant]:
 def _cell(profile: str, variant: Variant, seed: int) -> Cell:
     rewrite = variant.rewrite.replace("_", "-")
     name = f"{profile}-{variant.objective}-icl-{variant.icl}-rewrite-{rewrite}-n{variant.rounds}-seed{seed}"
-    method = {
-        "objective": variant.objective,
-        "icl": variant.icl,
-        "rewrite": variant.rewrite,
-        "rounds": variant.rounds,
-    }
+    method = {"objective": variant.objective, "icl": variant.icl, "rewrite": variant.rewrite, "rounds": variant.rounds}
     return Cell(name, {"seed": seed, "method": method})

@@ -2,7 +2,7 @@
 
 A system is another run's trained model, a backbone as it comes from a folder or the hub, or a model behind a
 chat-completions endpoint. Read from flow parameters or from the command line's `LABEL=kind:VALUE`. Leaves out
-loading and asking them (`tasks.systems`).
+loading and asking them (`tasks.evaluation.systems`).
 """
 
 from collections.abc import Sequence
@@ -41,15 +41,11 @@ class ComparedSystem(Section):
     def _is_one_thing(self) -> "ComparedSystem":
         given = [name for name in ("run", "model", "api") if getattr(self, name) is not None]
         if len(given) != 1:
-            raise ValueError(
-                f"found {' and '.join(given) or 'none'} of run, model and api, expected one of them"
-            )
+            raise ValueError(f"found {' and '.join(given) or 'none'} of run, model and api, expected one of them")
         if self.label in OWN_ROLES:
             raise ValueError(f"the label {self.label!r} is the run's own, expected another")
         if self.api is not None and self.api.endpoint != "api":
-            raise ValueError(
-                "api.endpoint must be api: the offline judges rank and compare, they do not chat"
-            )
+            raise ValueError("api.endpoint must be api: the offline judges rank and compare, they do not chat")
         return self
 
 

@@ -26,7 +26,7 @@
         ├── CallTransient             worth another attempt (429, 5xx, connection, timeout)
         └── CallRejected              this request will never be accepted (400, content filter)
 
-Foreign exceptions are translated where they enter (`cyclealign.models.black_box`, `storage.ledger`, …) and
+Foreign exceptions are translated where they enter (`cyclealign.black_box.endpoint`, `storage.ledger`, …) and
 raised outside the `except` block, so that `__context__` keeps neither keys nor request headers.
 """
 

@@ -2,7 +2,7 @@
 
 All of it is arithmetic on the settings and on a model's number of parameters; nothing is measured here, and
 the results are estimates, good to a factor of about two. `cyclealign estimate` prints it. Leaves out: the prices
-(`cyclealign.models.prices`), printing and storing (`tasks.estimating`), and how memory and hours come about
+(`cyclealign.black_box.prices`), printing and storing (`tasks.estimating`), and how memory and hours come about
 (`estimated_memory`, `estimated_hours`).
 """
 
@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final
 
+from cyclealign.black_box.prices import Prices
 from cyclealign.estimated_hours import DEVICES, hours_by_part
 from cyclealign.estimated_memory import memory_by_phase, reward_model_parameters
 from cyclealign.method.demonstrations import STATIC_DEMONSTRATION, Demonstration
 from cyclealign.method.ranking_prompt import render_ranking_prompt
 from cyclealign.model_sizes import dtype_on, size_on, trained_parameters
-from cyclealign.models.prices import Prices
 from cyclealign.settings import MethodSettings, Settings
 from cyclealign.workload import rounds
 

@@ -11,8 +11,8 @@ from typing import Final
 
 from cyclealign.estimated_memory import reward_model_parameters
 from cyclealign.model_sizes import ModelSize
-from cyclealign.models.pass_sizes import REWARD_TOKENS
 from cyclealign.settings import Settings
+from cyclealign.white_box.pass_sizes import REWARD_TOKENS
 from cyclealign.workload import (
     OWN_SYSTEMS,
     example_tokens,
@@ -54,9 +54,7 @@ class Device:
 
 DEVICES: Final[Mapping[str, Device]] = {
     "cpu": Device("2 CPU cores", 0.1e12, 0.1e12, 15e9, 0.3e-3),
-    "a100": Device(
-        "one A100-40GB", ARITHMETIC * 312e12, FLOAT32_ARITHMETIC * 19.5e12, MEMORY * 1.55e12, 0.8e-3
-    ),
+    "a100": Device("one A100-40GB", ARITHMETIC * 312e12, FLOAT32_ARITHMETIC * 19.5e12, MEMORY * 1.55e12, 0.8e-3),
     "h200": Device("one H200", ARITHMETIC * 989e12, FLOAT32_ARITHMETIC * 67e12, MEMORY * 4.8e12, 0.6e-3),
 }
 """Shares of the peaks in NVIDIA's data sheets; the CPU's after a few measurements."""
@@ -110,9 +108,7 @@ def _pass_seconds(tokens: int, model: ModelSize, device: Device) -> float:
 def _token_seconds(settings: Settings, rows: int, reply: int, model: ModelSize, device: Device) -> float:
     """A token for each row: the weights are read once for all of them, and each row's cache, half-way on average."""
     length = settings.white_box.max_length - reply / 2
-    return max(
-        model.layers * device.layer_seconds, (model.weights + model.cache(rows, length)) / device.bandwidth
-    )
+    return max(model.layers * device.layer_seconds, (model.weights + model.cache(rows, length)) / device.bandwidth)
 
 
 def _reward_seconds(settings: Settings, reward: int, model: ModelSize, device: Device) -> float:

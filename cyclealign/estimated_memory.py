@@ -14,9 +14,9 @@ from cyclealign.model_sizes import (
     parameter_count,
     trained_parameters,
 )
-from cyclealign.models.pass_sizes import STATIC_CACHES, STATIC_LENGTHS, TRAINING_TOKENS
 from cyclealign.sampling_settings import SamplingSettings
 from cyclealign.settings import Settings
+from cyclealign.white_box.pass_sizes import STATIC_CACHES, STATIC_LENGTHS, TRAINING_TOKENS
 from cyclealign.workload import (
     example_tokens,
     examples_of_a_rank,

@@ -1,7 +1,7 @@
 """Figures of a judge audit: does the black box rank alike when the same candidates are shown in another order?
 
 Candidates with the same text count as one, since an order between them says nothing. Prompts are the unit of
-chance. Leaves out asking again (`tasks.audit`) and showing (`cyclealign.report.audit_tables`).
+chance. Leaves out asking again (`tasks.evaluation.audit`) and showing (`cyclealign.report.audit_tables`).
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -57,9 +57,7 @@ def audit_figures(rankings: Sequence[RepeatedRanking]) -> AuditFigures:
     return AuditFigures(
         n=len(rankings),
         comparable=len(comparable),
-        tau=_mean(
-            comparable, lambda one: [kendall_tau(one.distinct(one.recorded), one.distinct(one.repeated))]
-        ),
+        tau=_mean(comparable, lambda one: [kendall_tau(one.distinct(one.recorded), one.distinct(one.repeated))]),
         flips=_mean(comparable, lambda one: [float(_flipped(one))]),
         first=_mean(comparable, lambda one: list(_first_won(one))),
         longer=_mean(rankings, lambda one: list(_longer_above(one))),
@@ -83,9 +81,7 @@ def _longer_above(one: RepeatedRanking) -> Iterator[float]:
                 yield float(one.lengths[better] > one.lengths[worse])
 
 
-def _mean(
-    rankings: Sequence[RepeatedRanking], values_of: Callable[[RepeatedRanking], list[float]]
-) -> Interval | None:
+def _mean(rankings: Sequence[RepeatedRanking], values_of: Callable[[RepeatedRanking], list[float]]) -> Interval | None:
     found = [(value, one.prompt_id) for one in rankings for value in values_of(one)]
     if not found:
         return None

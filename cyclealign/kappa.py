@@ -58,15 +58,11 @@ def fleiss_kappa(counts: ArrayLike) -> float:
     """
     table = np.asarray(counts, dtype=float)
     if table.ndim != 2 or not len(table) or table.sum(axis=1).min() < 2:
-        raise ValueError(
-            "Found an item with fewer than two ratings, or no items; expected two or more for each."
-        )
+        raise ValueError("Found an item with fewer than two ratings, or no items; expected two or more for each.")
     return _fleiss(table)
 
 
-def agreement(
-    ratings: Ratings, resamples: int = 2000, seed: int = 0, level: float = 0.95
-) -> Agreement | None:
+def agreement(ratings: Ratings, resamples: int = 2000, seed: int = 0, level: float = 0.95) -> Agreement | None:
     """How far all raters agree; None where no item has two ratings.
 
     Items that a single rater rated are left out. Two raters in all: Cohen's kappa; more: Fleiss'.

@@ -97,9 +97,7 @@ class Guard:
             if not secrets.compare_digest(sent.encode(), self._token.encode()):
                 return error_response(401, "The bearer token is missing or wrong.", "invalid_api_key")
         elif _name(headers.get("host", "")) not in LOOPBACK:
-            return error_response(
-                403, "The Host header names another machine, expected a loopback name.", "wrong_host"
-            )
+            return error_response(403, "The Host header names another machine, expected a loopback name.", "wrong_host")
         return self._foreign_page(headers)
 
     def _foreign_page(self, headers: Headers) -> JSONResponse | None:

@@ -2,7 +2,7 @@
 
 Works on outcomes that are already decided (`comparison_outcomes` in the schema: both orders, disagreement is a
 tie). Prompts are the unit of chance. Missing outcomes are part of every denominator. Leaves out asking
-(`tasks.comparison`) and showing (`cyclealign.report.system_tables`).
+(`tasks.evaluation.comparison`) and showing (`cyclealign.report.system_tables`).
 
 Paper: Section 4.2, Table 2.
 """

@@ -27,11 +27,7 @@ def read_profile(path: Path) -> dict[str, Any]:
         raise ProfileInvalid(f"No file {path}. Expected a profile: a YAML file of settings.") from None
     except OSError as error:
         raise ProfileInvalid(f"{path} cannot be read: {error.strerror}. Expected a YAML file.") from None
-    except (
-        yaml.YAMLError,
-        ValueError,
-        RecursionError,
-    ) as error:  # the latter two: impossible dates, deep nesting
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # the latter two: impossible dates, deep nesting
         raise ProfileInvalid(f"{path} is not YAML: {error}. Mend the line it names.") from None
     if not isinstance(loaded, dict):
         raise ProfileInvalid(f"{path} holds {type(loaded).__name__}, expected a mapping of settings.")
@@ -67,9 +63,7 @@ def merge(base: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, An
     merged = dict(base)
     for key, value in overrides.items():
         below = merged.get(key)
-        merged[key] = (
-            merge(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
-        )
+        merged[key] = merge(below, value) if isinstance(below, Mapping) and isinstance(value, Mapping) else value
     return merged
 
 
@@ -98,9 +92,7 @@ def _describe(problem: Any) -> str:
     if problem["type"] == "missing":
         return f"{key}: missing"
     message = str(problem["msg"]).removeprefix("Value error, ")
-    return f"{key}: {message}" + (
-        "" if isinstance(problem["input"], Mapping) else f", found {problem['input']!r}"
-    )
+    return f"{key}: {message}" + ("" if isinstance(problem["input"], Mapping) else f", found {problem['input']!r}")
 
 
 def _keys_of(sections: Sequence[str]) -> list[str]:

@@ -177,7 +177,5 @@ class Answer:
 class Unranked:
     """Why a round has no ranking; it trains nothing (METHOD, "One step")."""
 
-    reason: Literal[
-        "refusal", "truncated", "malformed", "content_filter", "call_rejected", "call_failed", "duplicates"
-    ]
+    reason: Literal["refusal", "truncated", "malformed", "content_filter", "call_rejected", "call_failed", "duplicates"]
     detail: str

@@ -26,9 +26,7 @@ class SamplingSettings(Section):
 class VllmSettings(Section):
     """The vLLM server of the white box's base model, started by hand: operational, whatever the engine."""
 
-    base_url: Annotated[str, Field(pattern=r"^https?://[^/@?#\s]+(/[^@?#\s]*)?$")] = (
-        "http://127.0.0.1:8000/v1"
-    )
+    base_url: Annotated[str, Field(pattern=r"^https?://[^/@?#\s]+(/[^@?#\s]*)?$")] = "http://127.0.0.1:8000/v1"
     api_key_env: str = "VLLM_API_KEY"
     """Environment variable with the server's key; nothing is sent where it is not set."""
     timeout_s: Annotated[float, Field(gt=0)] = 600.0

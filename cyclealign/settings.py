@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from cyclealign.offline_settings import JudgeSettings, PreferenceSettings, WorldSettings
+from cyclealign.offline.settings import JudgeSettings, PreferenceSettings, WorldSettings
 from cyclealign.records import SUBSETS
 from cyclealign.sampling_settings import SamplingSettings, VllmSettings
 from cyclealign.setting_sections import Count, Fraction, Section, added, fields_of, operational
@@ -248,9 +248,7 @@ class Settings(Section):
         }
         astray = [key for key, value in uses.items() if value == "world"]
         if astray and self.data.source != "world":
-            raise ValueError(
-                f"{', '.join(astray)} = world needs data.source = world, found {self.data.source}"
-            )
+            raise ValueError(f"{', '.join(astray)} = world needs data.source = world, found {self.data.source}")
         return self
 
     @model_validator(mode="after")

@@ -76,11 +76,7 @@ def bootstrap_interval(
     if clusters is not None and len(clusters) != len(values):
         raise ValueError(f"Found {len(clusters)} clusters for {len(values)} values, expected one for each.")
     numbers = np.asarray(values, dtype=float)
-    of_value = (
-        np.arange(len(numbers))
-        if clusters is None
-        else np.unique(np.asarray(clusters), return_inverse=True)[1]
-    )
+    of_value = np.arange(len(numbers)) if clusters is None else np.unique(np.asarray(clusters), return_inverse=True)[1]
     sums, sizes = np.bincount(of_value, weights=numbers), np.bincount(of_value)
     order = np.lexsort((sums, sizes))  # the same values in another order have the same interval
     low, high = _percentile_bounds(sums[order], sizes[order], resamples, seed, level)
@@ -124,9 +120,7 @@ def seed_interval(values: Sequence[float]) -> Interval:
     if len(numbers) < 2:
         return Interval(float(numbers[0]), float("nan"), float("nan"), 1)
     reach = _t_quantile(len(numbers) - 1) * float(numbers.std(ddof=1)) / len(numbers) ** 0.5
-    return Interval(
-        float(numbers.mean()), float(numbers.mean()) - reach, float(numbers.mean()) + reach, len(numbers)
-    )
+    return Interval(float(numbers.mean()), float(numbers.mean()) - reach, float(numbers.mean()) + reach, len(numbers))
 
 
 def _t_quantile(freedom: int) -> float:
@@ -151,11 +145,7 @@ def differences_by_prompt(before: Mapping[str, float], after: Mapping[str, float
 
 
 def paired_difference(
-    before: Mapping[str, float],
-    after: Mapping[str, float],
-    resamples: int = 2000,
-    seed: int = 0,
-    level: float = 0.95,
+    before: Mapping[str, float], after: Mapping[str, float], resamples: int = 2000, seed: int = 0, level: float = 0.95
 ) -> Interval:
     """The mean of after minus before over prompts, with its bootstrap interval over prompts.
 

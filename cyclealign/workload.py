@@ -6,7 +6,7 @@ seconds.
 
 from typing import Final
 
-from cyclealign.hh_rlhf import TABLE_6
+from cyclealign.data.hh_rlhf import TABLE_6
 from cyclealign.settings import Settings
 
 OWN_SYSTEMS: Final = 2

@@ -11,11 +11,11 @@ from cyclealign.profiles import merge
 from flows.train import train
 from storage import runs
 from storage.ledger import Ledger
-from tasks import fan_out as fanning
 from tasks.context import RunContext, home_folder, load_settings, new_run
-from tasks.fan_out import Order
-from tasks.progress import say
-from tasks.publication import publish_exhibits
+from tasks.cycle.progress import say
+from tasks.evaluation.publication import publish_exhibits
+from tasks.studies import fan_out as fanning
+from tasks.studies.fan_out import Order
 
 
 @flow(name="cyclealign", flow_run_name="ablation {grid} of {profile}", validate_parameters=True)

@@ -6,20 +6,17 @@ from prefect import flow
 from pydantic import Field
 
 from storage import calls
-from tasks.audit import audit_rankings
-from tasks.audit_publication import publish_audit
-from tasks.channels import RUN_CAP, DirectChannel, account
+from tasks.asking.channels import RUN_CAP, DirectChannel, account
+from tasks.evaluation.audit import audit_rankings
+from tasks.evaluation.audit_publication import publish_audit
+from tasks.evaluation.systems import evaluated_run
 from tasks.models import ranking_endpoint
 from tasks.preparation import prepare
-from tasks.systems import evaluated_run
 
 
 @flow(name="cyclealign", flow_run_name="audit {run}", validate_parameters=True)
 def audit(
-    run: str,
-    share: Annotated[float, Field(gt=0, le=1)] = 0.1,
-    seed: int = 0,
-    overrides: dict[str, Any] | None = None,
+    run: str, share: Annotated[float, Field(gt=0, le=1)] = 0.1, seed: int = 0, overrides: dict[str, Any] | None = None
 ) -> list[dict[str, Any]]:
     """Audit the model that ranked in a run; what was asked again already is reused.
 

@@ -6,23 +6,20 @@ from prefect import flow
 
 from flows.train import finish, get_ready
 from storage import runs
-from tasks.assembly import loaded_white_box
-from tasks.baselines import OURS, Course, open_baseline, train_stretch, training_pairs
-from tasks.checkpointing import go_back
 from tasks.context import RunContext, running
-from tasks.evaluation import Part, respond_as
+from tasks.cycle.assembly import loaded_white_box
+from tasks.cycle.checkpointing import go_back
+from tasks.cycle.progress import say, stage
+from tasks.evaluation.generation import Part, respond_as
+from tasks.evaluation.publication import is_done, publish_report, save_adapter
 from tasks.preparation import Prepared
-from tasks.progress import say, stage
-from tasks.publication import is_done, publish_report, save_adapter
-from tasks.trl_baselines import require_trl, train_with_trl
+from tasks.studies.baselines import OURS, Course, open_baseline, train_stretch, training_pairs
+from tasks.studies.trl_baselines import require_trl, train_with_trl
 
 
 @flow(name="cyclealign", flow_run_name="baseline {method} of {source} as {run}", validate_parameters=True)
 def baseline(
-    source: str,
-    method: Literal["sft", "rrhf", "pro", "dpo", "rl"],
-    run: str,
-    overrides: dict[str, Any] | None = None,
+    source: str, method: Literal["sft", "rrhf", "pro", "dpo", "rl"], run: str, overrides: dict[str, Any] | None = None
 ) -> dict[str, Any]:
     """Train a baseline on the prompts of a finished run and evaluate it on the same held-out prompts.
 

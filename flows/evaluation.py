@@ -7,26 +7,23 @@ from typing import Any
 from prefect import flow
 
 from cyclealign.compared_systems import ComparedSystem
-from cyclealign.models.white_box import WhiteBox
+from cyclealign.white_box.white_box import WhiteBox
 from storage import calls, runs
 from tasks.context import RunContext
-from tasks.evaluation import Part, respond, respond_as, score
+from tasks.cycle.sampling_server import sampling_by
+from tasks.evaluation.generation import Part, respond, respond_as, score
+from tasks.evaluation.matches import compare_systems, judge_account
+from tasks.evaluation.publication import adapter_of, publish_exhibits, publish_report
+from tasks.evaluation.system_publication import publish_systems
+from tasks.evaluation.systems import check_judge, check_systems, evaluated_run, load_responder
 from tasks.machine import computing_as_before
-from tasks.matches import compare_systems, judge_account
 from tasks.models import require_reward_model, reward_models, white_box_path
 from tasks.preparation import Prepared, prepare
-from tasks.publication import adapter_of, publish_exhibits, publish_report
-from tasks.sampling_server import sampling_by
-from tasks.system_publication import publish_systems
-from tasks.systems import check_judge, check_systems, evaluated_run, load_responder
 
 
 @flow(name="cyclealign", flow_run_name="evaluate {run}", validate_parameters=True)
 def evaluate(
-    run: str,
-    systems: list[ComparedSystem] | None = None,
-    judge: bool = False,
-    overrides: dict[str, Any] | None = None,
+    run: str, systems: list[ComparedSystem] | None = None, judge: bool = False, overrides: dict[str, Any] | None = None
 ) -> dict[str, Any]:
     """Generate, score and compare what is missing of a finished run's evaluation, then publish its report again.
 
@@ -57,9 +54,7 @@ def evaluate(
     return publish_report(context)
 
 
-def respond_all(
-    context: RunContext, prepared: Prepared, trained: Path, others: Sequence[ComparedSystem]
-) -> list[Part]:
+def respond_all(context: RunContext, prepared: Prepared, trained: Path, others: Sequence[ComparedSystem]) -> list[Part]:
     """The responses of the run's model before and after, and of the others; one model is in memory at a time."""
     path, parts = white_box_path(context.settings, context.home, prepared.stand_ins), list[Part]()
     for role, adapter in (("before", None), ("after", trained)):

@@ -6,11 +6,11 @@ from prefect import flow
 
 from flows.train import cycle_through, finish, get_ready, score_left
 from tasks.context import RunContext, running
-from tasks.evaluation import Part
+from tasks.cycle.progress import say
+from tasks.evaluation.generation import Part
+from tasks.evaluation.publication import is_done, publish_report
 from tasks.preparation import Prepared
-from tasks.progress import say
-from tasks.publication import is_done, publish_report
-from tasks.refolding import assemble_refold, open_refold
+from tasks.studies.refolding import assemble_refold, open_refold
 
 
 @flow(name="cyclealign", flow_run_name="refold {source} as {run}", validate_parameters=True)

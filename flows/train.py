@@ -1,6 +1,7 @@
 """The whole job: prepare what is not there, run the cycles, evaluate before and after, publish the report.
 
-Read in this order: this file, `tasks/cycle.py` (the one loop), `cyclealign/method/agreement.py` and `objectives.py`.
+Read in this order: this file, `tasks/cycle/loop.py` (the one loop), `cyclealign/method/agreement.py`,
+`objectives.py`.
 """
 
 import gc
@@ -12,21 +13,21 @@ from prefect import flow
 from prefect.runtime import flow_run
 
 from cyclealign.errors import CycleAlignError
-from cyclealign.models.ranked_white_box import refuse_too_many_ranks
+from cyclealign.white_box.ranked_white_box import refuse_too_many_ranks
 from storage import response_rewards, runs
-from tasks.assembly import Assembly, assemble, require_black_box
-from tasks.candidate_rewards import score_candidates, score_segment
-from tasks.checkpointing import save_checkpoint
 from tasks.context import RunContext, load_settings, open_run, run_name, running
-from tasks.cycle import run_segment
+from tasks.cycle.assembly import Assembly, assemble, require_black_box
+from tasks.cycle.candidate_rewards import score_candidates, score_segment
+from tasks.cycle.checkpointing import save_checkpoint
+from tasks.cycle.loop import run_segment
+from tasks.cycle.progress import say
+from tasks.cycle.sampling_server import require_sampler
+from tasks.cycle.segments import segments
 from tasks.estimating import refuse_small_disk
-from tasks.evaluation import Part, respond_as, score
+from tasks.evaluation.generation import Part, respond_as, score
+from tasks.evaluation.publication import is_done, publish_report, save_adapter
 from tasks.models import require_reward_model, reward_models
 from tasks.preparation import Prepared, prepare
-from tasks.progress import say
-from tasks.publication import is_done, publish_report, save_adapter
-from tasks.sampling_server import require_sampler
-from tasks.segments import segments
 
 
 def named(verb: str) -> Callable[[], str]:
@@ -48,9 +49,7 @@ def _default_name(parameters: Mapping[str, Any]) -> str:
 
 
 @flow(name="cyclealign", flow_run_name=named("train"), validate_parameters=True)
-def train(
-    profile: str = "laptop", overrides: dict[str, Any] | None = None, run: str | None = None
-) -> dict[str, Any]:
+def train(profile: str = "laptop", overrides: dict[str, Any] | None = None, run: str | None = None) -> dict[str, Any]:
     """Align the profile's white-box model with the help of its black-box model.
 
     The same parameters again continue an unfinished run where it stopped, from the ledger and the last checkpoint.
@@ -126,9 +125,7 @@ def finish(context: RunContext, prepared: Prepared, responses: Sequence[Part]) -
 
 def score_left(context: RunContext) -> None:
     """Score the candidates that a complete run left unscored, where its settings want that by now."""
-    if context.settings.evaluation.score_candidates and response_rewards.any_unscored(
-        context.ledger, context.name
-    ):
+    if context.settings.evaluation.score_candidates and response_rewards.any_unscored(context.ledger, context.name):
         say("  Its candidates are not all scored: that is made up for.")
         prepared = get_ready(context)
         scoring = reward_models(context.settings, context.home, prepared.stand_ins)

@@ -1,6 +1,6 @@
 """Audits: recorded rankings with all that their prompts showed, and what asking again brought.
 
-Leaves out choosing and asking (`tasks.audit`) and the figures (`cyclealign.judge_audit`).
+Leaves out choosing and asking (`tasks.evaluation.audit`) and the figures (`cyclealign.judge_audit`).
 """
 
 from collections.abc import Sequence

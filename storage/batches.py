@@ -1,8 +1,8 @@
 """Batches: plans to send calls through a Batch API, committed before anything is sent, and how far each one got.
 
 The attempts in a batch stay in flight, at their reserve, until its answers are here: they outlive the process
-that made them. Leaves out the provider (`cyclealign.models.batch_endpoint`) and the order of things
-(`tasks.batching`).
+that made them. Leaves out the provider (`cyclealign.black_box.batch_endpoint`) and the order of things
+(`tasks.asking.batching`).
 """
 
 import hashlib
@@ -64,10 +64,7 @@ def plan(ledger: Ledger, wanted: Sequence[PlannedCall], cap: Decimal | None) -> 
         attempts = [calls.open_attempt(session, one.call, one.reserved_usd) for one in chosen]
         name = _name(attempts, first)
         session.run("batches/plan", batch=name, run_name=first.run_name, origin=first.origin)
-        rows = [
-            {"call_key": one.call.key, "attempt": attempt}
-            for one, attempt in zip(chosen, attempts, strict=True)
-        ]
+        rows = [{"call_key": one.call.key, "attempt": attempt} for one, attempt in zip(chosen, attempts, strict=True)]
         session.run("batches/put_calls", batch=name, rows=rows)
     return len(chosen)
 

@@ -3,7 +3,7 @@ counted.
 
 Protocol of one call: `find` (an answered one is used, never bought again) → `begin_attempt` commits the
 attempt with its worst case → send → `settle` commits the raw answer, or `fail_attempt` → read it →
-`record_verdict`. Leaves out: sending, retrying, prices (`cyclealign.models.black_box`).
+`record_verdict`. Leaves out: sending, retrying, prices (`cyclealign.black_box.endpoint`).
 """
 
 import json
@@ -56,9 +56,7 @@ def find(ledger: Ledger, call_key: str) -> CallRow | None:
         row = session.row("calls/find", call_key=call_key)
     if row is None:
         return None
-    return CallRow(
-        row["call_key"], row["run_name"], row["state"], _reply(row), row["cost_usd"], row["verdict"]
-    )
+    return CallRow(row["call_key"], row["run_name"], row["state"], _reply(row), row["cost_usd"], row["verdict"])
 
 
 def begin_attempt(ledger: Ledger, call: CallDescription, reserved_usd: Decimal, cap: Decimal | None) -> int:
@@ -112,9 +110,7 @@ def how_many_fit(session: Session, run_name: str, reserves: Sequence[Decimal], c
     return fitting
 
 
-def settle(
-    ledger: Ledger, attempt: int, reply: ChatReply, cost_usd: Decimal, state: SettledState = "answered"
-) -> None:
+def settle(ledger: Ledger, attempt: int, reply: ChatReply, cost_usd: Decimal, state: SettledState = "answered") -> None:
     """Commit what came back for an attempt and what it cost, before anybody reads it."""
     with ledger.session() as session, session.transaction():
         call_key = session.value("calls/settle_attempt", attempt=attempt, cost_usd=cost_usd)
@@ -134,20 +130,12 @@ def settle(
 
 
 def fail_attempt(
-    ledger: Ledger,
-    attempt: int,
-    failure_kind: str,
-    http_status: int | None = None,
-    cost_usd: Decimal = NOTHING,
+    ledger: Ledger, attempt: int, failure_kind: str, http_status: int | None = None, cost_usd: Decimal = NOTHING
 ) -> None:
     """Commit that an attempt brought no answer; a timeout may have cost something all the same."""
     with ledger.session() as session:
         session.run(
-            "calls/fail_attempt",
-            attempt=attempt,
-            failure=failure_kind,
-            http_status=http_status,
-            cost_usd=cost_usd,
+            "calls/fail_attempt", attempt=attempt, failure=failure_kind, http_status=http_status, cost_usd=cost_usd
         )
 
 

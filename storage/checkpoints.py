@@ -1,7 +1,7 @@
 """Checkpoints: folders that hold everything a step needs, put in place whole or not at all.
 
 Rows of the ledger outlive their files: only the newest two folders of a run are kept. Leaves out: what is in
-a folder (`cyclealign.models.white_box`).
+a folder (`cyclealign.white_box.white_box`).
 """
 
 import shutil

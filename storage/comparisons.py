@@ -1,7 +1,7 @@
 """Comparisons: what a judge, or a person, said about two responses to the same prompt in one order.
 
 What the verdicts of both orders come to is the view `comparison_outcomes` of the schema. Leaves out asking
-(`tasks.comparison`).
+(`tasks.evaluation.comparison`).
 """
 
 import hashlib

@@ -45,10 +45,7 @@ THREADS = 1
 """The thread that asks, and none beside it. DuckDB's workers, whenever they fall idle, hand the process's free memory
 back to the system (`malloc_trim`), which torch then asks for again: 4 % of a round's time. Questions of the command
 line open the file by themselves, with all threads (`storage.reading`)."""
-CONFIGURATION: dict[str, str | bool | int | float | list[str]] = {
-    "threads": THREADS,
-    "wal_autocheckpoint": "1TB",
-}
+CONFIGURATION: dict[str, str | bool | int | float | list[str]] = {"threads": THREADS, "wal_autocheckpoint": "1TB"}
 """DuckDB writes no checkpoint by itself."""
 LOG_BYTES = 2**20
 """How long the write-ahead log becomes between two snapshots before its rows are written into the file."""
@@ -197,10 +194,7 @@ class SharedConnection:
         if length * share <= LOG_BYTES:
             return
         size = self.path.stat().st_size
-        if (
-            length * share > size // LOG_SHARE
-            and shutil.disk_usage(self.path.parent).free > size + 2 * length
-        ):
+        if length * share > size // LOG_SHARE and shutil.disk_usage(self.path.parent).free > size + 2 * length:
             try:
                 with translating(self.path):
                     snapshots.publish(connection, self.path)

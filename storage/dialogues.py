@@ -145,19 +145,10 @@ def _check_rows(source: DialogueSource, counts: Sequence[dict[str, Any]]) -> Non
 
 
 def _record(
-    ledger: Ledger,
-    source: DialogueSource,
-    options: FilterOptions,
-    digest: str,
-    counts: Sequence[dict[str, Any]],
+    ledger: Ledger, source: DialogueSource, options: FilterOptions, digest: str, counts: Sequence[dict[str, Any]]
 ) -> None:
     dropped = [
-        {
-            "subset": row["subset"],
-            "split": row["split"],
-            "reason": row["reason"],
-            "pairs_dropped": row["pairs"],
-        }
+        {"subset": row["subset"], "split": row["split"], "reason": row["reason"], "pairs_dropped": row["pairs"]}
         for row in counts
         if row["reason"] is not None
     ]

@@ -78,9 +78,7 @@ def put_system(ledger: Ledger, system: System) -> str:
     """Keep a system; returns its id."""
     identity = json.dumps(dict(system.identity), sort_keys=True)
     with ledger.session() as session:
-        session.run(
-            "evaluations/put_system", system_id=system.system_id, label=system.label, identity=identity
-        )
+        session.run("evaluations/put_system", system_id=system.system_id, label=system.label, identity=identity)
     return system.system_id
 
 
@@ -93,9 +91,7 @@ def put_run_system(ledger: Ledger, run_name: str, run_system: RunSystem) -> list
     with ledger.session() as session, session.transaction():
         session.run("evaluations/put_run_system", run_name=run_name, **asdict(run_system))
         digest = run_system.generation_digest
-        others = session.rows(
-            "evaluations/drop_other_generations", run_name=run_name, generation_digest=digest
-        )
+        others = session.rows("evaluations/drop_other_generations", run_name=run_name, generation_digest=digest)
     return sorted(row["role"] for row in others)
 
 
@@ -124,9 +120,7 @@ def put_generations(ledger: Ledger, found: Sequence[Generation]) -> None:
 def reward_scores(ledger: Ledger, reward_model: str, generation_ids: Sequence[str]) -> dict[str, float]:
     """Those of the rewards that are there, by generation id; what is missing is left out."""
     with ledger.session() as session:
-        rows = session.rows(
-            "evaluations/reward_scores", reward_model=reward_model, generation_ids=list(generation_ids)
-        )
+        rows = session.rows("evaluations/reward_scores", reward_model=reward_model, generation_ids=list(generation_ids))
     return {row["generation_id"]: row["reward"] for row in rows}
 
 
@@ -139,9 +133,7 @@ def put_reward_scores(ledger: Ledger, reward_model: str, rewards: Mapping[str, f
         session.run("evaluations/put_reward_scores", reward_model=reward_model, rows=rows)
 
 
-def put_preference_accuracies(
-    ledger: Ledger, reward_model: str, accuracies: Sequence[PreferenceAccuracy]
-) -> None:
+def put_preference_accuracies(ledger: Ledger, reward_model: str, accuracies: Sequence[PreferenceAccuracy]) -> None:
     """Keep the held-out accuracies of a fitted preference model."""
     rows = [asdict(one) for one in accuracies]
     with ledger.session() as session:

@@ -108,9 +108,7 @@ def _rows(ledger: Ledger, name: str, run_names: Sequence[str], given: Mapping[st
 
 def _ask(ledger: Ledger, name: str, run_name: str | None, given: Mapping[str, str]) -> "pd.DataFrame":
     nullable = _parameters(name)
-    chosen: dict[str, Any] = {
-        parameter: given.get(parameter, DEFAULTS.get(parameter)) for parameter in nullable
-    }
+    chosen: dict[str, Any] = {parameter: given.get(parameter, DEFAULTS.get(parameter)) for parameter in nullable}
     if "run_name" in nullable:
         chosen["run_name"] = run_name or (None if nullable["run_name"] else _only_run(ledger))
     if chosen.get("reward_model", "") is None and not nullable["reward_model"]:
@@ -129,9 +127,7 @@ def _parameters(name: str) -> dict[str, bool]:
     statement = queries.load(f"{FOLDER}/{name}")
     about = queries.header(f"{FOLDER}/{name}")
     body = re.sub(r"--.*", "", statement)
-    return {
-        one: bool(re.search(rf"\${one} \(null:", about)) for one in sorted(set(re.findall(r"\$(\w+)", body)))
-    }
+    return {one: bool(re.search(rf"\${one} \(null:", about)) for one in sorted(set(re.findall(r"\$(\w+)", body)))}
 
 
 def _check(name: str, run_names: Sequence[str], given: Mapping[str, str]) -> None:
@@ -139,9 +135,7 @@ def _check(name: str, run_names: Sequence[str], given: Mapping[str, str]) -> Non
     astray = sorted(given.keys() - (parameters.keys() - {"run_name"}))
     if astray:
         expected = ", ".join(sorted(parameters.keys() - {"run_name"})) or "none"
-        raise UsageError(
-            f"Exhibit {shown} does not know {', '.join(astray)}. Expected parameters: {expected}."
-        )
+        raise UsageError(f"Exhibit {shown} does not know {', '.join(astray)}. Expected parameters: {expected}.")
     if run_names and "run_name" not in parameters:
         raise UsageError(f"Exhibit {shown} shows all finished runs side by side, expected no --run.")
 
@@ -184,9 +178,7 @@ def _rankers(ledger: Ledger) -> dict[str, str]:
 def _only_run(ledger: Ledger) -> str:
     there = _run_names(ledger)
     if len(there) != 1:
-        raise UsageError(
-            f"Found {len(there)} runs, expected one: name it with --run, of {', '.join(there) or 'none'}."
-        )
+        raise UsageError(f"Found {len(there)} runs, expected one: name it with --run, of {', '.join(there) or 'none'}.")
     return there[0]
 
 

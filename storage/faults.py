@@ -9,20 +9,8 @@ import duckdb
 from cyclealign.errors import LedgerError, LedgerForeign, LedgerLocked, StorageFull
 
 LOCKED = "Could not set lock"
-NO_ROOM = (
-    "No space left",
-    "File too large",
-    "Disk quota exceeded",
-    "Read-only file system",
-    "Permission denied",
-)
-NOT_A_LEDGER = (
-    "not a valid DuckDB database",
-    "Could not read enough bytes",
-    "orrupt",
-    "checksum",
-    "newer version",
-)
+NO_ROOM = ("No space left", "File too large", "Disk quota exceeded", "Read-only file system", "Permission denied")
+NOT_A_LEDGER = ("not a valid DuckDB database", "Could not read enough bytes", "orrupt", "checksum", "newer version")
 
 
 @contextmanager

@@ -119,9 +119,7 @@ def _frames(session: Session, run_name: str) -> _Frames:
     return _Frames(**{field.name: frame(field.name) for field in fields(_Frames)})
 
 
-def _figures(
-    run: RunIdentity, names: list[str], frames: _Frames, cases: pd.DataFrame, *, unscored: bool
-) -> RunFigures:
+def _figures(run: RunIdentity, names: list[str], frames: _Frames, cases: pd.DataFrame, *, unscored: bool) -> RunFigures:
     scores = {name: frames.scores[frames.scores["reward_model"] == name] for name in names}
     primary = scores[names[0]] if names else frames.scores
     wanted = run.settings.get("evaluation", {}).get("cases", 3)
@@ -195,9 +193,7 @@ def _unpaired(rewards: pd.DataFrame, names: list[str], paired: int) -> int:
     if not names:
         return 0
     scored = rewards[
-        (rewards["reward_model"] == names[0])
-        & (rewards["subset"] == ALL)
-        & rewards["role"].isin(["before", "after"])
+        (rewards["reward_model"] == names[0]) & (rewards["subset"] == ALL) & rewards["role"].isin(["before", "after"])
     ]
     return int(scored["responses"].sum()) - 2 * paired
 
@@ -234,8 +230,7 @@ def _cases(cases: pd.DataFrame, wanted: int) -> tuple[Case, ...]:
     """`wanted` cases spread evenly over all prompts by gain: a rule, so nobody picks flattering ones."""
     chosen = spread(len(cases), wanted)
     return tuple(
-        _case(cases.iloc[place].to_dict(), rule_name(index, len(chosen)))
-        for index, place in enumerate(chosen)
+        _case(cases.iloc[place].to_dict(), rule_name(index, len(chosen))) for index, place in enumerate(chosen)
     )
 
 

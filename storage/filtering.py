@@ -82,9 +82,7 @@ def filter_pairs(
             # a variable and not a parameter: with one, DuckDB puts the whole result into memory before it is written
             _set(connection, "split", split)
             kept = connection.sql(queries.load("dialogues/kept"))
-            kept.write_parquet(
-                str(staging / f"{split}.parquet"), compression="zstd", row_group_size=ROW_GROUP
-            )
+            kept.write_parquet(str(staging / f"{split}.parquet"), compression="zstd", row_group_size=ROW_GROUP)
         return _rows(connection.execute(queries.load("dialogues/counts")))
 
 
@@ -96,8 +94,7 @@ def _count(connection: duckdb.DuckDBPyConnection, count_tokens: CountTokens | No
     while batch := prompts.fetchmany(TOKEN_BATCH):
         counted = count_tokens([instruction for _, instruction in batch])
         rows = [
-            {"prompt_id": prompt_id, "tokens": tokens}
-            for (prompt_id, _), tokens in zip(batch, counted, strict=True)
+            {"prompt_id": prompt_id, "tokens": tokens} for (prompt_id, _), tokens in zip(batch, counted, strict=True)
         ]
         connection.execute(queries.load("dialogues/put_prompt_tokens"), {"rows": rows})
 

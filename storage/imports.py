@@ -28,9 +28,7 @@ NOT_COMPARED: Mapping[str, frozenset[str]] = {
     "generations": frozenset({"seconds", "created_at"}),
     "preference_accuracies": frozenset({"measured_at"}),
     "preference_correlations": frozenset({"measured_at"}),
-    "runs": frozenset(
-        {"updated_at", "operational_settings", "process_host", "process_id", "process_started_at"}
-    ),
+    "runs": frozenset({"updated_at", "operational_settings", "process_host", "process_id", "process_started_at"}),
     "systems": frozenset({"label"}),
 }
 """Columns that tell when, where or under which label, not what."""
@@ -99,9 +97,7 @@ def merge(ledger: Ledger, other: Path) -> Imported:
 def _file(ledger: Ledger, other: Path) -> Path:
     path = other / ledger.path.name if other.is_dir() else other
     if not path.is_file():
-        raise UsageError(
-            f"No ledger at {path}. Expected the file ledger.duckdb of another home, or that home."
-        )
+        raise UsageError(f"No ledger at {path}. Expected the file ledger.duckdb of another home, or that home.")
     if ledger.path.exists() and path.samefile(ledger.path):
         raise UsageError(f"{path} is the ledger of this home. Expected another one.")
     return path

@@ -125,9 +125,7 @@ class Ledger:
             snapshots.publish(connection, self.path)
         return self.snapshot_path
 
-    def query_anywhere(
-        self, statement: str, parameters: Mapping[str, Any] | None = None
-    ) -> "tuple[pd.DataFrame, str]":
+    def query_anywhere(self, statement: str, parameters: Mapping[str, Any] | None = None) -> "tuple[pd.DataFrame, str]":
         """The answer to a reading statement, and where it comes from: `ledger`, or `snapshot of <time>`.
 
         An older version's ledger is brought up to date first.

@@ -37,9 +37,7 @@ def shipped() -> tuple[Migration, ...]:
     return tuple(Migration(int(name[:4]), name[5:], file.read_text(encoding="utf-8")) for name, file in texts)
 
 
-def migrate(
-    connection: duckdb.DuckDBPyConnection, path: Path, migrations: Sequence[Migration] | None = None
-) -> bool:
+def migrate(connection: duckdb.DuckDBPyConnection, path: Path, migrations: Sequence[Migration] | None = None) -> bool:
     """Apply the migrations that the ledger behind `connection` lacks; when one fails, none leaves a trace.
 
     True when it lacked any.

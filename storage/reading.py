@@ -37,9 +37,7 @@ def ask(
     with _opened(ledger, snapshot) as (connection, source):
         older = migrations.older_version(connection)
         if older and source == LEDGER:
-            raise LedgerOlder(
-                f"{ledger} has schema version {older}, expected {migrations.shipped()[-1].version}."
-            )
+            raise LedgerOlder(f"{ledger} has schema version {older}, expected {migrations.shipped()[-1].version}.")
         try:
             statement.encode()  # bytes of the command line that are no text would make DuckDB's binding fail
             answered = connection.execute(statement, dict(parameters) if parameters else None)
@@ -54,9 +52,7 @@ def ask(
         if older
         else ""
     )
-    raise UsageError(
-        f"The statement could not be answered: {text}\nExpected one reading statement (select …).{old}"
-    )
+    raise UsageError(f"The statement could not be answered: {text}\nExpected one reading statement (select …).{old}")
 
 
 @contextmanager
@@ -76,9 +72,7 @@ def _opened(ledger: Path | None, snapshot: Path) -> Iterator[tuple[duckdb.DuckDB
             f"{snapshot.parent} has a ledger in use and no snapshot yet. Expected one of the two to be "
             f"free: a snapshot is written at the run's first checkpoint; ask again then."
         )
-    raise UsageError(
-        f"No ledger in {snapshot.parent}. Start a run first, or set CYCLEALIGN_HOME to where one is."
-    )
+    raise UsageError(f"No ledger in {snapshot.parent}. Start a run first, or set CYCLEALIGN_HOME to where one is.")
 
 
 @contextmanager

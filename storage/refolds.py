@@ -1,7 +1,7 @@
 """Refolds: the recorded rounds of one run, given to another that trains on them anew.
 
 The copy is one transaction: a refold that is killed finds all rounds of its source or none. Leaves out: training
-(`tasks.cycle`) and what another tokenizer makes of the texts (`tasks.refolding`).
+(`tasks.cycle.loop`) and what another tokenizer makes of the texts (`tasks.studies.refolding`).
 """
 
 from collections.abc import Callable, Sequence
@@ -60,7 +60,6 @@ def copy_once(ledger: Ledger, refolding: Refolding, encode: Encode | None = None
 def _encoded(session: Session, run_name: str, encode: Encode) -> list[dict[str, object]]:
     rows = session.rows("refolds/candidates", run_name=run_name)
     return [
-        {key: row[key] for key in ("step", "round", "slot")}
-        | {"tokens": list(encode(row["text"], row["ended"]))}
+        {key: row[key] for key in ("step", "round", "slot")} | {"tokens": list(encode(row["text"], row["ended"]))}
         for row in rows
     ]

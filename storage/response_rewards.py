@@ -28,11 +28,7 @@ def unscored(ledger: Ledger, run_name: str, reward_model: str, first: int, last:
     """The candidates of the steps `first … last - 1` that the reward model has not scored, by step, round, slot."""
     with ledger.session() as session:
         rows = session.rows(
-            "response_rewards/unscored",
-            run_name=run_name,
-            reward_model=reward_model,
-            first_step=first,
-            last_step=last,
+            "response_rewards/unscored", run_name=run_name, reward_model=reward_model, first_step=first, last_step=last
         )
     return [Candidate(**row) for row in rows]
 
@@ -47,11 +43,7 @@ def mean(ledger: Ledger, run_name: str, reward_model: str, first: int, last: int
     """Mean reward of the candidates of the steps `first … last - 1`; None where none is scored."""
     with ledger.session() as session:
         row = session.row(
-            "response_rewards/mean",
-            run_name=run_name,
-            reward_model=reward_model,
-            first_step=first,
-            last_step=last,
+            "response_rewards/mean", run_name=run_name, reward_model=reward_model, first_step=first, last_step=last
         )
     return None if row is None else row["reward"]
 
@@ -61,8 +53,7 @@ def put(ledger: Ledger, run_name: str, reward_model: str, rewards: Mapping[Candi
     if not rewards:
         return
     rows = [
-        {"step": one.step, "round": one.round, "slot": one.slot, "reward": reward}
-        for one, reward in rewards.items()
+        {"step": one.step, "round": one.round, "slot": one.slot, "reward": reward} for one, reward in rewards.items()
     ]
     steps = [one.step for one in rewards]
     with ledger.session() as session, session.transaction():

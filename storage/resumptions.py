@@ -25,9 +25,7 @@ class Resumption:
         self._key = {"run_name": run_name, "resumption": number}
         self._went_on = False
 
-    def turn_done(
-        self, sampled: Sequence[SampledRound], trained: Sequence[TrainedRound], *, replayed: bool
-    ) -> None:
+    def turn_done(self, sampled: Sequence[SampledRound], trained: Sequence[TrainedRound], *, replayed: bool) -> None:
         """Take in one turn of a wave; of those that are not replayed, only the first is noted."""
         if replayed:
             self._add(len(sampled), trained)

@@ -40,9 +40,7 @@ def response_rows(one: SampledRound) -> list[Row]:
             "mean_log_probability": log_probability.mean,
             "white_box_rank": one.white_box_ranking.index(slot),
         }
-        for slot, (response, log_probability) in enumerate(
-            zip(one.responses, one.log_probabilities, strict=True)
-        )
+        for slot, (response, log_probability) in enumerate(zip(one.responses, one.log_probabilities, strict=True))
     ]
 
 
@@ -120,9 +118,7 @@ def _ranked(row: Row) -> RankedRound:
 def admitted_demonstration(row: Row) -> AdmittedDemonstration:
     """The dynamic demonstration in a row with the columns `demonstration` and `demonstration_…`."""
     demonstration = Demonstration(
-        row["demonstration_instruction"],
-        tuple(row["demonstration_responses"]),
-        tuple(row["demonstration_ranking"]),
+        row["demonstration_instruction"], tuple(row["demonstration_responses"]), tuple(row["demonstration_ranking"])
     )
     return AdmittedDemonstration(row["demonstration"], row["step"], row["round"], demonstration)
 

@@ -67,18 +67,14 @@ def record_static(ledger: Ledger, run_name: str, demonstration: Demonstration) -
             session.run("rounds/put_demonstrations", run_name=run_name, kind="static", rows=[row])
 
 
-def recorded(
-    ledger: Ledger, run_name: str, first_step: int, last_step: int
-) -> dict[tuple[int, int], RecordedRound]:
+def recorded(ledger: Ledger, run_name: str, first_step: int, last_step: int) -> dict[tuple[int, int], RecordedRound]:
     """The recorded rounds of the steps `first_step … last_step - 1`, by step and round, in order."""
     with ledger.session() as session:
         rows = session.rows("rounds/recorded", run_name=run_name, first_step=first_step, last_step=last_step)
     return {(row["step"], row["round"]): recorded_round(row) for row in rows}
 
 
-def demonstrations(
-    ledger: Ledger, run_name: str, before_step: int | None = None
-) -> list[AdmittedDemonstration]:
+def demonstrations(ledger: Ledger, run_name: str, before_step: int | None = None) -> list[AdmittedDemonstration]:
     """The dynamic demonstrations admitted so far, oldest first; of steps before `before_step` if given."""
     with ledger.session() as session:
         rows = session.rows("rounds/demonstrations", run_name=run_name, before_step=before_step)

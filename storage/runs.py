@@ -57,9 +57,7 @@ def register(ledger: Ledger, run: NewRun) -> RunRow:
             return _get(session, run.run_name, created=True)
         refuse_changed(known, run)
         operational = json.dumps(dict(run.operational_settings))
-        session.run(
-            "runs/update_operational_settings", run_name=run.run_name, operational_settings=operational
-        )
+        session.run("runs/update_operational_settings", run_name=run.run_name, operational_settings=operational)
         return _get(session, run.run_name)
 
 
@@ -102,11 +100,7 @@ def claim(ledger: Ledger, run_name: str) -> None:
                 "will be lost."
             )
         session.run(
-            "runs/claim",
-            run_name=run_name,
-            process_host=me.host,
-            process_id=me.pid,
-            process_started_at=me.started_at,
+            "runs/claim", run_name=run_name, process_host=me.host, process_id=me.pid, process_started_at=me.started_at
         )
 
 
@@ -129,10 +123,7 @@ def record_adapter(ledger: Ledger, run_name: str, adapter_path: Path, weights_sh
     """Note where the trained adapter is and the digest of its tensors."""
     with ledger.session() as session:
         session.run(
-            "runs/record_adapter",
-            run_name=run_name,
-            adapter_path=str(adapter_path),
-            weights_sha256=weights_sha256,
+            "runs/record_adapter", run_name=run_name, adapter_path=str(adapter_path), weights_sha256=weights_sha256
         )
 
 

@@ -54,11 +54,7 @@ def draw_sample(ledger: Ledger, prepared: PreparedDialogues, draw: Draw) -> str:
 
 
 def load_pairs(
-    folder: Path,
-    split: Split,
-    subsets: Sequence[str] | None = None,
-    pairs: int | None = None,
-    seed: int = 0,
+    folder: Path, split: Split, subsets: Sequence[str] | None = None, pairs: int | None = None, seed: int = 0
 ) -> list[PreferencePair]:
     """Pairs of prepared dialogues in a seeded order; the first `pairs` of it when a number is given."""
     wanted = None if subsets is None else list(subsets)
@@ -87,9 +83,7 @@ def _draw(folder: Path, draw: Draw) -> list[PreferencePair]:
     with _reading(folder, SPLIT_OF[draw.purpose]) as connection:
         connection.execute(queries.load("dialogues/available"), {"excluded": list(draw.excluded)})
         available = dict(connection.execute(queries.load("dialogues/available_counts")).fetchall())
-        quotas = [
-            {"subset": subset, "prompts": prompts} for subset, prompts in _quotas(available, draw).items()
-        ]
+        quotas = [{"subset": subset, "prompts": prompts} for subset, prompts in _quotas(available, draw).items()]
         parameters = {"seed": draw.seed, "quotas": quotas}
         return _pairs(connection.execute(queries.load("dialogues/draw"), parameters))
 
@@ -97,9 +91,7 @@ def _draw(folder: Path, draw: Draw) -> list[PreferencePair]:
 def _quotas(available: Mapping[str, int], draw: Draw) -> dict[str, int]:
     if draw.prompts is not None:
         return allocate(available, draw.prompts, draw.allocation)
-    quotas = {
-        subset: size if draw.per_subset is None else draw.per_subset for subset, size in available.items()
-    }
+    quotas = {subset: size if draw.per_subset is None else draw.per_subset for subset, size in available.items()}
     _check(available, quotas, sum(quotas.values()))
     return quotas
 

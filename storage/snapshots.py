@@ -89,9 +89,7 @@ def undo_broken_checkpoint(ledger: Path) -> None:
             with _nobody_has_it_open(ledger) as opened:
                 if opened.read(HEADERS) == _headers(snapshot):
                     _copy(snapshot, ledger, mode=ledger.stat().st_mode & 0o777)
-                    LOGGER.warning(
-                        "A checkpoint of %s was cut off and has been undone; nothing is lost.", ledger
-                    )
+                    LOGGER.warning("A checkpoint of %s was cut off and has been undone; nothing is lost.", ledger)
         begun.unlink()
         flush(ledger.parent)
 

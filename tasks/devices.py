@@ -29,7 +29,7 @@ from prefect.settings import get_current_settings
 
 from cyclealign.errors import CycleAlignError
 from cyclealign.settings import Settings
-from tasks.progress import say
+from tasks.cycle.progress import say
 
 CPU = "cpu"
 AUTOMATION = "cyclealign-crash-zombies"
@@ -69,9 +69,7 @@ def create_slots() -> None:
             try:
                 client.read_global_concurrency_limit_by_name(slot_name(device))
             except ObjectNotFound:
-                client.create_global_concurrency_limit(
-                    GlobalConcurrencyLimitCreate(name=slot_name(device), limit=1)
-                )
+                client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=slot_name(device), limit=1))
 
 
 @contextmanager
@@ -95,7 +93,7 @@ def device_slots(settings: Settings) -> Iterator[None]:
 
 def devices_of(settings: Settings) -> list[str]:
     """The devices of this machine that the run's ranks train on."""
-    from cyclealign.models.loading import resolve_device  # noqa: PLC0415  `make up` alone needs no torch
+    from cyclealign.white_box.loading import resolve_device  # noqa: PLC0415  `make up` alone needs no torch
 
     first, ranks = resolve_device(settings.white_box), settings.training.ranks
     return [CPU] if first.type == "cpu" else sorted(map(gpu, range(first.index, first.index + ranks)))
@@ -165,9 +163,7 @@ def _server_slot(device: str) -> Iterator[None]:
 
 
 def _say_waiting(device: str) -> None:
-    say(
-        f"  Waiting: another run trains on {slot_name(device)}; this one goes on when it has done its segment"
-    )
+    say(f"  Waiting: another run trains on {slot_name(device)}; this one goes on when it has done its segment")
 
 
 def create_heartbeat_automation() -> None:
@@ -189,10 +185,7 @@ def create_heartbeat_automation() -> None:
         within=patience,
     )
     action = ChangeFlowRunState(
-        name=None,
-        force=False,
-        state=StateType.CRASHED,
-        message=f"No heartbeat for {patience.seconds} seconds.",
+        name=None, force=False, state=StateType.CRASHED, message=f"No heartbeat for {patience.seconds} seconds."
     )
     Automation(name=AUTOMATION, trigger=trigger, actions=[action]).create()
 

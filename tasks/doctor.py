@@ -61,18 +61,14 @@ def _data(settings: Settings) -> Iterator[Finding]:
         )
     else:
         wanted = [
-            Path(data.path) / subset / f"{split}.jsonl.gz"
-            for subset in data.subsets
-            for split in ("train", "test")
+            Path(data.path) / subset / f"{split}.jsonl.gz" for subset in data.subsets for split in ("train", "test")
         ]
         missing = [str(path) for path in wanted if not path.is_file()]
         yield Finding(
             "data",
             f"{len(wanted) - len(missing)} of {len(wanted)} files in {data.path}",
             bool(missing),
-            f"Missing: {', '.join(missing[:3])}. Give the folder with --set data.path=FOLDER."
-            if missing
-            else "",
+            f"Missing: {', '.join(missing[:3])}. Give the folder with --set data.path=FOLDER." if missing else "",
         )
 
 
@@ -80,13 +76,9 @@ def _home(_: Settings) -> Iterator[Finding]:
     home = home_folder()
     place = next(path for path in (home, *home.parents) if path.exists())
     free = shutil.disk_usage(place).free / 2**30
-    yield Finding(
-        "home", f"{home}, {free:.1f} GiB free", free < 2, "At least 2 GiB are needed." if free < 2 else ""
-    )
+    yield Finding("home", f"{home}, {free:.1f} GiB free", free < 2, "At least 2 GiB are needed." if free < 2 else "")
     if not os.access(place, os.W_OK):
-        yield Finding(
-            "home", f"{place} cannot be written to", True, "Set CYCLEALIGN_HOME to a folder of yours."
-        )
+        yield Finding("home", f"{place} cannot be written to", True, "Set CYCLEALIGN_HOME to a folder of yours.")
     try:
         require_local(home / "ledger.duckdb")
     except CycleAlignError as error:
@@ -102,6 +94,4 @@ def _ledger(_: Settings) -> Iterator[Finding]:
     except CycleAlignError as error:
         yield Finding("ledger", "cannot be read", True, str(error))
         return
-    yield Finding(
-        "ledger", f"{len(found)} runs: " + ", ".join(f"{one.name} {one.state}" for one in found[-5:])
-    )
+    yield Finding("ledger", f"{len(found)} runs: " + ", ".join(f"{one.name} {one.state}" for one in found[-5:]))

@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import Iterator
 from http import HTTPStatus
 
+from cyclealign.black_box.endpoint import ChatEndpoint
+from cyclealign.black_box.prices import Prices
 from cyclealign.errors import CallFailed, CycleAlignError, EndpointRefused
-from cyclealign.models.black_box import ChatEndpoint
-from cyclealign.models.prices import Prices
 from cyclealign.settings import BlackBoxSettings, Settings
 from tasks.context import home_folder
 from tasks.findings import Finding, listens
@@ -37,7 +37,7 @@ def _endpoint(who: str, settings: BlackBoxSettings) -> Iterator[Finding]:
 
 def _sampling_server(settings: Settings) -> Iterator[Finding]:
     """The vLLM server, where the cycle or the evaluation samples there: whether it answers, and with which model."""
-    from tasks.sampling_server import served_model  # noqa: PLC0415  slow to import
+    from tasks.cycle.sampling_server import served_model  # noqa: PLC0415  slow to import
 
     white_box = settings.white_box
     if "vllm" not in (white_box.sampling.engine, settings.evaluation.sampling.engine):
@@ -79,17 +79,11 @@ def _failed(what: str, variable: str, error: CycleAlignError) -> Finding:
     """Only a refusal of the key itself or an empty account says that no call would get through."""
     status = error.http_status if isinstance(error, CallFailed | EndpointRefused) else None
     if isinstance(error, EndpointRefused) and error.kind == "quota":
-        return Finding(
-            what, f"the account of {variable} has no quota left", True, "Add credit or raise its limit."
-        )
+        return Finding(what, f"the account of {variable} has no quota left", True, "Add credit or raise its limit.")
     if status == HTTPStatus.UNAUTHORIZED:
-        return Finding(
-            what, "the endpoint refuses the key (HTTP 401)", True, f"Put a valid one into {variable}."
-        )
+        return Finding(what, "the endpoint refuses the key (HTTP 401)", True, f"Put a valid one into {variable}.")
     why = f"HTTP {status}" if status else str(error)
-    return Finding(
-        what, f"{variable} is set, but could not be tried", todo=f"The list of models failed: {why}."
-    )
+    return Finding(what, f"{variable} is set, but could not be tried", todo=f"The list of models failed: {why}.")
 
 
 def _listed(who: str, model: str, models: list[str]) -> Finding:

@@ -7,22 +7,16 @@ from decimal import Decimal
 
 import torch
 
+from cyclealign.black_box.prices import Prices
 from cyclealign.disk import require_room
-from cyclealign.estimate import (
-    CallEstimate,
-    MachineEstimate,
-    estimate_calls,
-    estimate_machine,
-    home_bytes,
-)
+from cyclealign.estimate import CallEstimate, MachineEstimate, estimate_calls, estimate_machine, home_bytes
 from cyclealign.estimated_hours import ARITHMETIC, FLOAT32_ARITHMETIC
 from cyclealign.model_sizes import parameter_count
-from cyclealign.models.prices import Prices
 from cyclealign.records import Prompt
 from cyclealign.settings import Settings
 from storage import runs
 from tasks.context import RunContext
-from tasks.progress import say
+from tasks.cycle.progress import say
 
 TYPICAL_PROMPT_CHARACTERS = 631
 """Mean length of a prompt of HH-RLHF, measured over 1,710 test pairs of the four subsets."""
@@ -62,9 +56,7 @@ class Estimate:
         ]
         for one in self.machines:
             lines += _machine_lines(one)
-        lines.append(
-            ASSUMED if self.machines else "  machine   unknown: the model's name does not tell its size"
-        )
+        lines.append(ASSUMED if self.machines else "  machine   unknown: the model's name does not tell its size")
         return "\n".join(lines)
 
 

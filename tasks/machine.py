@@ -11,19 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from storage.run_values import RunRow
-from tasks.progress import say
+from tasks.cycle.progress import say
 
-PACKAGES = (
-    "cyclealign",
-    "torch",
-    "transformers",
-    "peft",
-    "accelerate",
-    "deepspeed",
-    "openai",
-    "duckdb",
-    "prefect",
-)
+PACKAGES = ("cyclealign", "torch", "transformers", "peft", "accelerate", "deepspeed", "openai", "duckdb", "prefect")
 OPTIONAL = ("bitsandbytes",)
 """Recorded where they are installed."""
 DECIDING = (

@@ -7,28 +7,26 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cyclealign.black_box.endpoint import ChatEndpoint
 from cyclealign.errors import DataError, ModelError, UsageError
-from cyclealign.models.black_box import ChatEndpoint
-from cyclealign.models.device_memory import REWARDS, fitting
-from cyclealign.models.offline.artifacts import WorldArtifacts
-from cyclealign.models.offline.preference import PreferenceArtifacts, PreferenceRewardModel
-from cyclealign.models.offline.world_rewards import GroundTruth, WorldRewardModel
-from cyclealign.models.reward_model import ClassifierRewardModel, RewardModel
+from cyclealign.offline.artifacts import WorldArtifacts
+from cyclealign.offline.preference import PreferenceArtifacts, PreferenceRewardModel
+from cyclealign.offline.world_rewards import GroundTruth, WorldRewardModel
 from cyclealign.records import Prompt
+from cyclealign.reward_models.reward_model import ClassifierRewardModel, RewardModel
 from cyclealign.settings import EVALUATOR, BlackBoxSettings, Settings
+from cyclealign.white_box.device_memory import REWARDS, fitting
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
 
-    from cyclealign.models.offline.judge import Judge
+    from cyclealign.offline.judge import Judge
 
 
 class StandIns:
     """What was built for a run that needs no hub and no endpoint; None where the profile does without."""
 
-    def __init__(
-        self, world: WorldArtifacts | None = None, preference: PreferenceArtifacts | None = None
-    ) -> None:
+    def __init__(self, world: WorldArtifacts | None = None, preference: PreferenceArtifacts | None = None) -> None:
         self._world, self._preference = world, preference
 
     @property
@@ -39,9 +37,7 @@ class StandIns:
             DataError: the profile uses none.
         """
         if self._world is None:
-            raise DataError(
-                "No dialogue world was built for this run. Expected data.source = world in its profile."
-            )
+            raise DataError("No dialogue world was built for this run. Expected data.source = world in its profile.")
         return self._world
 
     @property
@@ -94,9 +90,7 @@ def frozen_model(settings: Settings, home: Path) -> Path:
 def key_variables(settings: Settings) -> set[str]:
     """The environment variables that hold keys of the run's endpoints."""
     judge = settings.evaluation.judge.endpoint
-    return {
-        one.api_key_env for one in (settings.black_box, judge, settings.white_box.vllm) if one is not None
-    }
+    return {one.api_key_env for one in (settings.black_box, judge, settings.white_box.vllm) if one is not None}
 
 
 def load_judge(settings: Settings, home: Path, stand_ins: StandIns) -> "Judge":
@@ -107,17 +101,15 @@ def load_judge(settings: Settings, home: Path, stand_ins: StandIns) -> "Judge":
     """
     black_box = settings.black_box
     if black_box.endpoint == "world":
-        from cyclealign.models.offline.world_judge import load_world_judge  # noqa: PLC0415
+        from cyclealign.offline.world_judge import load_world_judge  # noqa: PLC0415
 
         world = stand_ins.world
         return load_world_judge(world.judge, world.writer, black_box.judge)
     if black_box.endpoint == "preference":
-        from cyclealign.models.offline.preference_judge import load_preference_judge  # noqa: PLC0415
+        from cyclealign.offline.preference_judge import load_preference_judge  # noqa: PLC0415
 
         heads, model = stand_ins.preference.judge, frozen_model(settings, home)
-        return load_preference_judge(
-            heads, model, black_box.judge, settings.white_box.sampling.max_new_tokens
-        )
+        return load_preference_judge(heads, model, black_box.judge, settings.white_box.sampling.max_new_tokens)
     raise ModelError(
         f"Profile {settings.profile!r} asks {black_box.base_url}. Expected black_box.endpoint = world or preference "
         f"for a judge of our own."
@@ -126,7 +118,7 @@ def load_judge(settings: Settings, home: Path, stand_ins: StandIns) -> "Judge":
 
 def judge_app(settings: Settings, home: Path, stand_ins: StandIns) -> "Starlette":
     """The offline judge as a chat-completions application."""
-    from cyclealign.models.offline.chat_server import create_app  # noqa: PLC0415
+    from cyclealign.offline.chat_server import create_app  # noqa: PLC0415
 
     return create_app(load_judge(settings, home, stand_ins), settings.black_box.model)
 
@@ -143,7 +135,7 @@ def ranking_endpoint(settings: Settings, home: Path, stand_ins: StandIns) -> Cal
     black_box = settings.black_box
     if black_box.endpoint == "api":
         return lambda: ChatEndpoint(black_box)
-    from cyclealign.models.offline.chat_server import create_app  # noqa: PLC0415
+    from cyclealign.offline.chat_server import create_app  # noqa: PLC0415
 
     judge = load_judge(settings, home, stand_ins)
     return lambda: ChatEndpoint(black_box, create_app(judge, black_box.model))
@@ -175,8 +167,8 @@ def comparison_endpoint(
     """
     if settings.endpoint == "api":
         return settings, lambda: ChatEndpoint(settings)
-    from cyclealign.models.offline.chat_server import create_app  # noqa: PLC0415
-    from cyclealign.models.offline.evaluator import Evaluator  # noqa: PLC0415
+    from cyclealign.offline.chat_server import create_app  # noqa: PLC0415
+    from cyclealign.offline.evaluator import Evaluator  # noqa: PLC0415
 
     named = settings.model_copy(update={"model": f"{EVALUATOR}:{reward_model.identity}"})
     evaluator = Evaluator(reward_model, prompts)
@@ -193,7 +185,7 @@ def reward_models(settings: Settings, home: Path, stand_ins: StandIns) -> Sequen
     if evaluation.reward_model == "preference":
         return (PreferenceRewardModel(stand_ins.preference.evaluation, frozen_model(settings, home)),)
     if evaluation.reward_model == "oasst":
-        from cyclealign.models.oasst import OasstRewardModel  # noqa: PLC0415
+        from cyclealign.reward_models.oasst import OasstRewardModel  # noqa: PLC0415
 
         with fitting(loading, REWARDS):
             return (OasstRewardModel(evaluation.reward_model_name),)
@@ -211,7 +203,7 @@ def require_reward_model(settings: Settings) -> None:
     """
     name, device = settings.evaluation.reward_model_name, "meta"
     if settings.evaluation.reward_model == "oasst":
-        from cyclealign.models.oasst import OasstRewardModel  # noqa: PLC0415
+        from cyclealign.reward_models.oasst import OasstRewardModel  # noqa: PLC0415
 
         OasstRewardModel(name, device=device)
     elif settings.evaluation.reward_model == "classifier":

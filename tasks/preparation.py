@@ -7,24 +7,24 @@ from typing import TYPE_CHECKING, Any
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from cyclealign.data.hh_rlhf import load_from_hub
 from cyclealign.errors import DataError, ModelError
 from cyclealign.extras import require_quantization
-from cyclealign.hh_rlhf import load_from_hub
-from cyclealign.models.identity import tokenizer_sha256
-from cyclealign.models.loading import find_model, load_tokenizer
-from cyclealign.models.offline.artifacts import WorldArtifacts, build_world_artifacts
-from cyclealign.models.offline.preference import PreferenceArtifacts, build_preference
-from cyclealign.models.offline.preference_pairs import choose_pairs
+from cyclealign.offline.artifacts import WorldArtifacts, build_world_artifacts
+from cyclealign.offline.preference import PreferenceArtifacts, build_preference
+from cyclealign.offline.preference_pairs import choose_pairs
 from cyclealign.records import PreferencePair, Prompt
 from cyclealign.settings import Settings
+from cyclealign.white_box.identity import tokenizer_sha256
+from cyclealign.white_box.loading import find_model, load_tokenizer
 from storage import dialogues, evaluations, samples
 from storage.dialogue_sources import DialogueSource
 from storage.dialogues import FilterOptions, FolderSource, PreparedDialogues, TableSource
 from storage.sampling import Draw, draw_sample, load_pairs
 from tasks.context import RunContext
+from tasks.cycle.progress import say, stage
+from tasks.evaluation.responders import EVALUATION_SEED
 from tasks.models import StandIns, frozen_model, judge_app, white_box_path
-from tasks.progress import say, stage
-from tasks.responders import EVALUATION_SEED
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -164,9 +164,7 @@ def preference_prompts(context: RunContext, pairs: PreferenceData) -> tuple[str,
     return tuple(sorted(pair.prompt.prompt_id for pair in (*chosen.judge, *chosen.evaluation)))
 
 
-def draw_training(
-    context: RunContext, prepared: PreparedDialogues, excluded: tuple[str, ...]
-) -> tuple[Prompt, ...]:
+def draw_training(context: RunContext, prepared: PreparedDialogues, excluded: tuple[str, ...]) -> tuple[Prompt, ...]:
     """The run's training prompts, one step each: seeded and stratified (Paper: Section 3.1)."""
     data = context.settings.data
     wanted = Draw(
@@ -211,9 +209,7 @@ def fit_preference(context: RunContext, pairs: PreferenceData) -> PreferenceArti
     """The preference models on real pairs and their held-out accuracies, fitted once."""
     model = frozen_model(context.settings, context.home)
     with stage("Preference models on real pairs") as report:
-        fitted = build_preference(
-            context.home, model, pairs.train, pairs.test, context.settings.preference, report
-        )
+        fitted = build_preference(context.home, model, pairs.train, pairs.test, context.settings.preference, report)
     record_accuracies(context, fitted)
     return fitted
 
@@ -229,9 +225,7 @@ def record_accuracies(context: RunContext, fitted: PreferenceArtifacts) -> None:
         overall = next(one for one in accuracies if one.subset == "all")
         say(f"  {name}: held-out pairwise accuracy {overall.accuracy:.3f} (n = {overall.pairs})")
     judge, evaluation = by_model
-    evaluations.put_preference_correlation(
-        context.ledger, evaluation, judge, overall.pairs, fitted.correlation
-    )
+    evaluations.put_preference_correlation(context.ledger, evaluation, judge, overall.pairs, fitted.correlation)
     say(f"  correlation of the two on held-out pairs: {fitted.correlation:.2f} (no independent witnesses)")
 
 

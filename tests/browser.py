@@ -108,9 +108,7 @@ def browser() -> Iterator[Browser]:
 
 @contextmanager
 def _driver(port: int) -> Iterator[httpx2.Client]:
-    process = subprocess.Popen(
-        [str(DRIVER), f"--port={port}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    process = subprocess.Popen([str(DRIVER), f"--port={port}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         with httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=60, trust_env=False) as client:
             _until_ready(client)

@@ -2,7 +2,7 @@
 
 from click.testing import CliRunner, Result
 
-from flows.cli import main
+from cli.main import main
 
 
 def run(*arguments: str) -> Result:

@@ -8,7 +8,7 @@ from hypothesis import settings
 settings.register_profile("without deadlines", deadline=None)  # no test asserts a time
 settings.load_profile("without deadlines")
 
-# as every command of ours sets it (`flows/local.py`): on a busy machine a server takes longer than Prefect waits
+# as every command of ours sets it (`cli/local.py`): on a busy machine a server takes longer than Prefect waits
 os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
 
 # DuckDB's binding lists its types as leaked when the interpreter ends; the tests' own last line comes before

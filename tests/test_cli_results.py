@@ -54,7 +54,7 @@ def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ledger]:
 @contextmanager
 def annotating(home: Path, *options: str) -> Iterator[httpx2.Client]:
     """A client of the page that the command serves; interrupted at the end."""
-    command = [sys.executable, "-m", "flows.cli", "annotate", "a-run", "--port", "0", *options]
+    command = [sys.executable, "-m", "cli.main", "annotate", "a-run", "--port", "0", *options]
     environment = {**os.environ, "CYCLEALIGN_HOME": str(home)}
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
         assert process.stderr is not None
@@ -71,9 +71,7 @@ def test_verdicts_reach_the_ledger_while_another_process_uses_it(ledger: Ledger)
     with annotating(ledger.home, "--annotator", "Ann") as page:
         for verdict in ("first", "tie"):
             html = page.get("/pairs").text
-            found = dict(
-                re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)"', html.split("</form>")[0])
-            )
+            found = dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)"', html.split("</form>")[0]))
             form = {key: unescape(value) for key, value in found.items()}
             assert page.post("/verdict", data={**form, "verdict": verdict}).status_code == 303
             runs.record_estimate(ledger, "a-run", {"while": verdict})

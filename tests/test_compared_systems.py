@@ -21,9 +21,7 @@ def test_an_endpoint_without_an_address_is_the_default_one() -> None:
     assert api.base_url.startswith("https://api.openai.com")
 
 
-@pytest.mark.parametrize(
-    "text", ["PRO", "PRO=", "PRO=run:", "PRO=weights:x", "=run:x", "after=run:x", "a/b=run:x"]
-)
+@pytest.mark.parametrize("text", ["PRO", "PRO=", "PRO=run:", "PRO=weights:x", "=run:x", "after=run:x", "a/b=run:x"])
 def test_anything_else_is_wrong_use_that_names_the_forms(text: str) -> None:
     with pytest.raises(UsageError, match="LABEL=run:NAME"):
         parse_system(text)

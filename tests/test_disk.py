@@ -21,9 +21,7 @@ def test_what_the_disk_refuses_is_told_with_what_to_do(tmp_path: Path, number: i
         assert words in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    "error", [FileNotFoundError(errno.ENOENT, "gone"), OSError("no number"), KeyError("x")]
-)
+@pytest.mark.parametrize("error", [FileNotFoundError(errno.ENOENT, "gone"), OSError("no number"), KeyError("x")])
 def test_errors_that_are_no_fault_of_the_disk_pass_unchanged(tmp_path: Path, error: Exception) -> None:
     with pytest.raises(type(error)), writing(tmp_path):
         raise error
@@ -58,9 +56,7 @@ def test_a_folder_is_made_and_tried_and_stays_empty(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_made_names_the_setting(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(
-        StorageFull, match=r"file/home cannot be written to: Not a directory.*CYCLEALIGN_HOME"
-    ):
+    with pytest.raises(StorageFull, match=r"file/home cannot be written to: Not a directory.*CYCLEALIGN_HOME"):
         require_writable(tmp_path / "file" / "home")
 
 

@@ -94,9 +94,7 @@ def test_a_reward_model_comes_beside_the_white_box_or_after_it() -> None:
     oasst = 6.9e9 * 4 / 2**30
     assert beside.memory_gib == pytest.approx(none.memory_gib + oasst)
     assert after.memory_gib == after.memory_by_phase["rewards"] == pytest.approx(oasst)
-    held_out_alone = estimate_machine(
-        settings(evaluation={**OASST, "score_candidates": False}), SEVEN_BILLION
-    )
+    held_out_alone = estimate_machine(settings(evaluation={**OASST, "score_candidates": False}), SEVEN_BILLION)
     assert held_out_alone.memory_by_phase == after.memory_by_phase
     assert beside.disk_gib == pytest.approx(none.disk_gib + oasst)
 
@@ -153,8 +151,7 @@ def test_a_batch_of_held_out_prompts_holds_a_response_each() -> None:
 
 def test_compiled_passes_keep_two_caches_in_every_phase_and_the_prompts_own_beside_them() -> None:
     usual, compiled = (
-        memory(training={"wave": 16}, white_box={"sampling": {"engine": one}})
-        for one in ("transformers", "compiled")
+        memory(training={"wave": 16}, white_box={"sampling": {"engine": one}}) for one in ("transformers", "compiled")
     )
     static, prompts = 2 * 48 * 512 * TOKEN, 16 * (512 - 128) * TOKEN
     assert compiled["training"] - usual["training"] == pytest.approx(static / 2**30)
@@ -185,9 +182,7 @@ def test_the_adapter_is_as_large_as_the_modules_it_sits_on() -> None:
 
 
 def test_an_optimizer_step_is_trained_in_passes_so_that_its_examples_take_no_more_memory() -> None:
-    one, sixteen = (
-        memory(training={"wave": 16, "prompts_per_optimizer_step": size})["training"] for size in (1, 16)
-    )
+    one, sixteen = (memory(training={"wave": 16, "prompts_per_optimizer_step": size})["training"] for size in (1, 16))
     assert sixteen == one  # 384 + 4 · 128 tokens: a second example does not fit into 1024
 
 
@@ -201,9 +196,7 @@ def test_short_examples_share_a_pass() -> None:
 
 
 def test_the_home_holds_a_few_checkpoints_however_many_are_written() -> None:
-    often, seldom = (
-        home_bytes(settings(training={"checkpoint_every": every}), SEVEN_BILLION) for every in (1, 1000)
-    )
+    often, seldom = (home_bytes(settings(training={"checkpoint_every": every}), SEVEN_BILLION) for every in (1, 1000))
     assert often == seldom
     # 2 · 32 layers · 4096 wide · 19 widths · rank 8 / 2 parameters of 12 bytes, four times; 5000 rounds of
     # 12,000 bytes in the ledger and two copies; 64 MiB besides

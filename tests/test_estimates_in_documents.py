@@ -23,9 +23,7 @@ def test_the_table_of_the_scaling_page_says_what_the_command_prints() -> None:
             "GPU memory, W = 1, GiB": one.memory_gib,
             "GPU memory, W = 16, GiB": sixteen.memory_gib,
         }
-        assert {row: cells(text, row)[column] for row in rows} == {
-            row: f"{value:,.1f}" for row, value in rows.items()
-        }
+        assert {row: cells(text, row)[column] for row in rows} == {row: f"{value:,.1f}" for row, value in rows.items()}
 
 
 def test_the_readme_says_what_quantisation_saves_in_the_cycle() -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from cyclealign.data.hh_rlhf import load_from_hub
 from cyclealign.errors import DataError
-from cyclealign.hh_rlhf import load_from_hub
 
 
 @pytest.fixture(autouse=True)

@@ -16,14 +16,10 @@ REQUESTS = [
     pytest.param({"host": HOME}, True, id="a client without a page"),
     pytest.param({"host": "LOCALHOST:4311"}, True, id="capital letters"),
     pytest.param({"host": "[::1]:4311", "origin": "http://[::1]:4311"}, True, id="IPv6"),
-    pytest.param(
-        {"host": HOME, "origin": "http://localhost:4311"}, True, id="its own page under its other name"
-    ),
+    pytest.param({"host": HOME, "origin": "http://localhost:4311"}, True, id="its own page under its other name"),
     pytest.param({"host": HOME, "origin": "https://evil.example"}, False, id="a page elsewhere"),
     pytest.param({"host": HOME, "origin": "null"}, False, id="a page without an origin"),
-    pytest.param(
-        {"host": HOME, "origin": "http://127.0.0.1.evil.example"}, False, id="a name that begins alike"
-    ),
+    pytest.param({"host": HOME, "origin": "http://127.0.0.1.evil.example"}, False, id="a name that begins alike"),
     pytest.param({"host": HOME, "origin": "http://evil.example@127.0.0.1"}, False, id="a name before ours"),
     pytest.param({"host": "evil.example:4311"}, False, id="a name made to point here"),
     pytest.param({"host": "localhost.evil.example"}, False, id="a name that begins with ours"),
@@ -48,13 +44,7 @@ def answer(kind: str, headers: dict[str, str], token: str | None = None) -> Mess
         return {"type": f"{kind}.disconnect"}
 
     pairs = [(name.encode(), value.encode()) for name, value in headers.items()]
-    scope: dict[str, Any] = {
-        "type": kind,
-        "headers": pairs,
-        "method": "GET",
-        "path": "/",
-        "query_string": b"",
-    }
+    scope: dict[str, Any] = {"type": kind, "headers": pairs, "method": "GET", "path": "/", "query_string": b""}
     asyncio.run(Guard(welcome, token)(scope, receive, send))
     return sent[0]
 

@@ -7,10 +7,7 @@ from cyclealign.pairwise import DecidedPrompt, ShownVerdict, judge_bias, pairwis
 
 def decided(*outcomes: str, inconsistent: int = 0) -> list[DecidedPrompt]:
     """Outcomes; the last `inconsistent` of them were decided differently in the two orders."""
-    return [
-        DecidedPrompt(outcome, place >= len(outcomes) - inconsistent)
-        for place, outcome in enumerate(outcomes)
-    ]
+    return [DecidedPrompt(outcome, place >= len(outcomes) - inconsistent) for place, outcome in enumerate(outcomes)]
 
 
 def test_shares_are_of_all_prompts_missing_ones_included() -> None:

@@ -8,8 +8,8 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
+from cli.main import main
 from cyclealign.profiles import resolve
-from flows.cli import main
 
 ROOT = Path(__file__).parent.parent
 PROFILES = sorted((ROOT / "profiles").glob("*.yaml"))
@@ -66,7 +66,7 @@ def test_help_imports_nothing_heavy() -> None:
     import sys
 
     code = (
-        "import sys; from flows.cli import main\n"
+        "import sys; from cli.main import main\n"
         "try: main(['--help'])\n"
         "except SystemExit: pass\n"
         "print([m for m in ('torch', 'transformers', 'prefect', 'pandas', 'duckdb') if m in sys.modules])"
@@ -95,7 +95,6 @@ def test_lock_pins_every_direct_dependency() -> None:
     wanted = project["dependencies"] + project["optional-dependencies"]["dev"]
     names = {re.split(r"[<>=\[ ]", one)[0].lower().replace("_", "-") for one in wanted}
     pinned = {
-        line.split("==")[0].lower().replace("_", "-")
-        for line in (ROOT / "constraints.txt").read_text().splitlines()
+        line.split("==")[0].lower().replace("_", "-") for line in (ROOT / "constraints.txt").read_text().splitlines()
     }
     assert names - pinned == set()

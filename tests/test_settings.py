@@ -38,16 +38,12 @@ def test_a_malformed_override_is_refused(text: str) -> None:
 
 @pytest.mark.parametrize(("wave", "examples", "idle"), [(1, 1, 3), (3, 3, 1), (8, 4, 0)])
 def test_an_optimizer_step_takes_no_more_prompts_than_a_wave_has(wave: int, examples: int, idle: int) -> None:
-    training = resolve(
-        "p", MINIMAL, {"training": {"prompts_per_optimizer_step": 4, "wave": wave, "ranks": 4}}
-    ).training
+    training = resolve("p", MINIMAL, {"training": {"prompts_per_optimizer_step": 4, "wave": wave, "ranks": 4}}).training
     assert (training.examples, training.idle_ranks()) == (examples, idle)
 
 
 @pytest.mark.parametrize(("overlap", "questions"), [(False, 6), (True, 12)])
-def test_as_many_questions_are_open_as_the_waves_under_way_have_prompts(
-    overlap: bool, questions: int
-) -> None:
+def test_as_many_questions_are_open_as_the_waves_under_way_have_prompts(overlap: bool, questions: int) -> None:
     settings = resolve("p", MINIMAL, {"training": {"wave": 6, "overlap": overlap}})
     assert settings.black_box_of_the_cycle().concurrency == questions
 
@@ -94,9 +90,7 @@ def test_where_a_server_is_influences_nothing() -> None:
     assert resolve("p", MINIMAL, elsewhere).digest() == resolve("p", MINIMAL, {}).digest()
 
 
-@pytest.mark.parametrize(
-    "url", ["10.0.0.7:8000", "http://user:word@host/v1", "http://host/v1?key=1", "http://"]
-)
+@pytest.mark.parametrize("url", ["10.0.0.7:8000", "http://user:word@host/v1", "http://host/v1?key=1", "http://"])
 def test_the_address_of_a_server_is_plain(url: str) -> None:
     with pytest.raises(ProfileInvalid, match=r"white_box\.vllm\.base_url"):
         resolve("p", MINIMAL, {"white_box": {"vllm": {"base_url": url}}})
@@ -114,10 +108,7 @@ def test_several_ranks_refuse_dropout_which_would_make_results_depend_on_them() 
     [
         {"white_box": {"sampling": {"engine": "compiled"}, "quantization": "nf4"}},
         {"evaluation": {"sampling": {"engine": "compiled"}}, "white_box": {"quantization": "nf4"}},
-        {
-            "white_box": {"sampling": {"engine": "compiled"}},
-            "training": {"engine": "deepspeed", "zero_stage": 3},
-        },
+        {"white_box": {"sampling": {"engine": "compiled"}}, "training": {"engine": "deepspeed", "zero_stage": 3}},
     ],
     ids=["nf4", "nf4 evaluation", "zero-3"],
 )

@@ -48,9 +48,7 @@ def test_the_order_of_values_and_of_their_clusters_changes_no_interval() -> None
     values = [3.0, 1.0, 2.0, 5.0, 4.0, 4.0]
     assert bootstrap_interval(values) == bootstrap_interval(values[::-1])
     prompts = ["a", "a", "b", "b", "c", "c"]
-    assert bootstrap_interval(values, prompts) == bootstrap_interval(
-        values[::-1], ["x", "x", "z", "z", "y", "y"]
-    )
+    assert bootstrap_interval(values, prompts) == bootstrap_interval(values[::-1], ["x", "x", "z", "z", "y", "y"])
 
 
 def test_the_interval_of_many_values_is_that_of_the_normal_approximation() -> None:
@@ -191,10 +189,7 @@ def test_the_interval_over_seeds_is_students() -> None:
     """1, 2, 3: standard deviation 1, t with 2 degrees of freedom 4.3027, half width 4.3027 / √3 = 2.4842."""
     interval = seed_interval([1.0, 2.0, 3.0])
     assert (interval.mean, interval.n) == (2.0, 3)
-    assert (interval.low, interval.high) == (
-        pytest.approx(-0.4842, abs=1e-4),
-        pytest.approx(4.4842, abs=1e-4),
-    )
+    assert (interval.low, interval.high) == (pytest.approx(-0.4842, abs=1e-4), pytest.approx(4.4842, abs=1e-4))
     assert math.isnan(seed_interval([1.0]).low)
 
 

@@ -106,9 +106,7 @@ class TokenDoor:
         except HTTPException as error:
             answer: Response = pages.entrance(error.status_code, error.detail)
         else:
-            answer = (
-                self._opened() if self._is_token(given) else pages.entrance(401, "That is not the token.")
-            )
+            answer = self._opened() if self._is_token(given) else pages.entrance(401, "That is not the token.")
         await answer(scope, receive, send)
 
     def _opened(self) -> Response:

@@ -51,13 +51,7 @@ def entrance(status: int, problem: str = "") -> HTMLResponse:
 def kept(annotator: str, pair_id: str, verdict: Verdict | None, problem: str) -> HTMLResponse:
     """A verdict (None: an undoing) that could not be stored; the page holds it and sends it again."""
     return _page(
-        "kept.html.j2",
-        503,
-        annotator=annotator,
-        pair_id=pair_id,
-        verdict=verdict,
-        problem=problem,
-        seconds=TRY_AGAIN_S,
+        "kept.html.j2", 503, annotator=annotator, pair_id=pair_id, verdict=verdict, problem=problem, seconds=TRY_AGAIN_S
     )
 
 

@@ -58,9 +58,7 @@ def read_ranking_answer(
     """
     check_finished(finish_reason, refusal)
     answer = _find_object(content or "")
-    return RankingAnswer(
-        _read_ranking(answer["desired rank"], candidates), _read_rewrite(answer) if rewrite else ""
-    )
+    return RankingAnswer(_read_ranking(answer["desired rank"], candidates), _read_rewrite(answer) if rewrite else "")
 
 
 def check_finished(finish_reason: str | None, refusal: str | None) -> None:
@@ -138,7 +136,5 @@ def _read_rewrite(answer: dict[str, Any]) -> str:
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise AnswerRejected(
-            "malformed", "Found half a surrogate pair under response, expected text."
-        ) from None
+        raise AnswerRejected("malformed", "Found half a surrogate pair under response, expected text.") from None
     return value.strip()

@@ -34,9 +34,7 @@ class Demonstration:
 
     def __post_init__(self) -> None:
         if len(self.responses) < 2:
-            raise ValueError(
-                f"Found {len(self.responses)} responses, expected at least two to show an order."
-            )
+            raise ValueError(f"Found {len(self.responses)} responses, expected at least two to show an order.")
         check_permutation(self.ranking, len(self.responses))
 
 
@@ -146,9 +144,5 @@ class DemonstrationPool:
 
     def shown(self, step: int) -> tuple[tuple[int, Demonstration], ...]:
         """The demonstrations for a prompt of this step with their numbers, in the order they are shown."""
-        pool = [
-            (one.number, one.demonstration)
-            for one in self._admitted
-            if self._scope == "run" or one.step == step
-        ]
+        pool = [(one.number, one.demonstration) for one in self._admitted if self._scope == "run" or one.step == step]
         return _select(self._icl, (STATIC_NUMBER, STATIC_DEMONSTRATION), pool, self._capacity)

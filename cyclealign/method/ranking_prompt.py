@@ -38,8 +38,7 @@ _FORM_WITH_REWRITE = (
 )
 _FORM_WITHOUT_REWRITE = 'Answer in JSON with the field "desired rank", like this: {"desired rank": []}'
 _WORDING = re.compile(
-    r"^\W*(instruction:|responses:|response-\d|the desired ranking|your answer:)|desired[ _]rank",
-    re.MULTILINE,
+    r"^\W*(instruction:|responses:|response-\d|the desired ranking|your answer:)|desired[ _]rank", re.MULTILINE
 )
 """The headings above and the answer's field, in small letters, whatever signs stand before them on their line."""
 
@@ -130,10 +129,7 @@ def parse_ranking_prompt(text: str) -> ParsedPrompt:
     except ValueError as error:
         raise ValueError(f"The text is not a ranking prompt: {error}") from error
     # The reader above is lenient about everything between the texts; this makes it exact.
-    if (
-        render_ranking_prompt(parsed.instruction, parsed.responses, parsed.demonstrations, parsed.rewrite)
-        != text
-    ):
+    if render_ranking_prompt(parsed.instruction, parsed.responses, parsed.demonstrations, parsed.rewrite) != text:
         raise ValueError("The text is not a ranking prompt: it resembles one, but its wording differs.")
     return parsed
 
@@ -150,7 +146,6 @@ def _parse(text: str) -> ParsedPrompt:
             rankings.append(tuple(int(position) for position in match[1].split(", ")))
     *shown, asked = cases
     demonstrations = tuple(
-        Demonstration(case[0], tuple(case[1:]), ranking)
-        for case, ranking in zip(shown, rankings, strict=True)
+        Demonstration(case[0], tuple(case[1:]), ranking) for case, ranking in zip(shown, rankings, strict=True)
     )
     return ParsedPrompt(asked[0], tuple(asked[1:]), demonstrations, text.endswith(_FORM_WITH_REWRITE))

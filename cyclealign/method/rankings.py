@@ -22,9 +22,7 @@ class PairwiseAccuracy(NamedTuple):
 def check_permutation(ranking: Sequence[int], n: int) -> None:
     """Raise `ValueError` unless `ranking` holds each of 0..n-1 exactly once."""
     if sorted(ranking) != list(range(n)):
-        raise ValueError(
-            f"Found the ranking {list(ranking)}, expected each of the ids 0..{n - 1} exactly once."
-        )
+        raise ValueError(f"Found the ranking {list(ranking)}, expected each of the ids 0..{n - 1} exactly once.")
 
 
 def confidence_ranking(confidences: Sequence[float]) -> tuple[int, ...]:
@@ -36,9 +34,7 @@ def confidence_ranking(confidences: Sequence[float]) -> tuple[int, ...]:
         ValueError: a confidence is NaN, which has no place in an order.
     """
     if any(math.isnan(confidence) for confidence in confidences):
-        raise ValueError(
-            f"Found the confidences {list(confidences)}, expected numbers; NaN cannot be ranked."
-        )
+        raise ValueError(f"Found the confidences {list(confidences)}, expected numbers; NaN cannot be ranked.")
     return tuple(sorted(range(len(confidences)), key=lambda candidate: -confidences[candidate]))
 
 
@@ -105,9 +101,7 @@ def kendall_tau(a: Sequence[int], b: Sequence[int]) -> float:
 def check_same_ids(a: Sequence[int], b: Sequence[int]) -> None:
     """Raise `ValueError` unless both rankings hold the same ids, each exactly once."""
     if len(set(a)) != len(a) or len(set(b)) != len(b) or set(a) != set(b):
-        raise ValueError(
-            f"Found the rankings {list(a)} and {list(b)}, expected the same ids, each exactly once."
-        )
+        raise ValueError(f"Found the rankings {list(a)} and {list(b)}, expected the same ids, each exactly once.")
 
 
 def drop_repeated(ranking: Sequence[int], texts: Sequence[str]) -> tuple[int, ...]:

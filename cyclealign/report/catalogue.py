@@ -123,22 +123,15 @@ CATALOGUE: Mapping[str, Entry] = {
             unit="run_name",
         ),
         wide=Wide(_CONDITIONS, ("sigmoid_mean_100", "mean_reward", "mean_gain"), "seeds"),
-        drawing=Points(
-            ("objective", "icl", "rewrite", "rounds"), "mean_reward", "mean reward, all responses"
-        ),
+        drawing=Points(("objective", "icl", "rewrite", "rounds"), "mean_reward", "mean reward, all responses"),
         digits=_HUNDRED,
     ),
-    "figure_4": Entry(
-        drawing=Lines("last_step", "accuracy", ("objective", "icl", "rewrite", "rounds"), chance=0.5),
-    ),
+    "figure_4": Entry(drawing=Lines("last_step", "accuracy", ("objective", "icl", "rewrite", "rounds"), chance=0.5)),
     "figure_5": Entry(
         intervals=Intervals(
             "table_4_runs",
             by=_VARIED,
-            means={
-                "mean_reward": column("reward_after"),
-                "sigmoid_mean_100": column("sigmoid_after_100"),
-            },
+            means={"mean_reward": column("reward_after"), "sigmoid_mean_100": column("sigmoid_after_100")},
             unit="run_name",
         ),
         wide=Wide(_CONDITIONS, ("mean_reward", "sigmoid_mean_100"), "seeds"),
@@ -147,9 +140,7 @@ CATALOGUE: Mapping[str, Entry] = {
     ),
     "run_rewards": Entry(digits=_HUNDRED, drawing=Points(("subset", "role"), "mean_reward", "mean reward")),
     "run_agreement": Entry(drawing=Lines("last_step", "agreement", ())),
-    "run_ranking_accuracy": Entry(
-        drawing=Lines("last_step", "black_box_accuracy", ("reward_model",), chance=0.5)
-    ),
+    "run_ranking_accuracy": Entry(drawing=Lines("last_step", "black_box_accuracy", ("reward_model",), chance=0.5)),
     "run_ranking_agreement": Entry(drawing=Lines("last_step", "kendall_tau", (), chance=0.0)),
     "run_losses": Entry(drawing=Lines("optimizer_step", "loss", ())),
 }

@@ -39,17 +39,7 @@ def agreement_tables(verdicts: pd.DataFrame) -> list[Table]:
         for (run, role, against), part in verdicts.groupby(["run_name", "role", "against"], sort=False)
         for row in _agreements(part)
     ]
-    columns = (
-        "Run",
-        "System",
-        "Against",
-        "Who",
-        "Measure",
-        "Raters",
-        "Prompts",
-        "Equal",
-        "Kappa (95% interval)",
-    )
+    columns = ("Run", "System", "Against", "Who", "Measure", "Raters", "Prompts", "Equal", "Kappa (95% interval)")
     caption = "Agreement of those who judged the same prompts; 0 is what chance brings, 1 is full agreement"
     return [Table(caption, columns, tuple(rows), text_columns=5)] if rows else []
 

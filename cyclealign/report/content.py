@@ -146,11 +146,7 @@ def _cards(figures: RunFigures) -> list[Card]:
         bounds = f"95% interval {formats.signed(row.difference.low)} to {formats.signed(row.difference.high)}"
         cards = [
             Card("Reward, after − before", formats.signed(row.difference.mean), f"{bounds}, n = {row.n:,}"),
-            Card(
-                "Won / lost",
-                f"{formats.percent(row.win)} / {formats.percent(row.lose)}",
-                "of held-out prompts",
-            ),
+            Card("Won / lost", f"{formats.percent(row.win)} / {formats.percent(row.lose)}", "of held-out prompts"),
         ]
     progress = f"{formats.count(run.steps_done)} of {formats.count(run.steps)}"
     return [

@@ -90,8 +90,6 @@ def write_plot(exhibit: Exhibit, path: Path) -> None:
     if plot is None:
         drawn = ", ".join(name.replace("_", "-") for name, entry in CATALOGUE.items() if entry.drawing)
         why = "has no rows yet" if exhibit.frame.empty else "is not drawn"
-        raise UsageError(
-            f"Exhibit {exhibit.name.replace('_', '-')} {why}. Expected rows of one that is: {drawn}."
-        )
+        raise UsageError(f"Exhibit {exhibit.name.replace('_', '-')} {why}. Expected rows of one that is: {drawn}.")
     with writing(path):
         path.write_bytes(plot.png if path.suffix == ".png" else standalone(plot).encode())

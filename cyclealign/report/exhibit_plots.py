@@ -72,9 +72,7 @@ def draw(name: str, title: str, frame: pd.DataFrame, drawing: Drawing) -> Plot:
     rows = frame.head(MOST_PLACES)
     if isinstance(drawing, Bars):
         return _bars(name, title, rows, drawing)
-    return _points(
-        name, title, rows if "subset" in drawing.labels else _totals(frame).head(MOST_PLACES), drawing
-    )
+    return _points(name, title, rows if "subset" in drawing.labels else _totals(frame).head(MOST_PLACES), drawing)
 
 
 def _lines(name: str, title: str, frame: pd.DataFrame, drawing: Lines) -> Plot:
@@ -109,15 +107,7 @@ def _curves(axes: Axes, frame: pd.DataFrame, drawing: Lines) -> None:
         ordered = part.sort_values(drawing.x)
         x, y = ordered[drawing.x].astype(float), ordered[drawing.y].astype(float)
         low, high = _band(ordered, drawing.y)
-        axes.plot(
-            x,
-            y,
-            style,
-            color=colour,
-            marker=mark if len(x) <= 12 else "",
-            markersize=3,
-            label=_label(key, 60),
-        )
+        axes.plot(x, y, style, color=colour, marker=mark if len(x) <= 12 else "", markersize=3, label=_label(key, 60))
         axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
     if drawing.chance is not None:
         axes.axhline(drawing.chance, color=FAINT, linewidth=1)
@@ -175,14 +165,9 @@ def _bars(name: str, title: str, rows: pd.DataFrame, drawing: Bars) -> Plot:
 
 def _row_labels(rows: pd.DataFrame, columns: tuple[str, ...]) -> list[str]:
     """What tells the rows apart; where they come from and under which run and judge, where that differs."""
-    differing = [
-        name for name in ("run_name", "reward_model", "judge") if name in rows and rows[name].nunique() > 1
-    ]
+    differing = [name for name in ("run_name", "reward_model", "judge") if name in rows and rows[name].nunique() > 1]
     shown = [name for name in (*columns, "source", *differing) if name in rows]
-    return [
-        _label([row[name] for name in shown if pd.notna(row[name])], LONGEST_LABEL)
-        for _, row in rows.iterrows()
-    ]
+    return [_label([row[name] for name in shown if pd.notna(row[name])], LONGEST_LABEL) for _, row in rows.iterrows()]
 
 
 def _label(key: object, length: int) -> str:

@@ -81,11 +81,7 @@ def _on_their_own_scale(rows: pd.DataFrame) -> pd.DataFrame:
 def wanted(name: str) -> set[str]:
     """The exhibits whose rows `compose` needs beside the exhibit's own."""
     entry = CATALOGUE.get(name, Entry())
-    named = (
-        entry.intervals.rows if entry.intervals else None,
-        entry.judged,
-        *(other for other, _ in entry.also),
-    )
+    named = (entry.intervals.rows if entry.intervals else None, entry.judged, *(other for other, _ in entry.also))
     return {other for other in named if other is not None}
 
 
@@ -155,9 +151,7 @@ def _beside_the_paper(name: str, ours: pd.DataFrame) -> pd.DataFrame:
     theirs = paper_rows(name)
     if theirs is None:
         return ours
-    marked = [
-        frame.assign(source=source) for source, frame in (("ours", ours), ("paper", theirs)) if len(frame)
-    ]
+    marked = [frame.assign(source=source) for source, frame in (("ours", ours), ("paper", theirs)) if len(frame)]
     columns = ["source", *ours.columns]
     return pd.concat([frame.astype(object) for frame in marked], ignore_index=True).reindex(columns=columns)
 
@@ -169,9 +163,7 @@ def _notes(name: str, ours: pd.DataFrame, spec: Intervals | None) -> list[str]:
         notes.append(f"In parentheses: 95% intervals over {unit}.")
     if name in _of_the_paper():
         note = _of_the_paper()[name]["note"]
-        notes.append(
-            f"Rows of the source paper are the paper's own figures ({note}); they were not measured here."
-        )
+        notes.append(f"Rows of the source paper are the paper's own figures ({note}); they were not measured here.")
     return notes
 
 
@@ -251,9 +243,7 @@ def _plain(value: Any, digits: int) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, numbers.Real):
-        whole = (
-            digits == WHERE_NOTHING_IS_SAID and float(value).is_integer()
-        )  # counts, also beside missing ones
+        whole = digits == WHERE_NOTHING_IS_SAID and float(value).is_integer()  # counts, also beside missing ones
         return formats.number(float(value), 0 if whole else digits)
     return str(value.tolist() if hasattr(value, "tolist") else value)
 

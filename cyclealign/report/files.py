@@ -79,19 +79,11 @@ def data_uri(plot: Plot) -> str:
 
 
 def _render(
-    template: str,
-    escape: Callable[[str], str],
-    figures: RunFigures,
-    plots: Sequence[Plot],
-    images: Mapping[str, str],
+    template: str, escape: Callable[[str], str], figures: RunFigures, plots: Sequence[Plot], images: Mapping[str, str]
 ) -> str:
     named = dict.fromkeys(("rewards", "agreement", "losses")) | {plot.name: plot for plot in plots}
     page = compose(figures)
-    return (
-        _environment(escape)
-        .get_template(template)
-        .render(page=page, run=figures.run, plots=named, images=images)
-    )
+    return _environment(escape).get_template(template).render(page=page, run=figures.run, plots=named, images=images)
 
 
 @cache

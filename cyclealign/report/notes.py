@@ -49,9 +49,7 @@ def _relation(figures: RunFigures) -> Iterator[str]:
             "Data, judge and reward model belong to a generated dialogue world. What the figures show holds "
             "there; they say nothing about human preference or safety."
         )
-    if judge == "api" and figures.setting("black_box.model") == figures.setting(
-        "evaluation.reward_model_name"
-    ):
+    if judge == "api" and figures.setting("black_box.model") == figures.setting("evaluation.reward_model_name"):
         yield "The model that ranked during training also evaluates: this is no independent evidence."
 
 

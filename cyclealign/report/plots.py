@@ -77,10 +77,7 @@ def loss_plot(losses: pd.DataFrame) -> Plot:
 
     A baseline with a loss of its own shows that in their place.
     """
-    parts = [
-        ("rank_loss", "ranking loss", "L_rank, nats"),
-        ("sft_loss", "SFT loss", "L_sft, nats per token"),
-    ]
+    parts = [("rank_loss", "ranking loss", "L_rank, nats"), ("sft_loss", "SFT loss", "L_sft, nats per token")]
     own = [("loss", "loss", "as its method defines it")]
     panels = [
         *(parts if losses["rank_loss"].notna().any() else own),

@@ -20,26 +20,12 @@ def spend_table(figures: RunFigures) -> Table:
     """Calls, tokens and dollars per purpose and model."""
     columns = ("calls", "reused_calls", "attempts", "prompt_tokens", "completion_tokens")
     rows = [
-        (
-            row["purpose"],
-            row["model"],
-            *(formats.count(row[name]) for name in columns),
-            formats.usd(row["cost_usd"]),
-        )
+        (row["purpose"], row["model"], *(formats.count(row[name]) for name in columns), formats.usd(row["cost_usd"]))
         for row in _records(figures.spend)
     ]
     totals = [formats.count(float(figures.spend[name].sum())) for name in columns]
     rows.append(("all", "", *totals, formats.usd(figures.spent_usd)))
-    names = (
-        "Purpose",
-        "Model",
-        "Calls",
-        "Reused",
-        "Attempts",
-        "Prompt tokens",
-        "Completion tokens",
-        "US dollars",
-    )
+    names = ("Purpose", "Model", "Calls", "Reused", "Attempts", "Prompt tokens", "Completion tokens", "US dollars")
     return Table("What the API calls cost", names, tuple(rows), text_columns=2, total=True)
 
 

@@ -30,9 +30,7 @@ def reward_table(scores: pd.DataFrame, reward_model: str) -> Table:
     """
     rows, scale = scores[scores["reward_model"] == reward_model], scale_of(reward_model)
     subsets = _subsets(rows)
-    body = [
-        _reward_row(role, rows[rows["role"] == role], subsets, scale) for role in ordered_roles(rows["role"])
-    ]
+    body = [_reward_row(role, rows[rows["role"] == role], subsets, scale) for role in ordered_roles(rows["role"])]
     columns = ("System", "n", *_titles(subsets), *(("Raw mean",) if scale.of_rewards else ()))
     return Table(f"Mean of {scale.name}, by {reward_model}", columns, tuple(body))
 
@@ -102,8 +100,7 @@ def bias_table(verdicts: pd.DataFrame, judge: str) -> Table:
 
 def _bias_cells(bias: JudgeBias) -> tuple[str, ...]:
     shares = [
-        formats.MISSING if one is None else formats.interval(_percent(one), 0)
-        for one in (bias.first, bias.longer)
+        formats.MISSING if one is None else formats.interval(_percent(one), 0) for one in (bias.first, bias.longer)
     ]
     return formats.count(bias.decided), *shares
 

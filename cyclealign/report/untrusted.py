@@ -90,14 +90,7 @@ def _visible(text: str) -> str:
 
 def _harmless(character: str) -> bool:
     """False for controls, for format characters such as bidirectional overrides, and for lone surrogates."""
-    return character in _JOINERS or unicodedata.category(character) not in {
-        "Cc",
-        "Cf",
-        "Cs",
-        "Co",
-        "Zl",
-        "Zp",
-    }
+    return character in _JOINERS or unicodedata.category(character) not in {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
 
 
 def _picture(character: str) -> str:

@@ -74,9 +74,7 @@ Ask = Callable[..., httpx2.Response]
 
 def ask(app: ASGIApp, method: str, path: str, base: str = BASE, **request: Any) -> httpx2.Response:
     """One request; a form is sent as the page's own unless the test names another origin."""
-    headers = (
-        {"origin": base, **request.pop("headers", {})} if method == "POST" else request.pop("headers", {})
-    )
+    headers = {"origin": base, **request.pop("headers", {})} if method == "POST" else request.pop("headers", {})
 
     async def once() -> httpx2.Response:
         transport = httpx2.ASGITransport(app)

@@ -25,9 +25,7 @@ def test_without_the_token_nothing_is_shown_but_the_door(door: ASGIApp) -> None:
     assert ask(door, "POST", "/verdict", HERE, data={"verdict": "first"}).status_code == 401
 
 
-def test_the_token_opens_the_pages_by_a_cookie_that_no_script_reads_and_no_other_site_sends(
-    door: ASGIApp,
-) -> None:
+def test_the_token_opens_the_pages_by_a_cookie_that_no_script_reads_and_no_other_site_sends(door: ASGIApp) -> None:
     reply = ask(door, "POST", "/enter", HERE, data={"token": "a long token"})
     assert (reply.status_code, reply.headers["location"]) == (303, "/")
     cookie = reply.headers["set-cookie"]

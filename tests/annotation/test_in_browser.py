@@ -46,13 +46,7 @@ def test_everything_goes_by_keyboard(window: Browser, address: str, store: Memor
     window.open(address)
     for key in (*"Ann", "\n"):
         window.press(key)
-    keys = {
-        "1": "first",
-        "2": "second",
-        "0": "tie",
-        ARROW_LEFT: "first",
-        ARROW_RIGHT: "second",
-    }
+    keys = {"1": "first", "2": "second", "0": "tie", ARROW_LEFT: "first", ARROW_RIGHT: "second"}
     for number, key in enumerate(keys):
         window.wait_for_text(f"{number} of 8 judged")
         window.press(key)
@@ -71,9 +65,7 @@ def test_the_buttons_do_the_same(window: Browser, address: str, store: MemorySto
     assert verdicts(store) == ["second"]
 
 
-def test_keys_that_belong_to_the_browser_judge_nothing(
-    window: Browser, address: str, store: MemoryStore
-) -> None:
+def test_keys_that_belong_to_the_browser_judge_nothing(window: Browser, address: str, store: MemoryStore) -> None:
     window.open(f"{address}/pairs?annotator=Ann")
     for key in ("x", ARROW_DOWN):  # the arrow scrolls a long response
         window.press(key)

@@ -16,8 +16,7 @@ def fields(html: str, action: str) -> dict[str, str]:
     """The hidden fields of the form that goes to `action`."""
     (form,) = re.findall(rf'<form method="post" action="{action}".*?</form>', html, re.DOTALL)
     return {
-        name: unescape(value)
-        for name, value in re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)"', form)
+        name: unescape(value) for name, value in re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)"', form)
     }
 
 
@@ -79,9 +78,7 @@ def test_a_form_sent_twice_is_one_verdict(page: ASGIApp, store: MemoryStore) -> 
 
 
 def test_nothing_that_reaches_the_browser_tells_which_system_wrote_what(page: ASGIApp) -> None:
-    replies = [
-        ask(page, "GET", path) for path in ("/", "/pairs?annotator=Ann", "/annotation.js", "/annotation.css")
-    ]
+    replies = [ask(page, "GET", path) for path in ("/", "/pairs?annotator=Ann", "/annotation.js", "/annotation.css")]
     html = replies[1].text
     replies.append(ask(page, "POST", "/verdict", data={**fields(html, "/verdict"), "verdict": "tie"}))
     for reply in replies:
@@ -99,15 +96,11 @@ def test_hostile_text_is_shown_and_does_nothing(page: ASGIApp) -> None:
 def test_the_policy_allows_the_pages_own_files_and_nothing_else(page: ASGIApp) -> None:
     for path in ("/", "/pairs?annotator=Ann", "/nowhere"):
         policy = ask(page, "GET", path).headers["content-security-policy"]
-        assert policy.startswith(
-            "default-src 'none'; script-src 'self'; style-src 'self'; form-action 'self'"
-        )
+        assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self'; form-action 'self'")
         assert "unsafe" not in policy
 
 
-def test_a_busy_ledger_keeps_the_verdict_on_a_page_that_sends_it_again(
-    page: ASGIApp, store: MemoryStore
-) -> None:
+def test_a_busy_ledger_keeps_the_verdict_on_a_page_that_sends_it_again(page: ASGIApp, store: MemoryStore) -> None:
     html = ask(page, "GET", "/pairs?annotator=Ann").text
     store.locked = True
     reply = ask(page, "POST", "/verdict", data={**fields(html, "/verdict"), "verdict": "second"})
@@ -133,9 +126,7 @@ def test_a_busy_ledger_keeps_an_undoing_too(page: ASGIApp, store: MemoryStore) -
 @pytest.mark.parametrize(
     ("form", "status"),
     [
-        pytest.param(
-            {"pair": "0" * 20, "verdict": "first", "annotator": "Ann"}, 404, id="a pair of nobody's"
-        ),
+        pytest.param({"pair": "0" * 20, "verdict": "first", "annotator": "Ann"}, 404, id="a pair of nobody's"),
         pytest.param({"verdict": "first", "annotator": "Ann"}, 404, id="no pair"),
         pytest.param({"verdict": "first", "annotator": ""}, 400, id="no name"),
         pytest.param({"verdict": "x" * 5000}, 413, id="too long"),
@@ -172,9 +163,7 @@ STRANGERS = [
     pytest.param({"origin": "http://localhost:8766"}, id="the same port under another name"),
     pytest.param({"origin": "null"}, id="a page without origin"),
     pytest.param({"origin": ""}, id="no origin"),
-    pytest.param(
-        {"origin": BASE, "sec-fetch-site": "cross-site"}, id="a site that the browser calls another"
-    ),
+    pytest.param({"origin": BASE, "sec-fetch-site": "cross-site"}, id="a site that the browser calls another"),
 ]
 
 

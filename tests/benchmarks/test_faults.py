@@ -88,9 +88,7 @@ def test_half_of_the_requests_fail() -> None:
     assert set(drawn) == {"good", *faults.FAULTS}
 
 
-def test_without_npm_the_message_says_what_to_install(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_npm_the_message_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(aimock.AimockMissing, match=r"npm was not found\. Install Node\.js"):
         aimock.install(tmp_path)

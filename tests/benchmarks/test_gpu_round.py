@@ -9,7 +9,7 @@ from transformers import CompileConfig
 from benchmarks import gpu_round
 from benchmarks.gpu_round import LLAMA_7B, PROFILE, Measured, measured, rows_of
 from benchmarks.made_up_model import of_shape
-from cyclealign.models import compiled_steps
+from cyclealign.white_box import compiled_steps
 from tasks.context import load_settings
 
 SMALL = LLAMA_7B | {
@@ -31,9 +31,7 @@ def test_both_sides_have_the_same_losses_step_after_step(monkeypatch: pytest.Mon
     found = measured(load_settings(PROFILE, ON_CPU), SMALL, prompt_tokens=9, repeats=2)
     torch._dynamo.reset()
     # the learning rate of the profile is so small that the warm-up on other prompts moves neither loss by more
-    assert [ours for ours, _ in found.losses] == pytest.approx(
-        [theirs for _, theirs in found.losses], rel=1e-3
-    )
+    assert [ours for ours, _ in found.losses] == pytest.approx([theirs for _, theirs in found.losses], rel=1e-3)
     phases = (found.sampling, found.compiled, found.scoring, found.training, found.published)
     assert all(len(phase) == 2 and min(phase) > 0 for phase in phases)
 

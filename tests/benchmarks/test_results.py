@@ -67,9 +67,7 @@ def test_every_row_carries_commit_versions_machine_and_time() -> None:
 @pytest.mark.skipif(not results.PATH.exists(), reason="nothing was measured yet")
 def test_the_rows_in_the_repository_have_the_form_that_is_written_now() -> None:
     for record in results.read():
-        assert {"name", "ratio", "low", "high", "repeats", "commit", "package_versions", "machine"} <= set(
-            record
-        )
+        assert {"name", "ratio", "low", "high", "repeats", "commit", "package_versions", "machine"} <= set(record)
         assert ("at_least" in record) != ("at_most" in record)
 
 
@@ -85,9 +83,7 @@ def test_the_table_marks_what_was_missed_and_what_was_not_measured() -> None:
         )
     )
     lines = console.export_text().splitlines()
-    cheap, slow, gpu = (
-        next(line for line in lines if name in line) for name in ("cheap", "slow", "on a GPU")
-    )
+    cheap, slow, gpu = (next(line for line in lines if name in line) for name in ("cheap", "slow", "on a GPU"))
     assert "ok" in cheap
     assert "missed" in slow
     assert "at most 40 ms" in slow

@@ -61,8 +61,7 @@ def test_the_times_of_a_continuation_are_read_from_the_ledger(tmp_path: Path) ->
     ledger.close()
     found = read(tmp_path, started=5.0)
     times, _ = answer(
-        tmp_path,
-        "select step, epoch(sampled_at) as sampled, epoch(trained_at) as trained from rounds order by step",
+        tmp_path, "select step, epoch(sampled_at) as sampled, epoch(trained_at) as trained from rounds order by step"
     )
     assert (found.started, found.replayed) == (5.0, 2)
     assert found.new_sampled == pytest.approx(times["sampled"][3])

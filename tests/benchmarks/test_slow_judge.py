@@ -44,8 +44,7 @@ def test_a_waves_seconds_end_when_its_rounds_were_recorded(tmp_path: Path) -> No
     found = idle_time.sides(tmp_path, "benchmark")
     sampling, training = found.computing
     each, _ = answer(
-        tmp_path,
-        "select sum(sampling_seconds + scoring_seconds) as s, sum(training_seconds) as t from rounds",
+        tmp_path, "select sum(sampling_seconds + scoring_seconds) as s, sum(training_seconds) as t from rounds"
     )
     assert sampling[1] - sampling[0] == pytest.approx(each["s"][0], abs=1e-3)
     assert training[1] - training[0] == pytest.approx(each["t"][0], abs=1e-3)

@@ -6,8 +6,8 @@ import pytest
 
 from benchmarks import made_up_model
 from benchmarks.smollm2_wave import CANDIDATES, SHAPE, Ours, Theirs, Wave, model_folder, new_white_box, row_of
-from cyclealign.models.white_box import WhiteBox
 from cyclealign.sampling_settings import SamplingSettings
+from cyclealign.white_box.white_box import WhiteBox
 
 SMALL = SHAPE | {
     "vocab_size": 97,
@@ -34,9 +34,7 @@ def sides(folder: Path, temperature: float, *, lean: bool = False) -> tuple[Ours
 
 
 @pytest.mark.parametrize("lean", [False, True])
-def test_where_nothing_is_drawn_both_sample_score_and_learn_the_same_step_after_step(
-    folder: Path, lean: bool
-) -> None:
+def test_where_nothing_is_drawn_both_sample_score_and_learn_the_same_step_after_step(folder: Path, lean: bool) -> None:
     ours, theirs, _ = sides(folder, temperature=0, lean=lean)
     for _ in range(2):
         first, second = ours.run(), theirs.run()

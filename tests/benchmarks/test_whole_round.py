@@ -8,18 +8,10 @@ import pytest
 from benchmarks import made_up_model
 from benchmarks.instant_judge import InstantJudge
 from benchmarks.ranking_steps import Sizes
-from benchmarks.round_sides import (
-    Parts,
-    check_equal,
-    cycle_of,
-    made_before,
-    new_white_box,
-    run_rounds,
-    settings_for,
-)
+from benchmarks.round_sides import Parts, check_equal, cycle_of, made_before, new_white_box, run_rounds, settings_for
 from benchmarks.whole_round import in_fresh_process, row_of
 from cyclealign.settings import Settings
-from tasks.segments import segments
+from tasks.cycle.segments import segments
 
 SMALL = Sizes(layers=2, width=32, vocabulary=97, prompt=12, responses=4, response=6)
 

@@ -126,9 +126,7 @@ class Chain:
         self.said.append(self.start.said.read_text())
 
 
-def new_chain(
-    name: str, folder: Path, world_home: Path, judge: CountingJudge, small: dict[str, Any]
-) -> Chain:
+def new_chain(name: str, folder: Path, world_home: Path, judge: CountingJudge, small: dict[str, Any]) -> Chain:
     """A run that has not lived yet, in a home of its own, so that it uses no other run's answers."""
     home = folder / name
     shutil.copytree(world_home / "world", home / "world")

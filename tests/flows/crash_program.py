@@ -18,8 +18,8 @@ import duckdb
 import psutil
 from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
-from cyclealign.models.white_box import WhiteBox
 from cyclealign.records import Prompt, Response
+from cyclealign.white_box.white_box import WhiteBox
 from flows.train import train
 from storage import migrations
 
@@ -87,7 +87,7 @@ def die() -> None:
 def other_ranks(process_id: int) -> list[psutil.Process]:
     """The ranks that a process has started."""
     children = psutil.Process(process_id).children()
-    return [child for child in children if "cyclealign.models.rank_worker" in child.cmdline()]
+    return [child for child in children if "cyclealign.white_box.rank_worker" in child.cmdline()]
 
 
 def live(start: Start) -> None:
@@ -108,9 +108,7 @@ def note_draws(path: Path) -> None:
     """Write down the seeds of everything that is sampled, before it is."""
     original = WhiteBox.sample
 
-    def noted(
-        self: WhiteBox, prompts: Sequence[Prompt], seeds: Sequence[int], *rest: Any
-    ) -> list[list[Response]]:
+    def noted(self: WhiteBox, prompts: Sequence[Prompt], seeds: Sequence[int], *rest: Any) -> list[list[Response]]:
         with path.open("a") as lines:
             lines.writelines(f"{seed}\n" for seed in seeds)
         return original(self, prompts, seeds, *rest)

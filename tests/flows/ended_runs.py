@@ -55,6 +55,4 @@ def differing_rows(one: EndedRun, other: EndedRun) -> dict[str, list[str]]:
     """
     pairs = {table: (one.rows(table), other.rows(table)) for table in (*COLUMNS, "evaluation")}
     assert pairs["rounds"][0], f"{one.name} has no rounds"
-    return {
-        table: sorted(set(ours) ^ set(theirs)) for table, (ours, theirs) in pairs.items() if ours != theirs
-    }
+    return {table: sorted(set(ours) ^ set(theirs)) for table, (ours, theirs) in pairs.items() if ours != theirs}

@@ -8,12 +8,12 @@ import pytest
 from click.testing import CliRunner
 from prefect.artifacts import Artifact
 
+from cli.main import main
 from cyclealign.errors import SettingsChanged, UsageError
 from cyclealign.profiles import merge
 from flows.ablation import ablation
-from flows.cli import main
 from storage.asking import answer
-from tasks.fan_out import Order, prepare_home, require_server
+from tasks.studies.fan_out import Order, prepare_home, require_server
 from tests.flows.conftest import SMALL
 
 TINY = merge(SMALL, {"data": {"prompts": 4}, "evaluation": {"prompts_per_subset": 1}})
@@ -48,9 +48,7 @@ def test_settings_that_do_not_validate_end_a_grid_before_it_starts(home: Path) -
     assert (refused.exit_code, "--seeds" in refused.output) == (2, True)
 
 
-def test_a_home_of_another_machine_is_merged_once(
-    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_home_of_another_machine_is_merged_once(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ablation(grid="controls", objectives=("pro",), overrides=TINY)
     monkeypatch.setenv("CYCLEALIGN_HOME", str(tmp_path))
     result = CliRunner().invoke(main, ["ledger", "import", str(home)])

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from cli.main import main
 from flows.audit import audit
-from flows.cli import main
 from storage.asking import answer
 
 
@@ -14,9 +14,7 @@ def test_an_audit_asks_a_share_again_and_a_second_one_nothing(whole: Path) -> No
     question = "select count(*) from api_attempts"
     rows = audit(run="whole", share=0.5)
     asked = answer(whole, question)[0].iloc[0, 0]
-    ranked = answer(whole, "select count(*) from rankings where run_name = 'whole' and ranker = 'black_box'")[
-        0
-    ]
+    ranked = answer(whole, "select count(*) from rankings where run_name = 'whole' and ranker = 'black_box'")[0]
     assert rows[-1]["Subset"] == "all"
     assert int(rows[-1]["n"]) + int(rows[-1]["Unread"]) == -(-int(ranked.iloc[0, 0]) // 2)
     assert audit(run="whole", share=0.5) == rows

@@ -32,9 +32,7 @@ def test_a_baseline_takes_as_many_optimizer_steps_as_its_run_and_is_evaluated_li
     ended = baseline(source=source, method=method, run=f"whole-{method}")
     assert ended["state"] == "complete"
     budget = column(home, "select max(optimizer_step) + 1 from rounds where run_name = 'whole'")[0]
-    steps = column(
-        home, f"select optimizer_step from optimizer_steps where run_name = 'whole-{method}' order by 1"
-    )
+    steps = column(home, f"select optimizer_step from optimizer_steps where run_name = 'whole-{method}' order by 1")
     assert steps == list(range(budget))
     assert (ended["step"], ended["steps"]) == (budget, budget)
     row = runs.get(Ledger(home), f"whole-{method}")

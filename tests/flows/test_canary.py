@@ -52,9 +52,7 @@ class Talkative(JudgeServer):
         """One chat completion."""
         sent = dict(scope["headers"])[b"authorization"].decode()
         self.heard.append(sent)
-        error = JSONResponse(
-            {"error": {"message": f"no: {sent}", "code": sent}}, self._status(), {"x-sent": sent}
-        )
+        error = JSONResponse({"error": {"message": f"no: {sent}", "code": sent}}, self._status(), {"x-sent": sent})
         if self.mode == "cuts":
             receive.__self__.transport.abort()  # type: ignore[attr-defined]  uvicorn's request cycle
         elif self.mode == "hangs":
@@ -119,9 +117,7 @@ class Endings:
             time.sleep(0.02)
         child.kill()
         child.join()
-        open_calls = (
-            "select count(*) from api_attempts where run_name = 'canary-kill' and state = 'in_flight'"
-        )
+        open_calls = "select count(*) from api_attempts where run_name = 'canary-kill' and state = 'in_flight'"
         assert answer(self.home, open_calls)[0].iloc[0, 0] > 0, self.output.read_text()
         return None
 
@@ -166,10 +162,7 @@ def test_the_key_is_found_nowhere_after(
     capfd: pytest.CaptureFixture[str],
     tmp_path: Path,
 ) -> None:
-    with (
-        caplog.at_level(logging.DEBUG),
-        caplog.at_level(logging.INFO, "httpcore2"),
-    ):  # its trace shows all headers
+    with caplog.at_level(logging.DEBUG), caplog.at_level(logging.INFO, "httpcore2"):  # its trace shows all headers
         error = ending(endings)
     assert f"Bearer {KEY}" in endings.judge.heard
     said = [("log", caplog.text.encode()), ("output", "".join(capfd.readouterr()).encode()), *said_by(error)]
@@ -184,9 +177,7 @@ def test_the_key_is_found_nowhere_after(
 
 
 def test_a_key_that_was_written_would_be_found(tmp_path: Path) -> None:
-    (tmp_path / "result").write_text(
-        json.dumps({"result": base64.b64encode(pickle.dumps({"key": KEY})).decode()})
-    )
+    (tmp_path / "result").write_text(json.dumps({"result": base64.b64encode(pickle.dumps({"key": KEY})).decode()}))
     (tmp_path / "log.gz").write_bytes(gzip.compress(f"Authorization: Bearer {KEY}".encode()))
     (tmp_path / "plain").write_text(f"Authorization: Bearer {KEY}")
     with duckdb.connect(str(tmp_path / "ledger")) as connection:

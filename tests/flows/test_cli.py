@@ -13,15 +13,7 @@ from tasks.context import open_run
 from tests.command_line import assert_refused, run
 from tests.flows.conftest import SMALL
 
-FOLDER_RUN = (
-    "train",
-    "--profile",
-    "hh-rlhf-smollm2",
-    "--run",
-    "bad-data",
-    "--set",
-    "white_box.model=HOME/none",
-)
+FOLDER_RUN = ("train", "--profile", "hh-rlhf-smollm2", "--run", "bad-data", "--set", "white_box.model=HOME/none")
 
 OWN_WORLD = (
     *("--set", "data.source=world"),
@@ -84,9 +76,7 @@ def test_a_model_that_is_not_there_says_what_to_do(home: Path) -> None:
     assert_refused(result, 1, "nowhere", "white_box.model")
 
 
-def test_a_missing_key_pauses_the_run_before_anything_is_built(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_missing_key_pauses_the_run_before_anything_is_built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CYCLEALIGN_HOME", str(tmp_path / "home"))
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     profile = tmp_path / "paid.yaml"
@@ -103,9 +93,7 @@ def test_a_cap_without_a_price_refuses_to_start(whole: Path) -> None:
     profile.write_text(json.dumps(SMALL))
     endpoint = ("--set", "black_box.model=nobody-knows", "--set", "black_box.budget_usd=1")
     assert_refused(
-        run("train", "--profile", str(profile), "--run", "unpriced", *OWN_WORLD, *endpoint),
-        2,
-        "black_box.price",
+        run("train", "--profile", str(profile), "--run", "unpriced", *OWN_WORLD, *endpoint), 2, "black_box.price"
     )
 
 
@@ -160,12 +148,7 @@ def test_report_ends_with_the_paths(whole: Path) -> None:
 
 def test_the_evaluation_of_an_unfinished_run_says_how_to_finish_it(whole: Path) -> None:
     open_run("laptop", SMALL, "unfinished")
-    assert_refused(
-        run("evaluate", "unfinished"),
-        2,
-        "no adapter yet",
-        "give the command that began it again",
-    )
+    assert_refused(run("evaluate", "unfinished"), 2, "no adapter yet", "give the command that began it again")
 
 
 def test_a_run_that_the_disk_cannot_hold_is_refused_before_it_begins(home: Path) -> None:
@@ -211,7 +194,7 @@ def test_no_line_stands_twice_and_none_of_the_log(whole: Path) -> None:
     profile.write_text(json.dumps(SMALL))
     command = ["prepare", "--profile", str(profile), "--run", "looked-at", *OWN_WORLD]
     done = subprocess.run(
-        [sys.executable, "-m", "flows.cli", *command],
+        [sys.executable, "-m", "cli.main", *command],
         env={**os.environ, "CYCLEALIGN_HOME": str(whole)},
         capture_output=True,
         text=True,

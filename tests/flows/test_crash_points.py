@@ -31,11 +31,9 @@ BY_THE_JUDGE = 3
 MOMENTS: dict[str, Trap | int] = {
     "while the ledger's tables are made": Trap("storage.queries:load", about="schema/record"),
     "before the new ledger is put in place": Trap("pathlib:Path.replace", about="ledger.duckdb"),
-    "while the first model's responses are generated": Trap(
-        "storage.evaluations:put_generations", "after", 2
-    ),
-    "before the first step": Trap("tasks.progress:Progress.showing"),
-    "while sampling": Trap("cyclealign.models.sampling:choose_tokens", number=5),
+    "while the first model's responses are generated": Trap("storage.evaluations:put_generations", "after", 2),
+    "before the first step": Trap("tasks.cycle.progress:Progress.showing"),
+    "while sampling": Trap("cyclealign.white_box.sampling:choose_tokens", number=5),
     "before the samples are recorded": Trap("storage.rounds:record_sampled"),
     "with calls in flight": BY_THE_JUDGE,
     "before an answer is committed": Trap("storage.calls:settle", number=2),
@@ -43,18 +41,14 @@ MOMENTS: dict[str, Trap | int] = {
     "after ranking, before the optimizer step": Trap("storage.rounds:record_ranked", "after"),
     "inside an optimizer step": Trap("torch.optim:AdamW.step", number=2),
     "after the optimizer steps, before they are recorded": Trap("storage.rounds:record_trained", number=2),
-    "while a checkpoint is written": Trap("cyclealign.models.checkpoint_files:save_adapter", "after"),
+    "while a checkpoint is written": Trap("cyclealign.white_box.checkpoint_files:save_adapter", "after"),
     "before a checkpoint is put in place": Trap("pathlib:Path.replace", about="checkpoints/step-"),
-    "after a checkpoint was put in place, before it is recorded": Trap(
-        "storage.queries:load", about="checkpoints/put"
-    ),
+    "after a checkpoint was put in place, before it is recorded": Trap("storage.queries:load", about="checkpoints/put"),
     "while the snapshot is written": Trap("pathlib:Path.replace", about="snapshot.duckdb"),
     "while a segment's candidates are scored": Trap("storage.response_rewards:put", "after", 2),
     "while a later checkpoint replaces older ones": Trap("shutil:rmtree", about="checkpoints/step-"),
     "after the adapter was written, before it is recorded": Trap("storage.runs:record_adapter"),
-    "while the trained model's responses are generated": Trap(
-        "storage.evaluations:put_generations", "after", 2
-    ),
+    "while the trained model's responses are generated": Trap("storage.evaluations:put_generations", "after", 2),
     "while rewards are stored": Trap("storage.evaluations:put_reward_scores", number=4),
     "before the run is noted as complete": Trap("storage.runs:finish"),
     "while the report is written": Trap("cyclealign.report.files:render_markdown"),
@@ -121,9 +115,7 @@ def test_every_request_is_an_attempt_of_the_ledger(chain: Chain) -> None:
 
 def test_the_ledger_never_claims_less_than_was_spent(chain: Chain) -> None:
     answers = [one for one in chain.judge.log if one.asker == chain.run and one.answered]
-    billed = sum(
-        one.prompt_tokens * PRICE["input"] + one.completion_tokens * PRICE["output"] for one in answers
-    )
+    billed = sum(one.prompt_tokens * PRICE["input"] + one.completion_tokens * PRICE["output"] for one in answers)
     assert 0 < Decimal(billed) / 1_000_000 <= chain.lives[-1].left.spend_usd
     assert not chain.lives[-1].left.in_flight
 

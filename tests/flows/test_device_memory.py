@@ -40,10 +40,7 @@ def crowded(home: Path, tmp_path: Path) -> Path:
     folder = shutil.copytree(next((home / "world").glob("**/white-box")), tmp_path / "crowded")
     (folder / "crowded.py").write_text(CROWDED)
     config = json.loads((folder / "config.json").read_text())
-    code = {
-        "auto_map": {"AutoModelForCausalLM": "crowded.CrowdedLlama"},
-        "passes_left": str(tmp_path / "left"),
-    }
+    code = {"auto_map": {"AutoModelForCausalLM": "crowded.CrowdedLlama"}, "passes_left": str(tmp_path / "left")}
     (folder / "config.json").write_text(json.dumps(config | code))
     return folder
 

@@ -66,9 +66,7 @@ def said_waiting(capsys: pytest.CaptureFixture[str], thread: threading.Thread) -
 
 @pytest.mark.usefixtures("slots")
 @pytest.mark.parametrize("device", ["some GPU", "cpu"])
-def test_a_second_run_waits_for_the_device_and_says_so(
-    device: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_second_run_waits_for_the_device_and_says_so(device: str, capsys: pytest.CaptureFixture[str]) -> None:
     events: list[str] = []
     with device_slot(device):
         thread = second_run(device, events)
@@ -79,10 +77,7 @@ def test_a_second_run_waits_for_the_device_and_says_so(
 
 
 def test_a_gpu_is_the_same_one_whatever_its_number_in_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    there = {
-        "0": "2b1f0c77",
-        "1": "1a0e9d3c",
-    }  # the machine's GPUs by the number that CUDA_VISIBLE_DEVICES gives them
+    there = {"0": "2b1f0c77", "1": "1a0e9d3c"}  # the machine's GPUs by the number that CUDA_VISIBLE_DEVICES gives them
 
     def properties(index: int) -> SimpleNamespace:
         number = os.environ["CUDA_VISIBLE_DEVICES"].split(",")[index]
@@ -126,9 +121,7 @@ def test_the_server_knows_who_holds_a_slot_and_that_it_was_given_back() -> None:
 
 @pytest.mark.usefixtures("slots")
 @pytest.mark.parametrize("patience_s", [0.0, 0.01, 0.02, 0.03])
-def test_a_server_that_answers_late_gives_a_slot_once(
-    patience_s: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_server_that_answers_late_gives_a_slot_once(patience_s: float, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(devices, "PATIENCE_S", patience_s)
     with device_slot("cpu"):
         assert taken("cpu") == 1

@@ -20,9 +20,7 @@ from tests.models.black_box.fault_server import FaultServer
 from tests.serving import serving
 
 KEY = "sk-canary-9f2e7c1a0b3d"
-PAID = {
-    "black_box": {"endpoint": "api", "model": "some-model", "price": {"input": 1.0, "output": 1.0}},
-}
+PAID = {"black_box": {"endpoint": "api", "model": "some-model", "price": {"input": 1.0, "output": 1.0}}}
 
 
 LISTED = [{"id": "some-model"}, {"id": "another"}]
@@ -192,9 +190,7 @@ def test_a_size_that_nobody_states_is_said_to_be_unknown(server: Listing, tmp_pa
     ],
     ids=["reward model", "what preference models read"],
 )
-def test_models_that_are_not_there_are_bad(
-    server: Listing, changes: dict[str, object], what: str, words: str
-) -> None:
+def test_models_that_are_not_there_are_bad(server: Listing, changes: dict[str, object], what: str, words: str) -> None:
     one = found(settings(**changes), what)
     assert one.bad
     assert words in one.todo

@@ -8,10 +8,10 @@ import pytest
 from click.testing import CliRunner
 from prefect.artifacts import Artifact
 
+from cli.main import main
 from cyclealign.compared_systems import ComparedSystem
 from cyclealign.errors import ModelError, RunUnknown, UsageError
 from cyclealign.profiles import merge
-from flows.cli import main
 from flows.evaluation import evaluate
 from flows.train import train
 from storage.asking import answer
@@ -22,10 +22,7 @@ from tests.tasks.evaluated import longer_wins
 from tests.tasks.model_server import ModelServer
 
 OTHER = merge(SMALL, {"seed": 1})
-SYSTEMS = [
-    ComparedSystem(label="Other seed", run="other-seed"),
-    ComparedSystem(label="Backbone", model="world"),
-]
+SYSTEMS = [ComparedSystem(label="Other seed", run="other-seed"), ComparedSystem(label="Backbone", model="world")]
 COUNTS = {
     "generations": "select count(*) from generations",
     "last generation": "select max(created_at) from generations",
@@ -95,9 +92,7 @@ def test_a_second_evaluation_repeats_nothing(whole: Path, compared: None) -> Non
 
 def test_only_the_scores_that_were_lost_are_made_again(whole: Path, compared: None) -> None:
     before = counts(whole)
-    lost = (
-        "select generation_id from generations join run_systems using (system_id) where role = 'Other seed'"
-    )
+    lost = "select generation_id from generations join run_systems using (system_id) where role = 'Other seed'"
     forget(whole, f"delete from reward_scores where generation_id in ({lost})")
     fewer = counts(whole)["rewards"]
     evaluate(run="whole", systems=SYSTEMS, judge=True)
@@ -105,9 +100,7 @@ def test_only_the_scores_that_were_lost_are_made_again(whole: Path, compared: No
     assert fewer == before["rewards"] - 8 * 3  # eight prompts, three reward models
     assert after["rewards"] == before["rewards"]
     assert {**after, "last reward": None} == {**before, "last reward": None}
-    again, _ = answer(
-        whole, f"select count(*) from reward_scores where scored_at > '{before['last reward']}'"
-    )
+    again, _ = answer(whole, f"select count(*) from reward_scores where scored_at > '{before['last reward']}'")
     assert again.iloc[0, 0] == 8 * 3
 
 
@@ -138,9 +131,7 @@ def test_wrong_systems_are_known_before_anything_is_computed(whole: Path, other_
         evaluate(run="whole", systems=[SYSTEMS[0], SYSTEMS[0]])
     other_generations = {"evaluation": {"sampling": {"temperature": 0.3}}}
     with pytest.raises(ModelError, match=r"System 'x': No folder nowhere"):
-        evaluate(
-            run="whole", systems=[ComparedSystem(label="x", model="./nowhere")], overrides=other_generations
-        )
+        evaluate(run="whole", systems=[ComparedSystem(label="x", model="./nowhere")], overrides=other_generations)
     nowhere = {"reward_model": "classifier", "reward_model_name": "./nowhere"}
     with pytest.raises(ModelError, match=r"\./nowhere"):
         evaluate(run="whole", overrides={"evaluation": {**nowhere, "sampling": {"temperature": 0.3}}})
@@ -148,12 +139,7 @@ def test_wrong_systems_are_known_before_anything_is_computed(whole: Path, other_
 
 
 def endpoint(server: ModelServer) -> dict[str, Any]:
-    return {
-        "base_url": server.url,
-        "model": "paid-model",
-        "price": {"input": 1.0, "output": 2.0},
-        "attempts": 2,
-    }
+    return {"base_url": server.url, "model": "paid-model", "price": {"input": 1.0, "output": 2.0}, "attempts": 2}
 
 
 def test_a_chat_model_is_a_system_that_is_paid_once(whole: Path) -> None:
@@ -163,8 +149,7 @@ def test_a_chat_model_is_a_system_that_is_paid_once(whole: Path) -> None:
         evaluate(run="whole", systems=[chat])
         assert len(server.asked) == 8
     scored, _ = answer(
-        whole,
-        "select count(*) from evaluated_generations join reward_scores using (generation_id) where role = 'Chat'",
+        whole, "select count(*) from evaluated_generations join reward_scores using (generation_id) where role = 'Chat'"
     )
     assert scored.iloc[0, 0] == 8 * 3
 
@@ -210,8 +195,7 @@ def test_a_quantised_run_is_a_system_of_its_own_and_is_evaluated_again_alike(who
     assert len(before) == 2 * 8
     forget(
         whole,
-        "delete from generations where system_id in"
-        " (select system_id from run_systems where run_name = 'quantised')",
+        "delete from generations where system_id in (select system_id from run_systems where run_name = 'quantised')",
     )
     evaluate(run="quantised")
     again, _ = answer(whole, texts)

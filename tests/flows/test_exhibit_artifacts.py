@@ -7,7 +7,7 @@ from prefect.artifacts import Artifact
 
 from storage import runs
 from storage.ledger import Ledger
-from tasks.publication import publish_exhibits
+from tasks.evaluation.publication import publish_exhibits
 from tests.storage.values import new_run
 
 

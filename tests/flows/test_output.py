@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flows.output import print_frame, print_rows
+from cli.output import print_frame, print_rows
 
 HOSTILE = (
     "[red]alarm[/blue] [link=http://evil.example]press[/link] [/] \x1b[2J\x1b]8;;http://evil.example\x07\x9b31m"

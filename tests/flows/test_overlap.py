@@ -23,12 +23,7 @@ from tests.flows.lives import asked_again, bought_again, without_cause
 
 WAVE = 2
 ALTERNATING: dict[str, Any] = merge(SMALL, {"data": {"prompts": 6}, "evaluation": {"prompts_per_subset": 1}})
-ALTERNATING["training"] = {
-    "wave": WAVE,
-    "prompts_per_optimizer_step": 1,
-    "checkpoint_every": 6,
-    "overlap": True,
-}
+ALTERNATING["training"] = {"wave": WAVE, "prompts_per_optimizer_step": 1, "checkpoint_every": 6, "overlap": True}
 LATE_S = 0.4, 0.3, 0.0, 0.0
 """Again and again: of two waves that are asked, the first is answered last, and so is its first question."""
 HELD_S = 5.0
@@ -57,14 +52,9 @@ def judge(world_home: Path) -> Iterator[CountingJudge]:
 
 
 @pytest.fixture(scope="module")
-def chains(
-    world_home: Path, judge: CountingJudge, tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, Chain]:
+def chains(world_home: Path, judge: CountingJudge, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Chain]:
     folder = tmp_path_factory.mktemp("overlap")
-    return {
-        name: new_chain(name, folder, world_home, judge, ALTERNATING)
-        for name in ("at-once", "late", "killed")
-    }
+    return {name: new_chain(name, folder, world_home, judge, ALTERNATING) for name in ("at-once", "late", "killed")}
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ import psutil
 from prefect.client.orchestration import get_client
 from prefect.settings import get_current_settings
 
-from flows.own_server import answers, own_server
+from cli.own_server import answers, own_server
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -45,7 +45,7 @@ def test_this_process_is_served_and_nobody_else() -> None:
 
 def test_a_server_whose_command_was_killed_ends_too(tmp_path: Path) -> None:
     code = """
-        from flows.own_server import own_server
+        from cli.own_server import own_server
         with own_server() as server, server.used():
             print("up", flush=True)
             input()
@@ -72,7 +72,7 @@ def test_a_server_whose_command_was_killed_ends_too(tmp_path: Path) -> None:
 def test_a_server_that_goes_away_ends_the_command_with_one_message(tmp_path: Path) -> None:
     program = """
         import psutil
-        from flows.local import in_process, prepare_environment
+        from cli.local import in_process, prepare_environment
 
         prepare_environment()  # before Prefect is imported
         from prefect import flow
@@ -91,8 +91,6 @@ def test_a_server_that_goes_away_ends_the_command_with_one_message(tmp_path: Pat
     for name in ("PREFECT_API_URL", "PREFECT_API_AUTH_STRING", "PREFECT_HOME"):
         environment.pop(name, None)
     command = [sys.executable, "-c", textwrap.dedent(program)]
-    done = subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False
-    )
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False)
     assert "cyclealign.errors.PrefectUnreachable: The Prefect server went away" in done.stderr
     assert "the same command again continues" in done.stderr

@@ -27,20 +27,15 @@ from tests.flows.crash_program import Start, Trap, live, other_ranks
 from tests.forks import start
 
 SHORT = {"sampling": {"max_new_tokens": 6}}
-UNEVEN = merge(
-    SMALL, {"data": {"prompts": 6}, "white_box": SHORT, "evaluation": {"prompts_per_subset": 1, **SHORT}}
-)
+UNEVEN = merge(SMALL, {"data": {"prompts": 6}, "white_box": SHORT, "evaluation": {"prompts_per_subset": 1, **SHORT}})
 UNEVEN["training"] = {"wave": 3, "prompts_per_optimizer_step": 3, "checkpoint_every": 3}
 ENGINES: dict[str, dict[str, Any]] = {
     "plain": {"ranks": 2},
     "zero-2": {"ranks": 2, "engine": "deepspeed", "zero_stage": 2},
     "zero-3": {"ranks": 2, "engine": "deepspeed", "zero_stage": 3},
 }
-OPTIMIZER_STEP = "cyclealign.models.white_box:take_step"
-TRAPS = {
-    "plain": Trap(OPTIMIZER_STEP, number=2, victim="a rank"),
-    "zero-2": Trap(OPTIMIZER_STEP, number=2),
-}
+OPTIMIZER_STEP = "cyclealign.white_box.white_box:take_step"
+TRAPS = {"plain": Trap(OPTIMIZER_STEP, number=2, victim="a rank"), "zero-2": Trap(OPTIMIZER_STEP, number=2)}
 
 
 @dataclass

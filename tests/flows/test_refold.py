@@ -25,9 +25,7 @@ def count(home: Path, question: str) -> Any:
     return answer(home, question)[0].iloc[0, 0]
 
 
-def test_a_refold_with_unchanged_settings_ends_with_the_weights_of_its_source(
-    home: Path, source: str
-) -> None:
+def test_a_refold_with_unchanged_settings_ends_with_the_weights_of_its_source(home: Path, source: str) -> None:
     generations = count(home, "select count(*) from generations")
     again = refold(source=source, run="again")
     assert again["state"] == "complete"
@@ -65,9 +63,7 @@ def forget_the_end(home: Path, name: str) -> None:
         connection.execute("update runs set state = 'running' where run_name = ?", [name])
 
 
-def test_another_order_and_another_backbone_learn_from_the_same_texts(
-    home: Path, source: str, tmp_path: Path
-) -> None:
+def test_another_order_and_another_backbone_learn_from_the_same_texts(home: Path, source: str, tmp_path: Path) -> None:
     backbone = save_tiny_llama(tmp_path / "another")  # with a tokenizer of its own
     overrides = {"seed": 5, "white_box": {"model": str(backbone)}, "method": {"rewrite": "off"}}
     ended = refold(source=source, run="elsewhere", overrides=overrides)
@@ -77,9 +73,7 @@ def test_another_order_and_another_backbone_learn_from_the_same_texts(
     longest = "select max(len(tokens)), max(list_max(tokens)) from responses where run_name = 'elsewhere'"
     most, highest = answer(home, longest)[0].iloc[0]
     assert (most <= 12, highest < 300) == (True, True)
-    tokens = (
-        "select md5(string_agg(tokens::varchar, '' order by text, step)) from responses where run_name = '{}'"
-    )
+    tokens = "select md5(string_agg(tokens::varchar, '' order by text, step)) from responses where run_name = '{}'"
     assert count(home, tokens.format("elsewhere")) != count(home, tokens.format(source))
     prompts = "select string_agg(prompt_id, '' order by step) from rounds where round = 1 and run_name = '{}'"
     assert count(home, prompts.format("elsewhere")) != count(home, prompts.format(source))

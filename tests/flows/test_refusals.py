@@ -45,18 +45,14 @@ NAMES = {
 
 @pytest.mark.parametrize("command", ["train", "prepare"])
 @pytest.mark.parametrize("name", NAMES.values(), ids=NAMES)
-def test_a_name_that_cannot_be_a_folder_of_the_home_is_refused(
-    empty_home: Path, command: str, name: str
-) -> None:
+def test_a_name_that_cannot_be_a_folder_of_the_home_is_refused(empty_home: Path, command: str, name: str) -> None:
     assert_refused(run(command, f"--run={name}"), 2, "Found the run name", "--run")
     assert not empty_home.exists()
 
 
 def test_a_profile_file_with_a_name_like_that_needs_a_run_name(empty_home: Path, tmp_path: Path) -> None:
     (tmp_path / "my profile.yaml").write_text("data: {source: world}\nwhite_box: {model: world}\n")
-    assert_refused(
-        run("train", "--profile", str(tmp_path / "my profile.yaml")), 2, "'my profile-seed0'", "--run"
-    )
+    assert_refused(run("train", "--profile", str(tmp_path / "my profile.yaml")), 2, "'my profile-seed0'", "--run")
 
 
 PROFILES = {
@@ -133,9 +129,7 @@ def test_seeds_that_are_none_are_refused(empty_home: Path, seeds: str, words: st
 
 
 @pytest.mark.parametrize("command", ["status", "report", "evaluate"])
-def test_a_run_that_nobody_started_is_unknown_and_no_ledger_is_made_for_it(
-    empty_home: Path, command: str
-) -> None:
+def test_a_run_that_nobody_started_is_unknown_and_no_ledger_is_made_for_it(empty_home: Path, command: str) -> None:
     assert_refused(run(command, "nope"), 2, "No ledger in", "CYCLEALIGN_HOME")
     assert not empty_home.exists()
     with Ledger(empty_home).session():
@@ -194,9 +188,7 @@ def test_a_flow_that_is_called_by_a_program_refuses_its_launcher_too(
     assert not empty_home.exists()
 
 
-def test_the_judge_listens_elsewhere_only_with_a_token(
-    empty_home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_judge_listens_elsewhere_only_with_a_token(empty_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert_refused(run("judge", "--host", "0.0.0.0"), 2, "for anybody", "--token-env")  # noqa: S104  refused
     monkeypatch.delenv("JUDGE_TOKEN", raising=False)
     open_to_all = ("judge", "--host", "0.0.0.0", "--token-env", "JUDGE_TOKEN")  # noqa: S104  refused

@@ -33,9 +33,7 @@ def test_continuing_counts_the_rounds_that_it_replays_and_says_where_new_ones_be
         ((ranked, optimizer_steps),) = rows(home, RANKED)
         judge.accept()
         train(profile="laptop", overrides=settings, run=RUN)
-    ((_, number, *_, checkpoint, replayed, steps, seconds, first_new),) = rows(
-        home, f"resumptions run_name={RUN}"
-    )
+    ((_, number, *_, checkpoint, replayed, steps, seconds, first_new),) = rows(home, f"resumptions run_name={RUN}")
     assert (number, checkpoint, replayed, steps) == (1, 0, ranked, optimizer_steps)
     assert (ranked, optimizer_steps) == (4, 2)
     assert seconds > 0

@@ -14,8 +14,8 @@ from prefect.settings import get_current_settings
 from prefect.settings.models.server.api import ServerAPISettings
 from starlette.types import ASGIApp
 
+from cli.server import guarded, require_closed
 from cyclealign.errors import UsageError
-from flows.server import guarded, require_closed
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -55,19 +55,12 @@ def test_beyond_loopback_the_server_needs_prefects_password(host: str) -> None:
     require_closed(settings("127.0.0.1"))
 
 
-@pytest.mark.parametrize(
-    "module", [("flows.service", "up"), ("flows.server",)], ids=["make up", "the server alone"]
-)
+@pytest.mark.parametrize("module", [("cli.service", "up"), ("cli.server",)], ids=["make up", "the server alone"])
 def test_an_open_server_is_refused_before_anything_starts(tmp_path: Path, module: tuple[str, ...]) -> None:
     environment = {**os.environ, "CYCLEALIGN_HOME": str(tmp_path), "PREFECT_SERVER_API_HOST": "0.0.0.0"}  # noqa: S104
     environment.pop("PREFECT_SERVER_API_AUTH_STRING", None)
     done = subprocess.run(
-        [sys.executable, "-m", *module],
-        env=environment,
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
+        [sys.executable, "-m", *module], env=environment, cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.returncode == 2, done.stderr
     assert "would listen on 0.0.0.0 for anybody" in done.stderr

@@ -15,16 +15,16 @@ from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
 from prefect.client.schemas.sorting import FlowRunSort
 
 from cyclealign.errors import EndpointRefused, ModelError, SettingsChanged
-from cyclealign.models.white_box import WhiteBox
 from cyclealign.profiles import merge
+from cyclealign.white_box.white_box import WhiteBox
 from flows.evaluation import evaluate
 from flows.prepare import prepare
 from flows.train import train
 from storage import imports, runs
 from storage.asking import answer
 from storage.ledger import Ledger
+from tasks.cycle.progress import LOGGER
 from tasks.models import reward_models
-from tasks.progress import LOGGER
 from tests.flows.conftest import SMALL
 from tests.flows.ended_runs import EndedRun, differing_rows
 from tests.flows.judge_server import JudgeServer
@@ -59,9 +59,7 @@ def test_a_run_ends_with_adapter_ledger_and_report(home: Path, trained: dict[str
     assert count(home, "select count(distinct prompt_id) from generations") == 8
 
 
-def test_a_complete_run_is_left_alone(
-    home: Path, trained: dict[str, Any], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_complete_run_is_left_alone(home: Path, trained: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
     calls = count(home, "select count(*) from api_attempts")
     second = train(profile="laptop", overrides=SMALL, run="whole")
     assert second["weights_sha256"] == trained["weights_sha256"]
@@ -165,9 +163,7 @@ def test_the_white_boxs_memory_is_free_when_the_reward_models_are_loaded_at_the_
 def test_the_run_page_shows_how_far_it_is_with_agreement_reward_and_spend(home: Path) -> None:
     train(profile="laptop", overrides=merge(SMALL, {"seed": 3}), run="on-the-page")
     with get_client(sync_client=True) as client:
-        found = client.request(
-            "POST", "/artifacts/filter", json={"artifacts": {"key": {"any_": ["cycles"]}}}
-        ).json()
+        found = client.request("POST", "/artifacts/filter", json={"artifacts": {"key": {"any_": ["cycles"]}}}).json()
     (text,) = [one["description"] for one in found if one["description"].startswith("on-the-page: ")]
     reward = count(
         home,
@@ -194,7 +190,7 @@ def test_a_prepared_run_may_still_get_other_settings_and_a_complete_one_stays_co
 
 
 def test_the_run_pages_log_has_a_line_for_every_turn(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fresh = "import tasks.progress; print(tasks.progress.LOGGER.level)"
+    fresh = "import tasks.cycle.progress; print(tasks.cycle.progress.LOGGER.level)"
     level = int(subprocess.run([sys.executable, "-c", fresh], capture_output=True, check=True).stdout)
     monkeypatch.setattr(LOGGER, "level", level)  # a test of the command line may have silenced it here
     LOGGER.manager._clear_cache()  # type: ignore[attr-defined]
@@ -247,9 +243,7 @@ def test_a_run_that_is_refused_again_and_again_pauses_and_continues_to_the_same_
     judge.accept()
     resumed = train(profile="laptop", overrides=settings, run="http-refused")
     assert resumed["weights_sha256"] == whole["weights_sha256"]
-    assert judge.answered - before == count(
-        home, "select sum(asks) from rounds where run_name = 'http-refused'"
-    )
+    assert judge.answered - before == count(home, "select sum(asks) from rounds where run_name = 'http-refused'")
     assert differing_rows(EndedRun(home, "http-whole"), EndedRun(home, "http-refused")) == {}
 
 
@@ -271,10 +265,7 @@ def test_the_key_is_nowhere_on_disk(home: Path, judge: JudgeServer, monkeypatch:
 
 
 def test_the_evaluation_alone_repeats_nothing(whole: Path) -> None:
-    before = (
-        count(whole, "select count(*) from generations"),
-        count(whole, "select max(created_at) from generations"),
-    )
+    before = (count(whole, "select count(*) from generations"), count(whole, "select max(created_at) from generations"))
     evaluate(run="whole")
     assert before == (
         count(whole, "select count(*) from generations"),

@@ -27,9 +27,7 @@ CANDIDATES = "select step, round, slot, text from responses where kind = 'candid
 @pytest.fixture
 def server(home: Path) -> Iterator[Standin]:
     """Serves the tiny white box of the world in this home, once it is there."""
-    with serving(
-        Standin(lambda: next((home / "world").glob("**/white-box")), root="/world/white-box")
-    ) as one:
+    with serving(Standin(lambda: next((home / "world").glob("**/white-box")), root="/world/white-box")) as one:
         one.max_model_len = 4096
         yield one
 
@@ -51,9 +49,7 @@ def test_a_server_that_dies_pauses_the_run_which_continues_with_all_that_was_rec
 ) -> None:
     overrides = on(server, "white_box")
     server.lives = 10
-    with pytest.raises(
-        EndpointRefused, match=r"vLLM server .* does not answer .* The same command continues"
-    ):
+    with pytest.raises(EndpointRefused, match=r"vLLM server .* does not answer .* The same command continues"):
         train(profile="laptop", overrides=overrides, run="served")
     (state,) = told(home, "select state from runs where run_name = 'served'")
     recorded = told(home, CANDIDATES)

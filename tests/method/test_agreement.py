@@ -59,8 +59,6 @@ def test_agreement_is_the_definition_for_nine_candidates(black_box: list[int], w
     [((0, 1), (0, 2)), ((0, 1), (0, 1, 2)), ((0, 0), (0, 0))],
     ids=["other ids", "other length", "repeated"],
 )
-def test_rankings_of_different_candidates_are_refused(
-    black_box: tuple[int, ...], white_box: tuple[int, ...]
-) -> None:
+def test_rankings_of_different_candidates_are_refused(black_box: tuple[int, ...], white_box: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="same ids"):
         agreement(black_box, white_box)

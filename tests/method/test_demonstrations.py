@@ -27,9 +27,7 @@ def numbered(number: int) -> Demonstration:
     [(("a", "b"), (0, 0)), (("a", "b"), (0,)), (("a", "b"), (1, 2)), (("a",), (0,)), ((), ())],
     ids=["repeated", "missing", "unknown", "one response", "none"],
 )
-def test_a_demonstration_ranks_each_of_its_responses_once(
-    responses: tuple[str, ...], ranking: tuple[int, ...]
-) -> None:
+def test_a_demonstration_ranks_each_of_its_responses_once(responses: tuple[str, ...], ranking: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="Found"):
         Demonstration("instruction", responses, ranking)
 
@@ -48,9 +46,7 @@ def test_a_dynamic_demonstration_shows_only_the_agreed_candidates() -> None:
 
 
 @given(st.permutations(range(5)), st.integers(2, 5), st.integers(0))
-def test_the_ranking_of_a_dynamic_demonstration_is_the_agreement(
-    order: list[int], length: int, seed: int
-) -> None:
+def test_the_ranking_of_a_dynamic_demonstration_is_the_agreement(order: list[int], length: int, seed: int) -> None:
     agreement = order[:length]
     texts = [f"text {candidate}" for candidate in range(5)]
     shown = dynamic_demonstration("instruction", texts, agreement, seed)
@@ -66,9 +62,7 @@ def test_no_position_gives_away_the_best_response(length: int) -> None:
 
 
 def test_the_same_seed_shows_the_same_demonstration() -> None:
-    assert dynamic_demonstration("i", "abcd", (3, 1, 0), 5) == dynamic_demonstration(
-        "i", "abcd", (3, 1, 0), 5
-    )
+    assert dynamic_demonstration("i", "abcd", (3, 1, 0), 5) == dynamic_demonstration("i", "abcd", (3, 1, 0), 5)
 
 
 @pytest.mark.parametrize("agreement", [(), (1,), (1, 1)], ids=["none", "one", "the same twice"])

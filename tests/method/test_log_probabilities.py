@@ -8,11 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from cyclealign.method.log_probabilities import (
-    confidence,
-    response_log_probabilities,
-    token_log_probabilities,
-)
+from cyclealign.method.log_probabilities import confidence, response_log_probabilities, token_log_probabilities
 
 
 def test_a_tokens_log_probability_is_that_of_the_softmax() -> None:

@@ -10,14 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from cyclealign.method.objectives import (
-    Objective,
-    preference_order,
-    pro_loss,
-    rank_loss,
-    rrhf_loss,
-    sft_loss,
-)
+from cyclealign.method.objectives import Objective, preference_order, pro_loss, rank_loss, rrhf_loss, sft_loss
 
 log_probabilities = st.lists(st.floats(-20, 0), min_size=0, max_size=9)
 
@@ -131,9 +124,7 @@ def test_pro_refuses_rewards_that_are_no_numbers() -> None:
 
 @pytest.mark.parametrize("objective", get_args(Objective))
 @pytest.mark.parametrize("values", [[], [-1.5]], ids=["no response", "one response"])
-def test_fewer_than_two_responses_cost_nothing_and_stay_in_the_graph(
-    objective: Objective, values: list[float]
-) -> None:
+def test_fewer_than_two_responses_cost_nothing_and_stay_in_the_graph(objective: Objective, values: list[float]) -> None:
     assert rank_loss(objective, torch.tensor(values)).item() == 0
     assert gradient(lambda p: rank_loss(objective, p), values) == [0.0] * len(values)
 

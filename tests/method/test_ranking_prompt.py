@@ -43,10 +43,7 @@ HOSTILE_PIECES = [
 hostile_text = st.lists(st.sampled_from(HOSTILE_PIECES) | st.text(), max_size=6).map("".join)
 demonstrations = st.integers(2, 4).flatmap(
     lambda size: st.builds(
-        Demonstration,
-        hostile_text,
-        st.tuples(*[hostile_text] * size),
-        st.permutations(range(size)).map(tuple),
+        Demonstration, hostile_text, st.tuples(*[hostile_text] * size), st.permutations(range(size)).map(tuple)
     )
 )
 prompts = st.builds(
@@ -108,9 +105,7 @@ def test_the_prompt_has_the_papers_parts_in_order() -> None:
 
 
 def test_every_line_of_others_is_quoted() -> None:
-    assert "### Responses:\n# Response-0.\n> Hi.\n# Response-1.\n> Go\n> away.\n### Your answer:" in rendered(
-        SMALL
-    )
+    assert "### Responses:\n# Response-0.\n> Hi.\n# Response-1.\n> Go\n> away.\n### Your answer:" in rendered(SMALL)
 
 
 def test_without_demonstrations_there_is_no_example() -> None:
@@ -150,14 +145,10 @@ def test_the_prompts_own_lines_do_not_depend_on_what_it_quotes(prompt: ParsedPro
 
 @given(prompts)
 def test_a_reader_who_only_knows_how_quotations_look_finds_the_same_responses(prompt: ParsedPrompt) -> None:
-    expected = [
-        (str(number), "|".join(f"{text}\n".splitlines())) for number, text in enumerate(prompt.responses)
-    ]
+    expected = [(str(number), "|".join(f"{text}\n".splitlines())) for number, text in enumerate(prompt.responses)]
     found = strange_reader(rendered(prompt))
     assert [number for number, _ in found] == [number for number, _ in expected]
-    assert [_without_empty_ends(text) for _, text in found] == [
-        _without_empty_ends(text) for _, text in expected
-    ]
+    assert [_without_empty_ends(text) for _, text in found] == [_without_empty_ends(text) for _, text in expected]
 
 
 def _without_empty_ends(text: str) -> str:
@@ -166,14 +157,10 @@ def _without_empty_ends(text: str) -> str:
 
 
 @given(prompts, hostile_text, st.integers(0, 8))
-def test_what_one_response_says_changes_nothing_about_the_others(
-    prompt: ParsedPrompt, other: str, place: int
-) -> None:
+def test_what_one_response_says_changes_nothing_about_the_others(prompt: ParsedPrompt, other: str, place: int) -> None:
     changed = list(prompt.responses)
     changed[place % len(changed)] = other
-    read = parse_ranking_prompt(
-        render_ranking_prompt(prompt.instruction, changed, prompt.demonstrations, True)
-    )
+    read = parse_ranking_prompt(render_ranking_prompt(prompt.instruction, changed, prompt.demonstrations, True))
     assert len(read.responses) == len(prompt.responses)
     for index, (before, after) in enumerate(zip(prompt.responses, read.responses, strict=True)):
         assert after == (other if index == place % len(changed) else before)

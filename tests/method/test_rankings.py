@@ -117,9 +117,7 @@ def test_kendall_tau_is_symmetric_and_bounded(a: list[int], b: list[int]) -> Non
     [((0,), (0,), "at least two"), ((0, 1), (0, 2), "same ids"), ((0, 0), (0, 0), "exactly once")],
     ids=["too short", "other ids", "repeated"],
 )
-def test_kendall_tau_needs_two_rankings_of_the_same_ids(
-    a: tuple[int, ...], b: tuple[int, ...], message: str
-) -> None:
+def test_kendall_tau_needs_two_rankings_of_the_same_ids(a: tuple[int, ...], b: tuple[int, ...], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         kendall_tau(a, b)
 

@@ -9,12 +9,12 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from cyclealign.errors import DeviceMemoryFull
-from cyclealign.models.device_memory import SAMPLING, fitting
-from cyclealign.models.loading import Pretrained
-from cyclealign.models.reward_model import rewards_of
-from cyclealign.models.white_box import WhiteBox
 from cyclealign.records import Prompt, Turn
+from cyclealign.reward_models.reward_model import rewards_of
 from cyclealign.settings import MethodSettings, TrainingSettings, WhiteBoxSettings
+from cyclealign.white_box.device_memory import SAMPLING, fitting
+from cyclealign.white_box.loading import Pretrained
+from cyclealign.white_box.white_box import WhiteBox
 from tests.models.crowded import Crowded
 
 PROMPT = Prompt.from_turns("helpful-base", "test", [Turn("human", "How do I cook rice?")])
@@ -34,15 +34,10 @@ class CrowdedRewardModel:
 
 
 def test_the_error_says_what_did_not_fit_where_and_what_to_set() -> None:
-    with (
-        pytest.raises(DeviceMemoryFull) as caught,
-        fitting("Sampling 3 responses to each of 16 prompts", SAMPLING),
-    ):
+    with pytest.raises(DeviceMemoryFull) as caught, fitting("Sampling 3 responses to each of 16 prompts", SAMPLING):
         Crowded(nn.Identity(), full=True)(torch.zeros(1))
     said = str(caught.value)
-    assert said.startswith(
-        "Sampling 3 responses to each of 16 prompts ran out of a device's memory: CUDA out of"
-    )
+    assert said.startswith("Sampling 3 responses to each of 16 prompts ran out of a device's memory: CUDA out of")
     assert "GPU 0 has a total capacity of 39.39 GiB of which 1.20 GiB is free." in said
     assert "PYTORCH_CUDA_ALLOC_CONF" not in said
     assert "the same command continues, also with training.ranks=R on R GPUs" in said
@@ -56,9 +51,7 @@ def test_every_other_error_passes() -> None:
 
 
 def test_a_reward_model_that_does_not_fit_names_itself_and_the_responses() -> None:
-    with pytest.raises(
-        DeviceMemoryFull, match=r"^Scoring 2 responses by crowded .*score_during_training=false"
-    ):
+    with pytest.raises(DeviceMemoryFull, match=r"^Scoring 2 responses by crowded .*score_during_training=false"):
         rewards_of(CrowdedRewardModel(), [(PROMPT, "Rinse it."), (PROMPT, "No.")])
 
 

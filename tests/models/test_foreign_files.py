@@ -10,14 +10,14 @@ import pytest
 import torch
 
 from cyclealign.errors import ModelError
-from cyclealign.models.loading import load_pretrained, load_tokenizer
-from cyclealign.models.offline.frozen_features import load_frozen
-from cyclealign.models.offline.world_judge import FITTED, StateReader, load_world_judge
-from cyclealign.models.offline.world_rewards import WorldRewardModel
-from cyclealign.models.reward_model import ClassifierRewardModel
-from cyclealign.models.white_box import WhiteBox
-from cyclealign.offline_settings import JudgeSettings
+from cyclealign.offline.frozen_features import load_frozen
+from cyclealign.offline.settings import JudgeSettings
+from cyclealign.offline.world_judge import FITTED, StateReader, load_world_judge
+from cyclealign.offline.world_rewards import WorldRewardModel
+from cyclealign.reward_models.reward_model import ClassifierRewardModel
 from cyclealign.settings import WhiteBoxSettings
+from cyclealign.white_box.loading import load_pretrained, load_tokenizer
+from cyclealign.white_box.white_box import WhiteBox
 
 ROOT = Path(__file__).parent.parent.parent
 CPU = torch.device("cpu")
@@ -109,17 +109,7 @@ def calls() -> Iterator[tuple[str, ast.Call]]:
 
 
 @pytest.mark.parametrize(
-    "name",
-    [
-        "pickle.load",
-        "pickle.loads",
-        "joblib.load",
-        "torch.load",
-        "pd.read_pickle",
-        "yaml.load",
-        "eval",
-        "exec",
-    ],
+    "name", ["pickle.load", "pickle.loads", "joblib.load", "torch.load", "pd.read_pickle", "yaml.load", "eval", "exec"]
 )
 def test_nothing_is_called_that_runs_what_it_reads(name: str) -> None:
     assert name not in {called for called, _ in calls()}

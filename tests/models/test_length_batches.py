@@ -1,6 +1,6 @@
 """Batches of similar length give every row its own score."""
 
-from cyclealign.models.length_batches import score_by_length
+from cyclealign.reward_models.length_batches import score_by_length
 
 
 def test_scores_stand_in_the_order_of_the_rows_and_batches_hold_similar_lengths() -> None:

@@ -13,8 +13,8 @@ from torch import Tensor
 from transformers import GPTNeoXConfig, GPTNeoXModel
 
 from cyclealign.errors import ModelError
-from cyclealign.models.oasst import OasstRewardModel
 from cyclealign.records import Prompt, Turn
+from cyclealign.reward_models.oasst import OasstRewardModel
 
 CONTROL = ("<|endoftext|>", "<|padding|>", "<|prompter|>", "<|assistant|>")
 TRUNK = {
@@ -224,9 +224,7 @@ class Attack:
         return (print, ("executed",))
 
 
-def test_a_pickle_with_code_is_refused_and_never_run(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_pickle_with_code_is_refused_and_never_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = save_checkpoint(tmp_path / "attack")
     torch.save({"out_proj.bias": Attack()}, folder / "pytorch_model.bin")
     with pytest.raises(ModelError, match="damaged or hold more than tensors"):
@@ -235,9 +233,7 @@ def test_a_pickle_with_code_is_refused_and_never_run(
 
 
 @pytest.mark.parametrize("file", ["config.json", "tokenizer.json", "pytorch_model.bin"])
-@pytest.mark.parametrize(
-    "content", [None, "{}", "not a file of any kind"], ids=["missing", "empty", "broken"]
-)
+@pytest.mark.parametrize("content", [None, "{}", "not a file of any kind"], ids=["missing", "empty", "broken"])
 def test_a_folder_that_is_no_checkpoint_is_refused(tmp_path: Path, file: str, content: str | None) -> None:
     folder = save_checkpoint(tmp_path / "wrong")
     (folder / file).unlink()

@@ -7,18 +7,16 @@ import torch
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, LlamaForSequenceClassification
 
 from cyclealign.errors import ModelError
-from cyclealign.models.offline.tiny_models import train_tokenizer
-from cyclealign.models.reward_model import ClassifierRewardModel
+from cyclealign.offline.tiny_models import train_tokenizer
 from cyclealign.records import Prompt, Turn
+from cyclealign.reward_models.reward_model import ClassifierRewardModel
 
 PROMPT = Prompt.from_turns("helpful-base", "test", [Turn("human", "How do I brew tea?")])
 ITEMS = [(PROMPT, "Boil water first."), (PROMPT, "No."), (PROMPT, "Ask somebody who knows more about tea.")]
 TEMPLATE = "{% for message in messages %}<{{ message.role }}>{{ message.content }}{% endfor %}"
 
 
-def save(
-    folder: Path, labels: int = 1, template: str | None = None, pad_id: int | None = 0, seed: int = 0
-) -> str:
+def save(folder: Path, labels: int = 1, template: str | None = None, pad_id: int | None = 0, seed: int = 0) -> str:
     tokenizer = train_tokenizer(["How do I brew tea? Boil water first."])
     tokenizer.chat_template = template
     config = LlamaConfig(
@@ -40,9 +38,7 @@ def save(
 
 @pytest.mark.parametrize("template", [None, TEMPLATE], ids=["plain", "chat template"])
 @pytest.mark.parametrize("pad_id", [0, None], ids=["padding", "no padding"])
-def test_a_score_does_not_depend_on_its_neighbours(
-    tmp_path: Path, template: str | None, pad_id: int | None
-) -> None:
+def test_a_score_does_not_depend_on_its_neighbours(tmp_path: Path, template: str | None, pad_id: int | None) -> None:
     model = ClassifierRewardModel(save(tmp_path, template=template, pad_id=pad_id), batch=2)
     scores = model.score(ITEMS)
     assert scores == pytest.approx([model.score([item])[0] for item in ITEMS], abs=1e-5)

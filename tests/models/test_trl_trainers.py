@@ -8,20 +8,18 @@ from typing import Any
 
 import pytest
 
-from cyclealign.models.white_box import WhiteBox
 from cyclealign.profiles import resolve
 from cyclealign.records import PreferencePair, Prompt, Turn
 from cyclealign.settings import Settings
+from cyclealign.white_box.white_box import WhiteBox
 
 pytest.importorskip("trl")
-from cyclealign.models.trl_trainers import Curriculum, take_adapter, train
+from cyclealign.white_box.trl_trainers import Curriculum, take_adapter, train
 
 STEPS = 4
 QUESTIONS = ("How do I cook rice?", "Tell me about the weather.", "Why?", "Who are you?")
 PAIRS = [
-    PreferencePair(
-        Prompt.from_turns("helpful-base", "train", [Turn("human", text)]), "Rinse it.", "It is sunny today."
-    )
+    PreferencePair(Prompt.from_turns("helpful-base", "train", [Turn("human", text)]), "Rinse it.", "It is sunny today.")
     for text in QUESTIONS
 ]
 
@@ -52,12 +50,7 @@ class Notes:
 
 @pytest.fixture
 def settings(tiny_llama: Path) -> Settings:
-    white_box = {
-        "model": str(tiny_llama),
-        "device": "cpu",
-        "max_length": 96,
-        "sampling": {"max_new_tokens": 8},
-    }
+    white_box = {"model": str(tiny_llama), "device": "cpu", "max_length": 96, "sampling": {"max_new_tokens": 8}}
     training = {"learning_rate": 1e-2, "wave": 2, "prompts_per_optimizer_step": 2, "checkpoint_every": 2}
     return resolve("tiny", {"data": {"source": "folder"}, "white_box": white_box, "training": training}, {})
 
@@ -72,9 +65,7 @@ def curriculum(settings: Settings, folder: Path, reward: Shortness | None) -> Cu
 
 def margin(white_box: WhiteBox) -> float:
     """By how much the chosen replies are more probable than the rejected ones, nats over all pairs."""
-    replies = [
-        [white_box.encode_reply(text, 8).tokens for text in (pair.chosen, pair.rejected)] for pair in PAIRS
-    ]
+    replies = [[white_box.encode_reply(text, 8).tokens for text in (pair.chosen, pair.rejected)] for pair in PAIRS]
     scored = white_box.log_probabilities(list(zip([pair.prompt for pair in PAIRS], replies, strict=True)))
     return sum(chosen.total - rejected.total for chosen, rejected in scored)
 

@@ -23,15 +23,10 @@ STEPS, ROUNDS, CANDIDATES = 120, 5, 3
 EVALUATED = 30
 """Prompts per subset."""
 START = datetime(2026, 3, 14, 9, 26, tzinfo=UTC)
-HOSTILE = (
-    "<script>alert(1)</script> | ![x](http://evil.example/a.png) \x1b[31m\u202e # Ranking\n\n---\n```json"
-)
+HOSTILE = "<script>alert(1)</script> | ![x](http://evil.example/a.png) \x1b[31m\u202e # Ranking\n\n---\n```json"
 ASKED = {
     "harmless-base": ("How do I get into my neighbour's wifi?", "What is the best way to launder money?"),
-    "helpful-base": (
-        "Can you suggest a dinner for six people?",
-        "Have you heard of Santana? I like “Smooth”.",
-    ),
+    "helpful-base": ("Can you suggest a dinner for six people?", "Have you heard of Santana? I like “Smooth”."),
     "helpful-online": ("What should I look for in a used car?", "How do I keep basil alive in winter?"),
     "helpful-rejection-sampled": ("Why is the sky blue?", "How long does a letter to Japan take?"),
 }
@@ -179,13 +174,7 @@ class Story:
 
     def asked(self, step: int, number: int) -> None:
         key = {"call_key": f"{step}/{number}", "run_name": RUN, "state": "answered", "cost_usd": 0}
-        request = {
-            "purpose": "ranking",
-            "model": "offline-judge",
-            "origin": "o",
-            "slot": "[]",
-            "request": "{}",
-        }
+        request = {"purpose": "ranking", "model": "offline-judge", "origin": "o", "slot": "[]", "request": "{}"}
         tokens = {"prompt_tokens": self.random.randint(400, 900), "completion_tokens": 60}
         process = {"process_host": "here", "process_id": 1, "process_started_at": 0.0, "started_at": START}
         self.add("api_calls", **key, **request, **tokens, asked_at=START)
@@ -223,16 +212,10 @@ class Story:
         fitted = {"reward_model": "reward-head", "other_model": "fitted-judge", "measured_at": START}
         self.add("preference_correlations", **fitted, pairs=480, correlation=0.87)
 
-    def generation(
-        self, role: str, prompt: str, texts: tuple[str, ...], base: float, gain: float = 0
-    ) -> None:
+    def generation(self, role: str, prompt: str, texts: tuple[str, ...], base: float, gain: float = 0) -> None:
         text = self.random.choice((*texts, HOSTILE))
         key = {"generation_id": f"{role}/{prompt}", "system_id": role, "prompt_id": prompt}
-        looks = {
-            "tokens": len(text.split()) + 1,
-            "ended": self.random.random() < 0.97,
-            "repeated_4grams": 0.02,
-        }
+        looks = {"tokens": len(text.split()) + 1, "ended": self.random.random() < 0.97, "repeated_4grams": 0.02}
         settings = {"generation_digest": "g", "settings": "{}", "seconds": 0.05, "created_at": START}
         self.add("generations", **key, **settings, **looks, text=text)
         for model, share in REWARD_MODELS.items():

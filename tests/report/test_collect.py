@@ -42,11 +42,7 @@ def test_intervals_are_the_same_every_time(ledger: Ledger, figures: RunFigures) 
 @pytest.mark.parametrize(
     ("names", "primary", "ordered"),
     [
-        (
-            ["judge", "world:quality", "held-out", "another"],
-            None,
-            ["another", "world:quality", "held-out", "judge"],
-        ),
+        (["judge", "world:quality", "held-out", "another"], None, ["another", "world:quality", "held-out", "judge"]),
         (["judge", "held-out"], "judge", ["judge", "held-out"]),
         (["world:well-formedness", "world:quality"], None, ["world:quality", "world:well-formedness"]),
         ([], None, []),

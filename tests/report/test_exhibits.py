@@ -58,9 +58,7 @@ def test_several_annotators_of_a_prompt_are_one_unit_of_chance() -> None:
 
 
 def test_an_interval_over_seeds_is_students() -> None:
-    singles = pd.DataFrame(
-        {"profile": "p", "subset": "all", "run_name": ["a", "b", "c"], "reward": [1.0, 2.0, 4.0]}
-    )
+    singles = pd.DataFrame({"profile": "p", "subset": "all", "run_name": ["a", "b", "c"], "reward": [1.0, 2.0, 4.0]})
     shown = pd.DataFrame([{"profile": "p", "subset": "all", "mean": 7 / 3}])
     spec = Intervals("table_4_runs", ("profile", "subset"), {"mean": column("reward")}, unit="run_name")
     (row,) = with_intervals(shown, singles, spec).to_dict("records")
@@ -119,9 +117,7 @@ def test_agreement_stands_below_table_3_and_not_where_one_person_judged() -> Non
 
 
 def table_5(response: str = HOSTILE) -> Exhibit:
-    return compose(
-        "table_5", "Cases", pd.DataFrame([{"chosen": "largest", "response": response, "reward": -1.5}]), {}
-    )
+    return compose("table_5", "Cases", pd.DataFrame([{"chosen": "largest", "response": response, "reward": -1.5}]), {})
 
 
 def test_latex_acts_upon_nothing_that_a_cell_holds() -> None:
@@ -148,14 +144,7 @@ def test_markdown_shows_a_cell_literally_in_one_line() -> None:
 
 def test_a_wide_table_has_the_papers_columns_and_tells_what_all_rows_share() -> None:
     rows = [
-        {
-            "run_name": "a-run",
-            "reward_model": "rm",
-            "role": role,
-            "subset": subset,
-            "responses": 2,
-            "mean_reward": 0.5,
-        }
+        {"run_name": "a-run", "reward_model": "rm", "role": role, "subset": subset, "responses": 2, "mean_reward": 0.5}
         for role in ("after", "before")
         for subset in ("all", "harmless-base")
     ]
@@ -171,16 +160,7 @@ def test_a_wide_table_has_the_papers_columns_and_tells_what_all_rows_share() -> 
     assert first.columns == ("source", "role", "responses", *SUBSETS, "Total")
     assert first.caption == "Mean reward: sigmoid_mean_100; run_name a-run; reward_model rm"
     assert first.rows[0][:3] == ("ours", "after", "2")
-    assert first.rows[-1] == (
-        "paper",
-        "CycleAlign PRO, Alpaca",
-        "–",
-        "71.32",
-        "67.89",
-        "66.53",
-        "68.92",
-        "68.97",
-    )
+    assert first.rows[-1] == ("paper", "CycleAlign PRO, Alpaca", "–", "71.32", "67.89", "66.53", "68.92", "68.97")
     assert "Difference" in exhibit.tables[-1].caption
 
 
@@ -206,9 +186,7 @@ def test_whatever_the_catalogue_names_has_its_sql_file_with_those_columns(name: 
 def test_bars_curves_and_points_are_drawn() -> None:
     bars = plot_of(table_3())
     curve = pd.DataFrame({"first_step": [0, 4], "last_step": [3, 7], "agreement": [0.5, 0.7]})
-    points = pd.DataFrame(
-        {"subset": ["all"], "role": ["after"], "mean_reward": [0.5], "reward_model": ["rm"]}
-    )
+    points = pd.DataFrame({"subset": ["all"], "role": ["after"], "mean_reward": [0.5], "reward_model": ["rm"]})
     lines = plot_of(compose("run_agreement", "Agreement", curve, {}))
     means = plot_of(compose("run_rewards", "Rewards", points, {}))
     for plot in (bars, lines, means):

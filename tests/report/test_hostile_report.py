@@ -32,25 +32,15 @@ def hostile(figures: RunFigures) -> RunFigures:
         for case in figures.cases
     )
     demonstrations = figures.demonstrations.assign(instruction=HOSTILE)
-    run = dataclasses.replace(
-        figures.run, name=HOSTILE, settings={**figures.run.settings, "profile": HOSTILE}
-    )
+    run = dataclasses.replace(figures.run, name=HOSTILE, settings={**figures.run.settings, "profile": HOSTILE})
     rewards = tuple(
         dataclasses.replace(
-            table,
-            reward_model=HOSTILE,
-            rows=tuple(dataclasses.replace(row, subset=HOSTILE) for row in table.rows),
+            table, reward_model=HOSTILE, rows=tuple(dataclasses.replace(row, subset=HOSTILE) for row in table.rows)
         )
         for table in figures.rewards
     )
     spend = figures.spend.assign(model=HOSTILE)
-    changes = {
-        "cases": cases,
-        "demonstrations": demonstrations,
-        "run": run,
-        "rewards": rewards,
-        "spend": spend,
-    }
+    changes = {"cases": cases, "demonstrations": demonstrations, "run": run, "rewards": rewards, "spend": spend}
     return dataclasses.replace(figures, **changes)  # type: ignore[arg-type]
 
 
@@ -63,9 +53,7 @@ def test_hostile_words_stay_words_on_the_page(hostile: RunFigures, figures: RunF
     assert "{{ run.name }}" in attacked
 
 
-@pytest.mark.skipif(
-    not (CHROMIUM and DRIVER), reason="needs a browser: apt-get install chromium chromium-driver"
-)
+@pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="needs a browser: apt-get install chromium chromium-driver")
 def test_a_browser_runs_and_fetches_nothing_of_a_hostile_page(hostile: RunFigures, tmp_path: Path) -> None:
     page = tmp_path / "report.html"
     page.write_text(render_html(hostile, draw_plots(hostile)))

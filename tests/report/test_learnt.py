@@ -36,9 +36,7 @@ def test_notes_of_rl_tell_that_the_judges_head_which_it_maximised_is_related(fig
 
 @pytest.mark.parametrize("reward_model", ["world", "preference"])
 @pytest.mark.parametrize("method", ["sft", "rrhf", "pro", "dpo"])
-def test_notes_of_a_baseline_on_the_pairs_name_no_judge(
-    figures: RunFigures, method: str, reward_model: str
-) -> None:
+def test_notes_of_a_baseline_on_the_pairs_name_no_judge(figures: RunFigures, method: str, reward_model: str) -> None:
     notes = " ".join(honesty_notes(learnt(figures, reward_model, kind="baseline", baseline=method)))
     assert "ranked during training" not in notes
     assert "maximised" not in notes
@@ -55,9 +53,7 @@ def test_notes_of_a_baseline_on_the_pairs_name_no_judge(
     ],
     ids=lambda one: one if isinstance(one, str) else "-".join(one.values()),
 )
-def test_the_lead_says_what_the_run_learnt_from(
-    figures: RunFigures, run: dict[str, str], lesson: str
-) -> None:
+def test_the_lead_says_what_the_run_learnt_from(figures: RunFigures, run: dict[str, str], lesson: str) -> None:
     lead = compose(learnt(figures, "world", **run)).lead
     assert lesson in lead
     assert run["kind"] != "baseline" or "ranked" not in lead

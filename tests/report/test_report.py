@@ -111,9 +111,7 @@ def test_figures_json_is_what_the_command_line_prints(files: ReportFiles, figure
     assert read["demonstrations"][0]["ranking"] == [2, 1, 0]
 
 
-def test_the_same_figures_give_the_same_files(
-    figures: RunFigures, files: ReportFiles, tmp_path: Path
-) -> None:
+def test_the_same_figures_give_the_same_files(figures: RunFigures, files: ReportFiles, tmp_path: Path) -> None:
     again = write_report(figures, draw_plots(figures), tmp_path)
     assert again.html.read_bytes() == files.html.read_bytes()
     assert again.markdown.read_bytes() == files.markdown.read_bytes()
@@ -204,14 +202,7 @@ def test_notes_tell_when_rewards_of_candidates_are_missing(figures: RunFigures) 
 
 @pytest.mark.parametrize(
     ("count", "wanted", "places"),
-    [
-        (120, 3, [0, 60, 119]),
-        (121, 3, [0, 60, 120]),
-        (2, 3, [0, 1]),
-        (5, 1, [2]),
-        (0, 3, []),
-        (9, 5, [0, 2, 4, 6, 8]),
-    ],
+    [(120, 3, [0, 60, 119]), (121, 3, [0, 60, 120]), (2, 3, [0, 1]), (5, 1, [2]), (0, 3, []), (9, 5, [0, 2, 4, 6, 8])],
 )
 def test_cases_are_spread_evenly(count: int, wanted: int, places: list[int]) -> None:
     assert spread(count, wanted) == places
@@ -227,9 +218,7 @@ def test_a_case_says_why_it_was_chosen() -> None:
 
 
 def test_a_long_dialogue_keeps_its_last_turn_in_a_terminal(figures: RunFigures) -> None:
-    long: Case = dataclasses.replace(
-        figures.cases[0], instruction="Human: early. " * 100 + "Human: the last one"
-    )
+    long: Case = dataclasses.replace(figures.cases[0], instruction="Human: early. " * 100 + "Human: the last one")
     out = io.StringIO()
     for block in summary_lines(dataclasses.replace(figures, cases=(long,))):
         Console(file=out, width=80).print(block)

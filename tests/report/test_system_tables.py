@@ -6,13 +6,7 @@ import pandas as pd
 import pytest
 
 from cyclealign.report.judge_notes import judge_notes, judge_notes_of_runs
-from cyclealign.report.system_tables import (
-    bias_table,
-    difference_table,
-    ordered_roles,
-    pairwise_table,
-    reward_table,
-)
+from cyclealign.report.system_tables import bias_table, difference_table, ordered_roles, pairwise_table, reward_table
 
 THREE = math.log(3)
 """sigmoid(log 3) is 0.75."""
@@ -80,14 +74,7 @@ def test_table_2_has_shares_of_all_prompts_with_those_that_are_inconsistent_or_m
 
 
 def test_the_judges_leanings_stand_beside_its_verdicts() -> None:
-    shown = {
-        "judge": "j",
-        "role": "after",
-        "against": "PRO",
-        "prompt_id": "p",
-        "first_length": 9,
-        "second_length": 2,
-    }
+    shown = {"judge": "j", "role": "after", "against": "PRO", "prompt_id": "p", "first_length": 9, "second_length": 2}
     rows = [{**shown, "verdict": word, "prompt_id": word} for word in ("first", "second", "tie")]
     ((role, against, decided, first, longer),) = bias_table(pd.DataFrame(rows), "j").rows
     assert (role, against, decided, first[:2], longer[:2]) == ("after", "PRO", "2", "50", "50")
@@ -100,12 +87,8 @@ def test_the_runs_own_model_comes_first() -> None:
 @pytest.mark.parametrize(
     ("judge", "words"),
     [
-        pytest.param(
-            "gpt-4.1 (https://api.openai.com/v1, 1a)", "no independent evidence", id="the same model"
-        ),
-        pytest.param(
-            "openai/GPT-4.1 (https://gateway/v1, 1a)", "no independent evidence", id="through a gateway"
-        ),
+        pytest.param("gpt-4.1 (https://api.openai.com/v1, 1a)", "no independent evidence", id="the same model"),
+        pytest.param("openai/GPT-4.1 (https://gateway/v1, 1a)", "no independent evidence", id="through a gateway"),
         pytest.param("offline-evaluator:rm@1 (offline://world, 1a)", "no witness of its own", id="offline"),
         pytest.param("another (https://api.openai.com/v1, 1a)", "", id="another model"),
     ],
@@ -116,11 +99,7 @@ def test_it_is_said_when_the_judge_is_no_independent_witness(judge: str, words: 
 
 
 def test_of_several_evaluations_those_are_named_whose_judge_ranked() -> None:
-    judged = [
-        ("a-run", "gpt-4.1 (u, 1)"),
-        ("b-run", "gpt-4.1 (u, 1)"),
-        ("c-run", "offline-evaluator:rm (u, 1)"),
-    ]
+    judged = [("a-run", "gpt-4.1 (u, 1)"), ("b-run", "gpt-4.1 (u, 1)"), ("c-run", "offline-evaluator:rm (u, 1)")]
     rows = pd.DataFrame(judged, columns=["run_name", "judge"])
     both = judge_notes_of_runs(rows[:2], {"a-run": "gpt-4.1", "b-run": "gpt-4.1"})
     assert [note.partition(" ranked")[0] for note in both] == ["gpt-4.1"]

@@ -31,8 +31,7 @@ HOSTILE = {
     "markup of rich": "[red]x[/] [link=http://evil.example]press[/link] [/nothing]",
 }
 MARKUP = st.lists(
-    st.sampled_from([*"\\`*_[]()<>&|~$#+-=.:!@/ \n\t1ab", "http://", "www.", "```", "<b>", "---", "\x1b["]),
-    max_size=40,
+    st.sampled_from([*"\\`*_[]()<>&|~$#+-=.:!@/ \n\t1ab", "http://", "www.", "```", "<b>", "---", "\x1b["]), max_size=40
 ).map("".join)
 ANY_TEXT = st.one_of(st.sampled_from(list(HOSTILE.values())), MARKUP, st.text())
 MARKDOWN = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
@@ -127,10 +126,7 @@ def test_a_message_keeps_its_line_feeds_and_no_other_control(text: str) -> None:
 
 
 def test_a_message_keeps_its_indentation_and_overwrites_nothing() -> None:
-    assert (
-        for_message("two problems:\n  a: wrong\r  b: right\x9b2K")
-        == "two problems:\n  a: wrong␍  b: right\ufffd2K"
-    )
+    assert for_message("two problems:\n  a: wrong\r  b: right\x9b2K") == "two problems:\n  a: wrong␍  b: right\ufffd2K"
 
 
 def test_an_escape_sequence_becomes_visible() -> None:
@@ -156,9 +152,7 @@ def controls(text: str) -> list[str]:
     ("text", "expected"),
     [
         pytest.param(r"\input{x}", r"\textbackslash{}input\{x\}", id="command"),
-        pytest.param(
-            "50% & $x_1^2$ #~", r"50\% \& \$x\_1\textasciicircum{}2\$ \#\textasciitilde{}", id="signs"
-        ),
+        pytest.param("50% & $x_1^2$ #~", r"50\% \& \$x\_1\textasciicircum{}2\$ \#\textasciitilde{}", id="signs"),
         pytest.param("[2pt]*", "{[}2pt]{*}", id="after the end of a row"),
         pytest.param('a "b" <c>', r"a ''b'' \textless{}c\textgreater{}", id="quotes"),
         pytest.param("a\n\nb\x1b", r"a \textbackslash{}n b␛", id="paragraph and control"),

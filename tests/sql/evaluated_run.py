@@ -32,13 +32,7 @@ def insert(connection: duckdb.DuckDBPyConnection, table: str, *rows: Mapping[str
 def evaluate(connection: duckdb.DuckDBPyConnection, prompts: Mapping[str, str] = PROMPTS) -> None:
     """Every role has a response to every prompt of the sample, and to one that is not in it."""
     for position, (name, subset) in enumerate({**prompts, "elsewhere": "helpful-base"}.items()):
-        row = {
-            "prompt_id": name,
-            "subset": subset,
-            "split": "test",
-            "turns": [],
-            "instruction": f"Human: {name}",
-        }
+        row = {"prompt_id": name, "subset": subset, "split": "test", "turns": [], "instruction": f"Human: {name}"}
         insert(connection, "prompts", row)
         if name in prompts:
             sample = {"sample_digest": "s", "purpose": "evaluation", "dataset_digest": "d"}
@@ -53,12 +47,7 @@ def evaluate(connection: duckdb.DuckDBPyConnection, prompts: Mapping[str, str] =
 
 def generate(connection: duckdb.DuckDBPyConnection, role: str, prompt: str) -> None:
     """A response of a role's system."""
-    row = {
-        "generation_id": f"{role}/{prompt}",
-        "system_id": f"{role}-system",
-        "prompt_id": prompt,
-        "text": role,
-    }
+    row = {"generation_id": f"{role}/{prompt}", "system_id": f"{role}-system", "prompt_id": prompt, "text": role}
     rest = {"generation_digest": "g", "settings": "{}", "ended": True, "created_at": NOW}
     insert(connection, "generations", {**row, **rest})
 
@@ -70,9 +59,7 @@ def score(connection: duckdb.DuckDBPyConnection, model: str, rewards: Mapping[st
         insert(connection, "reward_scores", row)
 
 
-def compare(
-    connection: duckdb.DuckDBPyConnection, first: str, second: str, verdict: str, **columns: Any
-) -> None:
+def compare(connection: duckdb.DuckDBPyConnection, first: str, second: str, verdict: str, **columns: Any) -> None:
     """A judge's verdict on two generations in the order they were shown."""
     row = {
         "comparison_id": f"{columns.get('judge')} {first} {second}",

@@ -78,13 +78,7 @@ def add_round(
     key = {"run_name": run, "step": step, "round": 1}
     insert(connection, "rounds", {**key, "wave": 0, "prompt_id": "p", "state": "trained", "sampled_at": NOW})
     for slot, reward in enumerate(rewards):
-        candidate = {
-            **key,
-            "slot": slot,
-            "kind": "candidate",
-            "text": "t",
-            "black_box_rank": black.index(slot),
-        }
+        candidate = {**key, "slot": slot, "kind": "candidate", "text": "t", "black_box_rank": black.index(slot)}
         insert(connection, "responses", candidate)
         insert(connection, "response_rewards", {**key, "slot": slot, "reward_model": "r", "reward": reward})
 
@@ -124,8 +118,7 @@ def test_runs_that_were_evaluated_otherwise_are_not_averaged(
 ) -> None:
     if change == "other prompts":
         connection.execute(
-            "insert into samples select 't', purpose, dataset_digest, 0, prompt_id "
-            "from samples where prompt_id = 'p0'"
+            "insert into samples select 't', purpose, dataset_digest, 0, prompt_id from samples where prompt_id = 'p0'"
         )
         connection.execute("update run_samples set sample_digest = 't' where run_name = 'full-1'")
     else:
@@ -152,9 +145,7 @@ def test_table_4_averages_over_seeds_each_counting_once(connection: duckdb.DuckD
     assert rows["off", "all"]["sigmoid_mean_100"] == 50.0
 
 
-def test_runs_that_differ_in_something_else_are_not_averaged_together(
-    connection: duckdb.DuckDBPyConnection,
-) -> None:
+def test_runs_that_differ_in_something_else_are_not_averaged_together(connection: duckdb.DuckDBPyConnection) -> None:
     add_run(connection, "four", {"icl": "full", "candidates": 4}, seed=2, after={"p0": 9.0, "p1": 9.0})
     found = [row for row in ask(connection, "table_4") if (row["icl"], row["subset"]) == ("full", "all")]
     assert sorted((row["seeds"], row["mean_reward"]) for row in found) == [(1, 9.0), (2, 3.0)]
@@ -162,9 +153,7 @@ def test_runs_that_differ_in_something_else_are_not_averaged_together(
 
 
 @pytest.mark.parametrize(
-    "columns",
-    [{"state": "paused"}, {"kind": "refold"}, {"kind": "baseline"}],
-    ids=["unfinished", "refold", "baseline"],
+    "columns", [{"state": "paused"}, {"kind": "refold"}, {"kind": "baseline"}], ids=["unfinished", "refold", "baseline"]
 )
 def test_only_finished_runs_of_the_cycle_are_ablations(
     connection: duckdb.DuckDBPyConnection, columns: dict[str, str]

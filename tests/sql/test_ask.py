@@ -92,9 +92,7 @@ def test_spend_and_calls_asked_again(ledger: Ledger) -> None:
     second = calls.begin_attempt(ledger, description(0), Decimal("0.5"), cap=None)
     calls.settle(ledger, second, REPLY, Decimal("0.25"))
     calls.begin_attempt(ledger, description(1), Decimal("0.125"), cap=None)
-    assert ask(ledger, "spend_by_purpose_and_model") == [
-        (RUN, "ranking", "a-model", 2, 3, 1, 1, 1, Decimal("0.375"))
-    ]
+    assert ask(ledger, "spend_by_purpose_and_model") == [(RUN, "ranking", "a-model", 2, 3, 1, 1, 1, Decimal("0.375"))]
     assert ask(ledger, "calls_asked_again", run_name=RUN) == [
         (RUN, 3, 1, 1, "ranking", "answered", 2, {"rate_limit": 1}, Decimal("0.25"), description(0).key)
     ]
@@ -102,11 +100,7 @@ def test_spend_and_calls_asked_again(ledger: Ledger) -> None:
 
 
 def test_spend_by_day_counts_days_of_utc(ledger: Ledger) -> None:
-    started = {
-        "2026-03-13 23:30:00+00": "0.5",
-        "2026-03-14 00:30:00+01": "0.25",
-        "2026-03-14 12:00:00+00": "0.125",
-    }
+    started = {"2026-03-13 23:30:00+00": "0.5", "2026-03-14 00:30:00+01": "0.25", "2026-03-14 12:00:00+00": "0.125"}
     for slot, reserve in enumerate(started.values()):
         calls.begin_attempt(ledger, description(slot), Decimal(reserve), cap=None)
     ledger.close()

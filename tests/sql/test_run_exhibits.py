@@ -10,13 +10,7 @@ from tests.sql.evaluated_run import NOW, RUN, ask, insert
 from tests.sql.registered_run import ROUND, evaluate
 
 CALL = {"run_name": RUN, "purpose": "ranking", "model": "m", "origin": "o", "slot": "[]", "request": "{}"}
-ATTEMPT = {
-    "run_name": RUN,
-    "process_host": "h",
-    "process_id": 1,
-    "process_started_at": 0.0,
-    "started_at": NOW,
-}
+ATTEMPT = {"run_name": RUN, "process_host": "h", "process_id": 1, "process_started_at": 0.0, "started_at": NOW}
 EXHIBITS = sorted(
     path.name.removesuffix(".sql")
     for path in files("sql").joinpath("exhibits").iterdir()
@@ -32,9 +26,7 @@ def test_every_exhibit_says_its_purpose_its_parameters_and_its_grain(exhibit: st
     assert any(line.startswith("-- One row per") for line in header)
 
 
-@pytest.mark.parametrize(
-    "exhibit", [name for name in EXHIBITS if name not in {"run_settings", "run_timings"}]
-)
+@pytest.mark.parametrize("exhibit", [name for name in EXHIBITS if name not in {"run_settings", "run_timings"}])
 def test_a_run_that_has_done_nothing_has_no_rows(connection: duckdb.DuckDBPyConnection, exhibit: str) -> None:
     text = files("sql").joinpath("exhibits", f"{exhibit}.sql").read_text()
     given = {"bins": 2, "reward_model": "r"}
@@ -44,13 +36,7 @@ def test_a_run_that_has_done_nothing_has_no_rows(connection: duckdb.DuckDBPyConn
 def test_run_settings_tells_what_the_run_is_and_how_far_it_got(connection: duckdb.DuckDBPyConnection) -> None:
     insert(connection, "rounds", {**ROUND, "step": 0, "round": 1}, {**ROUND, "step": 0, "round": 2})
     (row,) = ask(connection, "run_settings")
-    assert (row["profile"], row["seed"], row["steps"], row["steps_done"], row["rounds"]) == (
-        "laptop",
-        3,
-        4,
-        1,
-        2,
-    )
+    assert (row["profile"], row["seed"], row["steps"], row["steps_done"], row["rounds"]) == ("laptop", 3, 4, 1, 2)
     assert row["elapsed_seconds"] == 90
     assert json.loads(row["settings"]) == {"method": {"rounds": 5}}
 
@@ -96,16 +82,9 @@ def test_run_filter_stands_beside_table_6_where_the_paper_has_one(
     ]
 
 
-def test_run_timings_sums_phases_and_counts_a_waves_waiting_once(
-    connection: duckdb.DuckDBPyConnection,
-) -> None:
+def test_run_timings_sums_phases_and_counts_a_waves_waiting_once(connection: duckdb.DuckDBPyConnection) -> None:
     evaluate(connection)
-    seconds = {
-        "sampling_seconds": 1.0,
-        "scoring_seconds": 0.5,
-        "waiting_seconds": 2.5,
-        "training_seconds": 1.0,
-    }
+    seconds = {"sampling_seconds": 1.0, "scoring_seconds": 0.5, "waiting_seconds": 2.5, "training_seconds": 1.0}
     insert(
         connection,
         "rounds",

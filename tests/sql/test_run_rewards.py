@@ -7,9 +7,7 @@ from tests.sql.evaluated_run import NOW, ask, insert, score
 from tests.sql.registered_run import evaluate
 
 
-def test_run_rewards_averages_per_subset_and_over_all_responses(
-    connection: duckdb.DuckDBPyConnection,
-) -> None:
+def test_run_rewards_averages_per_subset_and_over_all_responses(connection: duckdb.DuckDBPyConnection) -> None:
     evaluate(connection)
     score(connection, "r", {"before/p0": 0.0, "after/p0": 2.0, "before/p1": -1000.0, "after/p1": 1000.0})
     rows = {(row["subset"], row["role"]): row for row in ask(connection, "run_rewards")}
@@ -25,9 +23,7 @@ def test_run_rewards_averages_per_subset_and_over_all_responses(
     assert rows["all", "after"]["sigmoid_mean_100"] == pytest.approx((88.0797 + 100) / 2)
 
 
-def test_run_rewards_leaves_out_prompts_that_are_not_in_the_runs_sample(
-    connection: duckdb.DuckDBPyConnection,
-) -> None:
+def test_run_rewards_leaves_out_prompts_that_are_not_in_the_runs_sample(connection: duckdb.DuckDBPyConnection) -> None:
     evaluate(connection)
     score(connection, "r", {"before/elsewhere": 9.0})
     assert ask(connection, "run_rewards") == []
@@ -38,20 +34,8 @@ def test_run_scores_pairs_what_both_sides_have(connection: duckdb.DuckDBPyConnec
     score(connection, "r", {"before/p0": 0.5, "after/p0": 2.0, "before/p1": 1.0})
     score(connection, "q", {"before/p1": 0.1, "after/p1": 0.2})
     assert ask(connection, "run_scores") == [
-        {
-            "reward_model": "q",
-            "subset": "helpful-base",
-            "prompt_id": "p1",
-            "reward_before": 0.1,
-            "reward_after": 0.2,
-        },
-        {
-            "reward_model": "r",
-            "subset": "harmless-base",
-            "prompt_id": "p0",
-            "reward_before": 0.5,
-            "reward_after": 2.0,
-        },
+        {"reward_model": "q", "subset": "helpful-base", "prompt_id": "p1", "reward_before": 0.1, "reward_after": 0.2},
+        {"reward_model": "r", "subset": "harmless-base", "prompt_id": "p0", "reward_before": 0.5, "reward_after": 2.0},
     ]
 
 
@@ -68,23 +52,12 @@ def test_run_text_describes_responses_per_subset_and_over_all(connection: duckdb
     ]
 
 
-def test_run_cases_puts_the_largest_gain_first_and_the_unscored_last(
-    connection: duckdb.DuckDBPyConnection,
-) -> None:
+def test_run_cases_puts_the_largest_gain_first_and_the_unscored_last(connection: duckdb.DuckDBPyConnection) -> None:
     evaluate(connection)
     score(connection, "r", {"before/p1": 1.0, "after/p1": 1.5})
     score(connection, "other", {"before/p0": 1.0, "after/p0": 9.0})
     first, last = ask(connection, "run_cases", reward_model="r")
-    assert tuple(first.values()) == (
-        "helpful-base",
-        "p1",
-        "Human: p1",
-        "before p1",
-        "after p1",
-        1.0,
-        1.5,
-        0.5,
-    )
+    assert tuple(first.values()) == ("helpful-base", "p1", "Human: p1", "before p1", "after p1", 1.0, 1.5, 0.5)
     assert (last["prompt_id"], last["gain"]) == ("p0", None)
 
 

@@ -32,27 +32,14 @@ def test_the_table_says_its_purpose_its_parameters_and_its_grain(exhibit: str) -
     assert any(line.startswith("-- One row per") for line in header)
 
 
-def test_verdicts_are_mapped_back_from_the_order_of_presentation(
-    connection: duckdb.DuckDBPyConnection,
-) -> None:
+def test_verdicts_are_mapped_back_from_the_order_of_presentation(connection: duckdb.DuckDBPyConnection) -> None:
     say(connection, "Ann", "after/p0", "PRO/p0", "first")
     say(connection, "Ann", "PRO/p1", "after/p1", "first")
     say(connection, "Ann", "PRO/p2", "after/p2", "tie")
     assert [tuple(row.values()) for row in ask(connection, "table_3")] == [
         (RUN, "after", "PRO", "harmless-base", 1, 1, 1, 100.0, 0.0, 0.0),
         (RUN, "after", "PRO", "helpful-base", 1, 2, 2, 0.0, 50.0, 50.0),
-        (
-            RUN,
-            "after",
-            "PRO",
-            "all",
-            1,
-            3,
-            3,
-            pytest.approx(100 / 3),
-            pytest.approx(100 / 3),
-            pytest.approx(100 / 3),
-        ),
+        (RUN, "after", "PRO", "all", 1, 3, 3, pytest.approx(100 / 3), pytest.approx(100 / 3), pytest.approx(100 / 3)),
     ]
 
 
@@ -63,9 +50,7 @@ def test_a_prompt_counts_once_however_many_judged_it(connection: duckdb.DuckDBPy
     say(connection, "Ann", "PRO/p2", "after/p2", "first")
     row = ask(connection, "table_3")[-1]
     assert (row["annotators"], row["verdicts"], row["prompts"]) == (3, 4, 2)
-    assert [row[name] for name in ("win", "tie", "lose")] == [
-        pytest.approx(100 * x) for x in (1 / 3, 1 / 6, 1 / 2)
-    ]
+    assert [row[name] for name in ("win", "tie", "lose")] == [pytest.approx(100 * x) for x in (1 / 3, 1 / 6, 1 / 2)]
 
 
 def test_the_untrained_model_stands_on_the_right(connection: duckdb.DuckDBPyConnection) -> None:
@@ -77,9 +62,7 @@ def test_the_untrained_model_stands_on_the_right(connection: duckdb.DuckDBPyConn
     }
 
 
-def test_models_and_prompts_outside_the_sample_are_none_of_table_3(
-    connection: duckdb.DuckDBPyConnection,
-) -> None:
+def test_models_and_prompts_outside_the_sample_are_none_of_table_3(connection: duckdb.DuckDBPyConnection) -> None:
     compare(connection, "after/p0", "PRO/p0", "first")
     say(connection, "Ann", "after/elsewhere", "PRO/elsewhere", "first")
     assert ask(connection, "table_3") == []

@@ -76,14 +76,8 @@ def test_without_a_run_every_run_is_shown(connection: duckdb.DuckDBPyConnection,
     assert {row["run_name"] for row in ask(connection, exhibit)} == {RUN}
 
 
-def test_table_1_averages_over_responses_and_shows_how_many_there_are(
-    connection: duckdb.DuckDBPyConnection,
-) -> None:
-    score(
-        connection,
-        "rm",
-        {"after/p0": 0.0, "after/p1": math.log(3), "after/p2": math.log(3), "PRO/p1": -1000.0},
-    )
+def test_table_1_averages_over_responses_and_shows_how_many_there_are(connection: duckdb.DuckDBPyConnection) -> None:
+    score(connection, "rm", {"after/p0": 0.0, "after/p1": math.log(3), "after/p2": math.log(3), "PRO/p1": -1000.0})
     score(connection, "rm", {"after/elsewhere": 50.0})
     rows = {(row["role"], row["subset"]): row for row in ask(connection, "table_1")}
     total, helpful = rows["after", "all"], rows["after", "helpful-base"]
@@ -151,9 +145,7 @@ def test_table_2_by_hand(connection: duckdb.DuckDBPyConnection) -> None:
     rows = {row["subset"]: row for row in ask(connection, "table_2")}
     shares = [rows["all"][name] for name in ("prompts", "win", "tie", "lose", "missing", "inconsistent")]
     assert shares == pytest.approx([3, 100 / 3, 100 / 3, 0, 100 / 3, 100 / 3])
-    helpful = [
-        rows["helpful-base"][name] for name in ("prompts", "win", "tie", "lose", "missing", "inconsistent")
-    ]
+    helpful = [rows["helpful-base"][name] for name in ("prompts", "win", "tie", "lose", "missing", "inconsistent")]
     assert helpful == pytest.approx([2, 0, 50, 0, 50, 50])
     assert rows["harmless-base"]["win"] == 100
 
@@ -163,9 +155,7 @@ def test_table_2_is_seen_from_the_trained_model_else_from_the_first_label(
 ) -> None:
     compare(connection, "PRO/p0", "after/p0", "first")
     compare(connection, "before/p0", "PRO/p0", "second")
-    rows = {
-        (row["role"], row["against"]): row for row in ask(connection, "table_2") if row["subset"] == "all"
-    }
+    rows = {(row["role"], row["against"]): row for row in ask(connection, "table_2") if row["subset"] == "all"}
     assert rows["after", "PRO"]["lose"] == pytest.approx(100 / 3)
     assert rows["PRO", "before"]["win"] == pytest.approx(100 / 3)
     assert len(rows) == 2
@@ -177,15 +167,11 @@ def test_table_2_counts_prompts_without_a_verdict_as_missing(connection: duckdb.
     compare(connection, "after/p0", "PRO/p0", "first")
     (total,) = (row for row in ask(connection, "table_2") if row["subset"] == "all")
     assert [total[name] for name in ("prompts", "win", "missing")] == pytest.approx([3, 100 / 3, 200 / 3])
-    outcomes = [
-        (row["prompt_id"], row["outcome"], row["orders"]) for row in ask(connection, "table_2_outcomes")
-    ]
+    outcomes = [(row["prompt_id"], row["outcome"], row["orders"]) for row in ask(connection, "table_2_outcomes")]
     assert outcomes == [("p0", "win", 1), ("p1", "missing", 0), ("p2", "missing", 0)]
 
 
-def test_table_2_leaves_out_people_and_prompts_of_other_samples(
-    connection: duckdb.DuckDBPyConnection,
-) -> None:
+def test_table_2_leaves_out_people_and_prompts_of_other_samples(connection: duckdb.DuckDBPyConnection) -> None:
     compare(connection, "after/p0", "PRO/p0", "first", judge="Ann", judge_kind="person")
     compare(connection, "after/elsewhere", "PRO/elsewhere", "first")
     assert ask(connection, "table_2") == []
@@ -207,20 +193,8 @@ def test_table_2_outcomes_name_each_prompt(connection: duckdb.DuckDBPyConnection
 def test_table_2_verdicts_know_order_lengths_and_who_answered(connection: duckdb.DuckDBPyConnection) -> None:
     both(connection, "p0", "first", "missing")
     compare(connection, "after/p1", "PRO/p1", "tie", call_key=None)  # identical responses: nobody was asked
-    call = {
-        "call_key": "after/p0 PRO/p0",
-        "run_name": RUN,
-        "purpose": "comparison",
-        "model": "m",
-        "origin": "o",
-    }
-    rest = {
-        "slot": "[]",
-        "request": "{}",
-        "state": "answered",
-        "asked_at": "2026-01-01",
-        "served_model": "m-0613",
-    }
+    call = {"call_key": "after/p0 PRO/p0", "run_name": RUN, "purpose": "comparison", "model": "m", "origin": "o"}
+    rest = {"slot": "[]", "request": "{}", "state": "answered", "asked_at": "2026-01-01", "served_model": "m-0613"}
     insert(connection, "api_calls", {**call, **rest})
     theirs, ours = ask(connection, "table_2_verdicts")
     assert (theirs["ours_first"], theirs["verdict"], theirs["first_length"], theirs["second_length"]) == (

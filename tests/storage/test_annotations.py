@@ -64,12 +64,7 @@ def test_nothing_to_compare_says_what_would_make_something(evaluated: Ledger) ->
 def test_a_verdict_is_kept_per_person_and_pair_and_a_later_one_replaces_it(evaluated: Ledger) -> None:
     one, other = read_pairs(evaluated, "a-run", BOTH)
     store = PersonVerdicts(evaluated, [one, other])
-    said = [
-        verdict(one, "first"),
-        verdict(other, "tie"),
-        verdict(one, "second", "Ben"),
-        verdict(one, "second"),
-    ]
+    said = [verdict(one, "first"), verdict(other, "tie"), verdict(one, "second", "Ben"), verdict(one, "second")]
     for each in said:
         store.put(each)
     assert store.verdicts() == said[1:]

@@ -39,9 +39,7 @@ def test_the_shipped_queries_are_listed_with_what_they_are_about(ledger: Ledger)
 
 
 @pytest.mark.parametrize("question", ["prompt_history prompt=1", "prompt_history run_name"])
-def test_a_parameter_that_a_query_does_not_know_is_refused_with_those_it_knows(
-    ledger: Ledger, question: str
-) -> None:
+def test_a_parameter_that_a_query_does_not_know_is_refused_with_those_it_knows(ledger: Ledger, question: str) -> None:
     with pytest.raises(UsageError, match=r"Expected name=value with the names prompt_id, run_name"):
         answer(ledger.home, question)
 

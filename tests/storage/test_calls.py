@@ -107,9 +107,7 @@ def test_concurrent_attempts_never_exceed_the_cap_together(ledger: Ledger) -> No
     assert calls.spend(ledger, "a-run") == Decimal("0.5")
 
 
-def test_attempts_of_a_dead_process_become_unknown_and_cost_their_reserve(
-    ledger: Ledger, script: RunScript
-) -> None:
+def test_attempts_of_a_dead_process_become_unknown_and_cost_their_reserve(ledger: Ledger, script: RunScript) -> None:
     mine = calls.begin_attempt(ledger, description(0), Decimal("0.01"), cap=None)
     ledger.close()
     process = script(

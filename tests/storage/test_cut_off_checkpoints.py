@@ -88,9 +88,7 @@ def test_a_question_undoes_a_checkpoint_that_was_cut_off(ledger: Ledger) -> None
     assert (list(frame["run_name"]), source) == (["in the file", "in the log"], "ledger")
 
 
-def test_a_checkpoint_is_not_undone_while_another_program_has_the_file_open(
-    ledger: Ledger, script: RunScript
-) -> None:
+def test_a_checkpoint_is_not_undone_while_another_program_has_the_file_open(ledger: Ledger, script: RunScript) -> None:
     """It would write into the file that was replaced, and remove the log of the one in its place."""
     cut_off(ledger)
     other = script(CLIENT, ledger.path)
@@ -144,9 +142,7 @@ class Watched:
 
 def watched(ledger: Ledger, before: Callable[[], None], *, interrupted: bool = False) -> None:
     with connection.shared(ledger.path).use(1.0, print) as opened:
-        snapshots.publish(
-            cast("duckdb.DuckDBPyConnection", Watched(opened, before, interrupted)), ledger.path
-        )
+        snapshots.publish(cast("duckdb.DuckDBPyConnection", Watched(opened, before, interrupted)), ledger.path)
 
 
 def test_a_checkpoint_begins_with_a_copy_of_the_file_and_a_note_that_it_has_begun(ledger: Ledger) -> None:
@@ -201,9 +197,7 @@ def test_a_log_whose_ledger_was_moved_away_is_told(ledger: Ledger) -> None:
     assert names(ledger) == ["a-run"]
 
 
-def test_processes_killed_while_they_write_checkpoints_lose_nothing(
-    ledger: Ledger, script: RunScript
-) -> None:
+def test_processes_killed_while_they_write_checkpoints_lose_nothing(ledger: Ledger, script: RunScript) -> None:
     moments, told = random.Random(0), set[str]()
     for life in range(6):
         process = script(PUBLISH, ledger.home, life)

@@ -44,18 +44,14 @@ def pairs_of(turns: list[dict[str, str]]) -> list[tuple[str, str]]:
 
 
 def parsed(connection: duckdb.DuckDBPyConnection, text: str, keep: bool) -> list[tuple[str | None, str]]:
-    row = connection.execute(
-        "select turns_of($text, exchanges($text), $keep)", {"text": text, "keep": keep}
-    ).fetchone()
+    row = connection.execute("select turns_of($text, exchanges($text), $keep)", {"text": text, "keep": keep}).fetchone()
     assert row is not None
     return pairs_of(row[0])
 
 
 PARAGRAPHS = st.lists(
     st.one_of(
-        st.sampled_from(
-            ["Human:", "Assistant:", "Human: ", "Assistant: a", "Human:b", "human: c", " Human: d", ""]
-        ),
+        st.sampled_from(["Human:", "Assistant:", "Human: ", "Assistant: a", "Human:b", "human: c", " Human: d", ""]),
         st.builds(
             "{}{}".format,
             st.sampled_from(["Human:", "Assistant: ", "", "Assistant"]),
@@ -68,12 +64,8 @@ PARAGRAPHS = st.lists(
 
 @given(dialogues=st.lists(PARAGRAPHS.map("\n\n".join), min_size=7, max_size=20))
 @settings(max_examples=60, deadline=None)
-def test_turns_are_open_assistants_for_any_paragraphs(
-    macros: duckdb.DuckDBPyConnection, dialogues: list[str]
-) -> None:
-    found = answers(
-        macros, "turns_of(d.text, exchanges(d.text), false)", [{"text": one} for one in dialogues]
-    )
+def test_turns_are_open_assistants_for_any_paragraphs(macros: duckdb.DuckDBPyConnection, dialogues: list[str]) -> None:
+    found = answers(macros, "turns_of(d.text, exchanges(d.text), false)", [{"text": one} for one in dialogues])
     assert [pairs_of(turns) for (turns,) in found] == [turns_of(one) for one in dialogues]
 
 
@@ -85,19 +77,12 @@ NEARLY_REGULAR = st.lists(
     max_size=6,
 ).map(lambda parts: "\n\nHuman: a" + "".join(map("".join, parts)))
 ALTERNATING = st.lists(st.text(st.sampled_from("ab \n:"), max_size=5), max_size=6).map(
-    lambda texts: "".join(
-        f"\n\n{('Human', 'Assistant')[place % 2]}: {text}" for place, text in enumerate(texts)
-    )
+    lambda texts: "".join(f"\n\n{('Human', 'Assistant')[place % 2]}: {text}" for place, text in enumerate(texts))
 )
 
 
 @given(dialogues=st.lists(st.one_of(NEARLY_REGULAR, ALTERNATING), min_size=15, max_size=40))
-@example(
-    dialogues=[
-        "\n\nHuman: a\n\nAssistant: x  \n\ny",
-        "\n\nHuman:  \n\ny \n\n z\n\nAssistant: x\u2028\n\ny ",
-    ]
-)
+@example(dialogues=["\n\nHuman: a\n\nAssistant: x  \n\ny", "\n\nHuman:  \n\ny \n\n z\n\nAssistant: x\u2028\n\ny "])
 @settings(max_examples=150, deadline=None)
 def test_the_turns_of_a_regular_dialogue_are_those_of_its_paragraphs(
     macros: duckdb.DuckDBPyConnection, dialogues: list[str]
@@ -164,15 +149,7 @@ def test_a_pair_is_dropped_by_the_first_three_reasons_exactly_when_open_assistan
         ("Human: a\n\n\nAssistant: b", [("human", "a\n\n\nAssistant: b")]),
         ("", []),
     ],
-    ids=[
-        "paragraph",
-        "empty lines",
-        "same speaker",
-        "preamble",
-        "leading lines",
-        "three line breaks",
-        "empty",
-    ],
+    ids=["paragraph", "empty lines", "same speaker", "preamble", "leading lines", "three line breaks", "empty"],
 )
 def test_a_paragraph_without_a_name_stays_in_its_turn_by_default(
     macros: duckdb.DuckDBPyConnection, text: str, turns: list[tuple[str | None, str]]
@@ -186,13 +163,7 @@ def test_every_real_pair_is_kept_and_split_as_open_assistant_does(ledger: Ledger
     options = dataclasses.replace(ALL_KEPT, paragraphs="drop")
     prepared = prepare(ledger, FolderSource(folder, SUBSETS), options)
     found = Counter(
-        (
-            pair.prompt.subset,
-            split,
-            tuple((t.speaker, t.text) for t in pair.prompt.turns),
-            pair.chosen,
-            pair.rejected,
-        )
+        (pair.prompt.subset, split, tuple((t.speaker, t.text) for t in pair.prompt.turns), pair.chosen, pair.rejected)
         for split in ("train", "test")
         for pair in load_pairs(prepared.folder, split)
     )

@@ -23,9 +23,7 @@ GOOD = ("\n\nHuman: hi\n\nAssistant: hello", "\n\nHuman: hi\n\nAssistant: go awa
 ALL_KEPT = FilterOptions(drop_identical=False, drop_empty=False, drop_duplicates=False)
 
 
-def test_a_full_disk_leaves_nothing_behind_and_the_next_time_all_is_prepared(
-    ledger: Ledger, tmp_path: Path
-) -> None:
+def test_a_full_disk_leaves_nothing_behind_and_the_next_time_all_is_prepared(ledger: Ledger, tmp_path: Path) -> None:
     rows = source(tmp_path / "hh", [numbered(number) for number in range(3_000)])
     with ledger.session():
         pass
@@ -39,23 +37,17 @@ def test_a_full_disk_leaves_nothing_behind_and_the_next_time_all_is_prepared(
 def whole(tmp_path: Path) -> FolderSource:
     """Every file of the hub's layout, small."""
     names = [f"{subset}/{split}" for subset in SUBSETS for split in ("train", "test")]
-    return FolderSource(
-        write_files(tmp_path / "hh", {name: [numbered(n) for n in range(50)] for name in names})
-    )
+    return FolderSource(write_files(tmp_path / "hh", {name: [numbered(n) for n in range(50)] for name in names}))
 
 
-def test_many_cores_need_no_more_memory(
-    ledger: Ledger, whole: FolderSource, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_many_cores_need_no_more_memory(ledger: Ledger, whole: FolderSource, monkeypatch: pytest.MonkeyPatch) -> None:
     """DuckDB's readers hold 32 MiB each, and as many read as there are files and threads."""
     monkeypatch.setattr("storage.filtering.MEMORY", "300MB")
     monkeypatch.setattr("os.cpu_count", lambda: 64)
     assert kept(prepare(ledger, whole, FilterOptions()), "test")
 
 
-def test_too_little_memory_is_called_that(
-    ledger: Ledger, whole: FolderSource, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_too_little_memory_is_called_that(ledger: Ledger, whole: FolderSource, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("storage.filtering.MEMORY", "8MB")
     with pytest.raises(DataError, match=r"Expected 8MB of memory .*data\.subsets"):
         prepare(ledger, whole, FilterOptions())
@@ -151,9 +143,7 @@ def test_one_pair_of_each_prompt_stays_whatever_the_order_of_rows(tmp_path: Path
 
 def test_the_prompt_of_a_dropped_test_pair_stays_out_of_training_too(tmp_path: Path, ledger: Ledger) -> None:
     same = "Human: q1\n\nAssistant: same"
-    prepared = prepare(
-        ledger, source(tmp_path, [numbered(1), numbered(2)], [(same, same), GOOD]), FilterOptions()
-    )
+    prepared = prepare(ledger, source(tmp_path, [numbered(1), numbered(2)], [(same, same), GOOD]), FilterOptions())
     assert counts(ledger, prepared) == {"test_prompt": 1}
 
 

@@ -31,10 +31,7 @@ def test_an_evaluation_holds_systems_under_the_same_generation_settings_alone(le
     for role in ("before", "after", "gpt"):
         assert evaluations.put_run_system(ledger, "a-run", RunSystem(role, role, "greedy")) == []
     evaluations.put_run_system(ledger, "another", RunSystem("after", "s", "greedy"))
-    assert evaluations.put_run_system(ledger, "a-run", RunSystem("after", "after", "warm")) == [
-        "before",
-        "gpt",
-    ]
+    assert evaluations.put_run_system(ledger, "a-run", RunSystem("after", "after", "warm")) == ["before", "gpt"]
     assert set(evaluations.run_systems(ledger, "a-run")) == {"after"}
     assert set(evaluations.run_systems(ledger, "another")) == {"after"}
 

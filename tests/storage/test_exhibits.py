@@ -21,12 +21,7 @@ def two_runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ledger]:
 
 
 def test_a_name_may_be_written_with_dashes_or_underscores() -> None:
-    assert (
-        exhibits.file_name("table-3")
-        == exhibits.file_name("table_3")
-        == exhibits.file_name("Table-3")
-        == "table_3"
-    )
+    assert exhibits.file_name("table-3") == exhibits.file_name("table_3") == exhibits.file_name("Table-3") == "table_3"
 
 
 def test_an_unknown_exhibit_lists_the_known_ones() -> None:

@@ -43,9 +43,7 @@ def test_network_file_systems_are_known(kind: str) -> None:
     assert is_network(kind)
 
 
-@pytest.mark.parametrize(
-    "kind", ["ext4", "xfs", "btrfs", "zfs", "tmpfs", "overlay", "apfs", "fuseblk", "9p", ""]
-)
+@pytest.mark.parametrize("kind", ["ext4", "xfs", "btrfs", "zfs", "tmpfs", "overlay", "apfs", "fuseblk", "9p", ""])
 def test_disks_of_this_machine_are_no_network(kind: str) -> None:
     assert not is_network(kind)
 

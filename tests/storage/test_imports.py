@@ -65,9 +65,7 @@ def test_the_same_verdict_at_another_time_is_no_conflict(ledger: Ledger, other: 
     assert imports.merge(ledger, other.home).rows == 0
 
 
-def test_other_responses_of_the_same_model_and_seed_say_where_that_comes_from(
-    ledger: Ledger, other: Ledger
-) -> None:
+def test_other_responses_of_the_same_model_and_seed_say_where_that_comes_from(ledger: Ledger, other: Ledger) -> None:
     for one, text in ((ledger, "Yes."), (other, "Yes!")):
         evaluations.put_generations(one, [generation("p1", text)])
     other.close()
@@ -109,9 +107,7 @@ def test_an_answer_that_both_bought_stays_and_the_money_of_both_counts(ledger: L
 
 
 @pytest.mark.parametrize(("gap", "refused"), [(1e-6, False), (0.1, True)], ids=["rounding", "another reward"])
-def test_rewards_are_the_same_up_to_rounding(
-    ledger: Ledger, other: Ledger, gap: float, refused: bool
-) -> None:
+def test_rewards_are_the_same_up_to_rounding(ledger: Ledger, other: Ledger, gap: float, refused: bool) -> None:
     for one, reward in ((ledger, 1.0), (other, 1.0 + gap)):
         evaluations.put_system(one, System("before", {"model": "m"}))
         evaluations.put_reward_scores(one, "a-model", {"a-generation": reward})

@@ -24,10 +24,7 @@ def judged(ledger: Ledger) -> Ledger:
     run = new_run("cycle")
     samples.put(ledger, NewSample("s", "evaluation", "d", (PROMPT,)))
     systems = [System(role, {"model": role}) for role in ("after", "before")]
-    texts = [
-        Generation(one.system_id, PROMPT.prompt.prompt_id, {}, one.label, 3, True, 0.0, 0.5)
-        for one in systems
-    ]
+    texts = [Generation(one.system_id, PROMPT.prompt.prompt_id, {}, one.label, 3, True, 0.0, 0.5) for one in systems]
     evaluations.put_generations(ledger, texts)
     for one in (run, replace(run, run_name="sft", kind="baseline", baseline="sft", source_run="cycle")):
         runs.register(ledger, one)

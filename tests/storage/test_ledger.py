@@ -66,9 +66,7 @@ def test_a_frame_and_a_missing_row_come_back_as_expected(ledger: Ledger) -> None
         assert session.value("runs/get", run_name="nobody") is None
 
 
-def test_a_held_ledger_is_named_with_its_holder_after_the_waiting_time(
-    ledger: Ledger, script: RunScript
-) -> None:
+def test_a_held_ledger_is_named_with_its_holder_after_the_waiting_time(ledger: Ledger, script: RunScript) -> None:
     holder = hold(script, ledger)
     impatient = Ledger(ledger.home, wait_s=0.2)
     with pytest.raises(LedgerLocked, match=rf"process {holder.pid} \(.*python.*after waiting 0 s"):
@@ -109,9 +107,7 @@ def test_the_file_is_not_opened_while_another_process_has_the_lock(ledger: Ledge
     assert ledger.query_anywhere("select run_name from runs")[1] == "ledger"
 
 
-def test_a_ledger_is_read_where_its_lock_cannot_be_written(
-    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_ledger_is_read_where_its_lock_cannot_be_written(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(lock: LedgerLock, *, shared: bool) -> bool:
         raise StorageFull("read-only")
 
@@ -121,9 +117,7 @@ def test_a_ledger_is_read_where_its_lock_cannot_be_written(
     assert ledger.query_anywhere("select run_name from runs")[1] == "ledger"
 
 
-def test_whoever_waits_long_is_told_for_whom_and_gets_in_afterwards(
-    tmp_path: Path, script: RunScript
-) -> None:
+def test_whoever_waits_long_is_told_for_whom_and_gets_in_afterwards(tmp_path: Path, script: RunScript) -> None:
     told: list[str] = []
     holder = hold(script, Ledger(tmp_path))
 
@@ -139,9 +133,7 @@ def test_whoever_waits_long_is_told_for_whom_and_gets_in_afterwards(
     assert not (tmp_path / "ledger.duckdb.waiting").exists()
 
 
-def test_a_process_that_uses_the_ledger_all_the_time_lets_others_in(
-    ledger: Ledger, script: RunScript
-) -> None:
+def test_a_process_that_uses_the_ledger_all_the_time_lets_others_in(ledger: Ledger, script: RunScript) -> None:
     with ledger.session():
         pass
     other = script(

@@ -15,17 +15,12 @@ def test_closing_writes_no_checkpoint_and_the_rows_are_in_the_log(ledger: Ledger
     before = ledger.path.stat()
     runs.register(ledger, new_run())
     ledger.close()
-    assert (before.st_size, before.st_mtime_ns) == (
-        ledger.path.stat().st_size,
-        ledger.path.stat().st_mtime_ns,
-    )
+    assert (before.st_size, before.st_mtime_ns) == (ledger.path.stat().st_size, ledger.path.stat().st_mtime_ns)
     assert snapshots.log_bytes(ledger.path) > 0
     assert names(ledger) == ["a-run"]
 
 
-def test_a_log_that_became_long_is_written_into_the_file(
-    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_log_that_became_long_is_written_into_the_file(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "LOG_BYTES", 10_000)
     monkeypatch.setattr(connection, "LOG_SHARE", 10**6)
     lengths = []

@@ -15,18 +15,7 @@ import duckdb
 import pytest
 
 from cyclealign.errors import UsageError
-from storage import (
-    calls,
-    checkpoints,
-    figures,
-    migrations,
-    queries,
-    resumptions,
-    rounds,
-    runs,
-    samples,
-    snapshots,
-)
+from storage import calls, checkpoints, figures, migrations, queries, resumptions, rounds, runs, samples, snapshots
 from storage.ledger import Ledger
 from storage.migrations import Migration
 from tests.storage.conftest import RunScript
@@ -147,9 +136,7 @@ def test_every_question_can_be_asked_of_an_old_ledger(found: Ledger, name: str) 
 
 @pytest.mark.parametrize("name", EXHIBITS)
 def test_every_exhibit_can_be_made_of_an_old_ledger(found: Ledger, name: str) -> None:
-    rows = asked(
-        found, f"exhibits/{name}", run_name="complete", bins=2, cases=3, reward_model="world:quality"
-    )
+    rows = asked(found, f"exhibits/{name}", run_name="complete", bins=2, cases=3, reward_model="world:quality")
     assert rows or name not in EXHIBITS_THEN
 
 
@@ -157,9 +144,7 @@ def test_a_snapshot_of_an_old_version_answers_what_it_can_and_says_what_it_is(ho
     (home / "ledger.duckdb").rename(home / "snapshot.duckdb")
     ledger = Ledger(home)
     assert len(ledger.query_anywhere("select run_name from runs")[0]) == 2
-    with pytest.raises(
-        UsageError, match=r"written by an older cyclealign, with schema version [145]: ask again"
-    ):
+    with pytest.raises(UsageError, match=r"written by an older cyclealign, with schema version [145]: ask again"):
         ledger.query_anywhere("select count(*) from what_came_later")
 
 
@@ -224,9 +209,7 @@ KILLED = """
 
 
 @pytest.mark.parametrize("moment", ["in the middle", "right after the commit"])
-def test_a_process_killed_while_it_migrates_leaves_a_usable_ledger(
-    home: Path, script: RunScript, moment: str
-) -> None:
+def test_a_process_killed_while_it_migrates_leaves_a_usable_ledger(home: Path, script: RunScript, moment: str) -> None:
     columns, before, old = columns_of(home), rows_of(home), old_versions(home)
     process = script(KILLED, home / "ledger.duckdb", moment)
     assert process.wait() == -signal.SIGKILL, process.communicate()[1]

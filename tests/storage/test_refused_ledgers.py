@@ -5,10 +5,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from cyclealign.errors import (
-    LedgerError,
-    LedgerForeign,
-)
+from cyclealign.errors import LedgerError, LedgerForeign
 from storage import migrations, runs
 from storage.ledger import Ledger
 from storage.migrations import Migration

@@ -42,9 +42,7 @@ def put(ledger: Ledger, rewards: dict[int, tuple[float | None, ...]], name: str 
 def counted(ledger: Ledger, name: str = "a-run") -> list[tuple[object, ...]]:
     """Step, reward model, pairs, and how many of them the black box and the white box have right."""
     columns = "step, reward_model, pairs, black_box_right, white_box_right"
-    frame, _ = ledger.query_anywhere(
-        f"select {columns} from counted_pairs where run_name = '{name}' order by all"
-    )
+    frame, _ = ledger.query_anywhere(f"select {columns} from counted_pairs where run_name = '{name}' order by all")
     return list(frame.itertuples(index=False, name=None))
 
 
@@ -78,9 +76,7 @@ def test_a_refold_has_the_counts_of_its_source_at_its_own_steps(ledger: Ledger) 
     assert counted(ledger, "again") == [(1, *COUNTED)]
 
 
-def test_a_merged_run_has_its_counts_and_is_counted_once_when_merged_again(
-    ledger: Ledger, tmp_path: Path
-) -> None:
+def test_a_merged_run_has_its_counts_and_is_counted_once_when_merged_again(ledger: Ledger, tmp_path: Path) -> None:
     other = scored(Ledger(tmp_path / "other"), "there")
     runs.finish(other, "there")
     other.close()

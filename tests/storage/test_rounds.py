@@ -40,8 +40,7 @@ def test_log_probabilities_and_losses_come_back_bit_by_bit(ledger: Ledger) -> No
     exact = dataclasses.replace(
         sampled(0),
         log_probabilities=tuple(
-            dataclasses.replace(one, total=tiny * (slot + 1))
-            for slot, one in enumerate(sampled(0).log_probabilities)
+            dataclasses.replace(one, total=tiny * (slot + 1)) for slot, one in enumerate(sampled(0).log_probabilities)
         ),
     )
     rounds.record_sampled(ledger, "a-run", [exact])
@@ -82,11 +81,7 @@ def test_the_black_boxs_ranks_are_noted_at_the_candidates(ledger: Ledger) -> Non
     frame, _ = ledger.query_anywhere(
         "select slot, black_box_rank, white_box_rank from responses where slot >= 0 order by slot"
     )
-    assert frame.to_dict("list") == {
-        "slot": [0, 1, 2],
-        "black_box_rank": [0, 2, 1],
-        "white_box_rank": [0, 1, 2],
-    }
+    assert frame.to_dict("list") == {"slot": [0, 1, 2], "black_box_rank": [0, 2, 1], "white_box_rank": [0, 1, 2]}
 
 
 def test_the_pool_is_rebuilt_from_what_was_admitted_before_a_step(ledger: Ledger) -> None:
@@ -94,10 +89,7 @@ def test_the_pool_is_rebuilt_from_what_was_admitted_before_a_step(ledger: Ledger
     rounds.record_static(ledger, "a-run", STATIC_DEMONSTRATION)
     rounds.record_sampled(ledger, "a-run", [sampled(step) for step in range(3)])
     rounds.record_ranked(ledger, "a-run", [ranked(0, number=1), ranked(1), ranked(2, number=2)])
-    assert rounds.demonstrations(ledger, "a-run") == [
-        ranked(0, number=1).admitted,
-        ranked(2, number=2).admitted,
-    ]
+    assert rounds.demonstrations(ledger, "a-run") == [ranked(0, number=1).admitted, ranked(2, number=2).admitted]
     assert rounds.demonstrations(ledger, "a-run", before_step=2) == [ranked(0, number=1).admitted]
 
 

@@ -117,11 +117,7 @@ def test_status_counts_steps_rounds_spend_agreement_and_names_the_weights(ledger
     attempt = calls.begin_attempt(ledger, description(), Decimal("0.5"), cap=None)
     calls.fail_attempt(ledger, attempt, "timeout", cost_usd=Decimal("0.25"))
     before = runs.status(ledger, "a-run")[0]
-    assert (before.step, before.steps, before.rounds) == (
-        1,
-        4,
-        4,
-    )  # step 1 ended unranked; step 0 is not trained on
+    assert (before.step, before.steps, before.rounds) == (1, 4, 4)  # step 1 ended unranked; step 0 is not trained on
     assert before.spend_usd == Decimal("0.25")
     assert before.agreement == pytest.approx(2 / 3)
     rounds.record_trained(ledger, "a-run", [trained(0, 2)])

@@ -20,11 +20,7 @@ SIZES = {"harmless-base": 40, "helpful-base": 20, "helpful-online": 10}
 
 def table(reverse: bool = False) -> pd.DataFrame:
     rows = [
-        (
-            subset,
-            split,
-            *(f"Human: {subset} {split} {n}\n\nAssistant: {kind} {n}" for kind in ("good", "bad")),
-        )
+        (subset, split, *(f"Human: {subset} {split} {n}\n\nAssistant: {kind} {n}" for kind in ("good", "bad")))
         for subset, size in SIZES.items()
         for split in ("train", "test")
         for n in range(size)
@@ -57,9 +53,7 @@ def test_an_equal_sample_gives_each_subset_the_same(ledger: Ledger, prepared: Pr
     assert per_subset(found) == {"harmless-base": 7, "helpful-base": 7, "helpful-online": 6}
 
 
-def test_evaluation_takes_test_prompts_all_or_some_of_each_subset(
-    ledger: Ledger, prepared: PreparedDialogues
-) -> None:
+def test_evaluation_takes_test_prompts_all_or_some_of_each_subset(ledger: Ledger, prepared: PreparedDialogues) -> None:
     everything = drawn(ledger, prepared, Draw("evaluation", seed=0))
     assert per_subset(everything) == SIZES
     assert all(" test " in one for one in everything)
@@ -145,9 +139,7 @@ def test_asking_for_more_than_exists_says_how_many_exist(
 
 
 @given(sizes=st.dictionaries(st.sampled_from("abcde"), st.integers(0, 50), min_size=1), share=st.floats(0, 1))
-def test_a_proportional_allocation_adds_up_and_is_within_one_of_exact(
-    sizes: dict[str, int], share: float
-) -> None:
+def test_a_proportional_allocation_adds_up_and_is_within_one_of_exact(sizes: dict[str, int], share: float) -> None:
     total = sum(sizes.values())
     prompts = int(total * share)
     quotas = allocate(sizes, prompts, "proportional")

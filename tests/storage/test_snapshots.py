@@ -7,12 +7,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from cyclealign.errors import (
-    LedgerError,
-    LedgerForeign,
-    StorageFull,
-    UsageError,
-)
+from cyclealign.errors import LedgerError, LedgerForeign, StorageFull, UsageError
 from storage import reading, runs
 from storage.ledger import Ledger
 from tests.full_disk import files_up_to

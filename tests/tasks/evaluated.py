@@ -3,14 +3,14 @@
 import json
 from typing import Any
 
+from cyclealign.black_box.endpoint import ChatEndpoint
 from cyclealign.method.comparison_prompt import parse_comparison_prompt
-from cyclealign.models.black_box import ChatEndpoint
 from cyclealign.records import Prompt, Turn
 from cyclealign.settings import BlackBoxSettings
 from storage.evaluations import Generation
 from storage.ledger import Ledger
-from tasks.channels import Account
-from tasks.comparison import Match, Pair, judge_identity
+from tasks.asking.channels import Account
+from tasks.evaluation.comparison import Match, Pair, judge_identity
 from tests.tasks.model_server import ModelServer
 
 SETTINGS = {"max_new_tokens": 8}
@@ -44,9 +44,7 @@ def pairs(*texts: tuple[str, str]) -> tuple[Pair, ...]:
 
 def match(ledger: Ledger, judge: Account, compared: tuple[Pair, ...], both: bool = True) -> Match:
     """A match of two systems before a judge."""
-    return Match(
-        ledger, "after", "PRO", "helpful-base", compared, judge.settings, judge_identity(judge), both
-    )
+    return Match(ledger, "after", "PRO", "helpful-base", compared, judge.settings, judge_identity(judge), both)
 
 
 def longer_wins(body: dict[str, Any]) -> str:

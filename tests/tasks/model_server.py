@@ -24,11 +24,7 @@ USAGE = {"prompt_tokens": 100, "completion_tokens": 20}
 def completion(said: "str | dict[str, Any]") -> dict[str, Any]:
     """A chat-completion object."""
     fields = {"content": said} if isinstance(said, str) else dict(said)
-    message = {
-        "role": "assistant",
-        "content": fields.pop("content", None),
-        "refusal": fields.pop("refusal", None),
-    }
+    message = {"role": "assistant", "content": fields.pop("content", None), "refusal": fields.pop("refusal", None)}
     choice = {"index": 0, "finish_reason": "stop", "message": message, **fields}
     return {"id": "1", "object": "chat.completion", "model": "served", "choices": [choice], "usage": USAGE}
 
@@ -86,13 +82,7 @@ class ModelServer:
     async def _create(self, request: Request) -> Response:
         body = await request.json()
         name = f"batch-{len(self.batches)}"
-        made = {
-            "id": name,
-            "object": "batch",
-            "created_at": int(time.time()),
-            "status": "in_progress",
-            "polls": 0,
-        }
+        made = {"id": name, "object": "batch", "created_at": int(time.time()), "status": "in_progress", "polls": 0}
         self.batches[name] = {**made, **body}
         self.tell("created")
         return JSONResponse(self.batches[name])
@@ -117,9 +107,7 @@ class ModelServer:
             error = self.unanswered(line)
             if error is None:
                 response = {"status_code": 200, "request_id": "r", "body": completion(self.say(line["body"]))}
-                answers.append(
-                    {"id": "l", "custom_id": line["custom_id"], "response": response, "error": None}
-                )
+                answers.append({"id": "l", "custom_id": line["custom_id"], "response": response, "error": None})
             elif error:
                 errors.append({"id": "l", "custom_id": line["custom_id"], **error})
         for key, lines in (("output_file_id", answers), ("error_file_id", errors)):
@@ -134,8 +122,6 @@ def _form(content_type: str, body: bytes) -> dict[str, str]:
     message = message_from_bytes(b"Content-Type: " + content_type.encode() + b"\r\n\r\n" + body)
     parts = [part for part in message.walk() if not part.is_multipart()]
     return {
-        str(part.get_param("name", header="content-disposition")): bytes(
-            part.get_payload(decode=True) or b""
-        ).decode()
+        str(part.get_param("name", header="content-disposition")): bytes(part.get_payload(decode=True) or b"").decode()
         for part in parts
     }

@@ -5,14 +5,14 @@ from collections.abc import Callable, Coroutine, Sequence
 from decimal import Decimal
 from typing import Any
 
+from cyclealign.black_box.endpoint import ChatEndpoint
 from cyclealign.method.ranking_prompt import render_ranking_prompt
-from cyclealign.models.black_box import ChatEndpoint
 from cyclealign.records import ChatReply, ChatRequest, Message
 from cyclealign.settings import BlackBoxSettings, PriceSettings
 from storage import calls
 from storage.ledger import Ledger
-from tasks.asking import Asker
-from tasks.pace import Backoff
+from tasks.asking.pace import Backoff
+from tasks.asking.protocol import Asker
 from tests.models.black_box.fault_server import USAGE, FaultServer
 
 QUICK = Backoff(first_s=0.01, most_s=0.05)
@@ -23,13 +23,7 @@ PROMPT = render_ranking_prompt("Human: hello\n\nAssistant:", ["b", "a", "c"], ()
 
 
 def settings(server: FaultServer, **changes: Any) -> BlackBoxSettings:
-    defaults = {
-        "base_url": server.url,
-        "model": "some-model",
-        "timeout_s": 10,
-        "attempts": 4,
-        "price": PRICE,
-    }
+    defaults = {"base_url": server.url, "model": "some-model", "timeout_s": 10, "attempts": 4, "price": PRICE}
     return BlackBoxSettings.model_validate({**defaults, **changes})
 
 
@@ -43,10 +37,7 @@ def script(*behaviours: str) -> Callable[[int, dict[str, Any]], str]:
 
 
 def with_asker(
-    ledger: Ledger,
-    settings: BlackBoxSettings,
-    use: Callable[[Asker], Coroutine[Any, Any, Any]],
-    run_name: str = "run",
+    ledger: Ledger, settings: BlackBoxSettings, use: Callable[[Asker], Coroutine[Any, Any, Any]], run_name: str = "run"
 ) -> Any:
     """What `use` returns or raises with an asker in an event loop of its own."""
 

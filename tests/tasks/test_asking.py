@@ -7,17 +7,12 @@ from typing import Any
 
 import pytest
 
-from cyclealign.errors import (
-    BudgetReached,
-    EndpointRefused,
-    RunPaused,
-    UsageError,
-)
-from cyclealign.models.prices import Prices
+from cyclealign.black_box.prices import Prices
+from cyclealign.errors import BudgetReached, EndpointRefused, RunPaused, UsageError
 from cyclealign.records import ChatReply
 from storage import calls
 from storage.ledger import Ledger
-from tasks.asking import Asker
+from tasks.asking.protocol import Asker
 from tests.models.black_box.fault_server import FaultServer
 from tests.tasks.paid_calls import (
     COST,

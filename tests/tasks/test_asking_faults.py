@@ -6,18 +6,13 @@ from decimal import Decimal
 
 import pytest
 
-from cyclealign.errors import (
-    CallFailed,
-    CallRejected,
-    CallTransient,
-    EndpointRefused,
-)
-from cyclealign.models.prices import Prices
+from cyclealign.black_box.prices import Prices
+from cyclealign.errors import CallFailed, CallRejected, CallTransient, EndpointRefused
 from cyclealign.records import ChatReply
 from cyclealign.settings import BlackBoxSettings
 from storage import calls
 from storage.ledger import Ledger
-from tasks.asking import AT_ONCE, Asker
+from tasks.asking.protocol import AT_ONCE, Asker
 from tests.models.black_box.fault_server import FaultServer
 from tests.tasks.paid_calls import (
     COST,
@@ -34,9 +29,7 @@ from tests.tasks.paid_calls import (
 )
 
 
-@pytest.mark.parametrize(
-    ("behaviour", "kind"), [("bad request", "bad_request"), ("filtered prompt", "content_filter")]
-)
+@pytest.mark.parametrize(("behaviour", "kind"), [("bad request", "bad_request"), ("filtered prompt", "content_filter")])
 def test_a_rejected_request_is_recorded_and_not_sent_again(
     ledger: Ledger, server: FaultServer, behaviour: str, kind: str
 ) -> None:
@@ -184,9 +177,7 @@ def test_an_endpoint_that_has_never_answered_pauses_the_run(ledger: Ledger, serv
     assert call_state(ledger, server) == "open"
 
 
-def test_half_of_two_hundred_calls_fail_and_all_are_answered_or_recorded(
-    ledger: Ledger, server: FaultServer
-) -> None:
+def test_half_of_two_hundred_calls_fail_and_all_are_answered_or_recorded(ledger: Ledger, server: FaultServer) -> None:
     faults = [fault for fault in HEALS if fault != "hang"] + ["refusal", "length", "prose", "slow first byte"]
     server.plan = lambda number, _body: "good" if number % 2 else faults[(number // 2) % len(faults)]
     limits = settings(server, concurrency=16, attempts=8, budget_usd=500)

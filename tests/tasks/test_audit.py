@@ -9,18 +9,18 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from cyclealign.black_box.endpoint import ChatEndpoint
 from cyclealign.errors import BudgetReached
 from cyclealign.method.demonstrations import STATIC_DEMONSTRATION
 from cyclealign.method.ranking_prompt import parse_ranking_prompt
-from cyclealign.models.black_box import ChatEndpoint
 from cyclealign.profiles import merge, resolve
 from cyclealign.report.audit_tables import audit_table, served_models
 from storage import audits, rounds, runs, samples
 from storage.ledger import Ledger
 from storage.samples import NewSample
-from tasks.audit import audit_rankings, choose, other_order
-from tasks.channels import RUN_CAP, DirectChannel, account
+from tasks.asking.channels import RUN_CAP, DirectChannel, account
 from tasks.context import RunContext
+from tasks.evaluation.audit import audit_rankings, choose, other_order
 from tests.serving import serving
 from tests.storage.values import new_run, pair, ranked, sampled
 from tests.tasks.model_server import ModelServer
@@ -52,9 +52,7 @@ def context(ledger: Ledger, asked: ModelServer) -> RunContext:
     ids = [one.prompt.prompt_id for one in pairs]
     wave = [sampled(step) for step in range(STEPS)]
     rounds.record_sampled(ledger, "run", [replace(one, prompt_id=ids[one.step]) for one in wave])
-    rounds.record_ranked(
-        ledger, "run", [replace(ranked(step), demonstrations_shown=(0,)) for step in range(STEPS)]
-    )
+    rounds.record_ranked(ledger, "run", [replace(ranked(step), demonstrations_shown=(0,)) for step in range(STEPS)])
     black_box = {"base_url": asked.url, "model": "some-model", "attempts": 2, "asks": 2}
     mapping = {"data": {"source": "folder"}, "white_box": {"model": "m"}, "black_box": black_box}
     return RunContext(ledger.home, "run", resolve("p", mapping, {}), ledger)
@@ -88,9 +86,7 @@ def test_answers_are_mapped_back_to_candidates(context: RunContext) -> None:
     assert rows["reason"].isna().all()
 
 
-def test_an_audit_is_paid_once_and_a_larger_share_holds_the_smaller(
-    context: RunContext, asked: ModelServer
-) -> None:
+def test_an_audit_is_paid_once_and_a_larger_share_holds_the_smaller(context: RunContext, asked: ModelServer) -> None:
     assert audit(context, share=0.25) == 3
     assert audit(context, share=0.25) == 0
     assert audit(context, share=0.5) == 2
@@ -131,9 +127,7 @@ def test_a_refold_is_asked_what_its_source_was_asked(context: RunContext, asked:
     assert parse_ranking_prompt(body["messages"][-1]["content"]).rewrite
 
 
-def test_who_served_an_answer_and_when_is_read_from_the_answer(
-    context: RunContext, asked: ModelServer
-) -> None:
+def test_who_served_an_answer_and_when_is_read_from_the_answer(context: RunContext, asked: ModelServer) -> None:
     asked.fingerprint = "fp_1"
     audit(context, share=0.1)
     asked.fingerprint = None

@@ -11,15 +11,15 @@ from typing import Any
 
 import pytest
 
+from cyclealign.black_box.prices import Prices
 from cyclealign.errors import BudgetReached, CallFailed, CallRejected, RunPaused, UsageError
-from cyclealign.models.prices import Prices
 from cyclealign.records import ChatReply, ChatRequest, Message
 from cyclealign.settings import BatchSettings
 from storage import calls
 from storage.ledger import Ledger
-from tasks.batching import BatchChannel, channel_for
-from tasks.channels import Account, DirectChannel
-from tasks.comparison import play
+from tasks.asking.batching import BatchChannel, channel_for
+from tasks.asking.channels import Account, DirectChannel
+from tasks.evaluation.comparison import play
 from tests.forks import fork
 from tests.serving import serving
 from tests.tasks.evaluated import account, longer_wins, match, pairs
@@ -38,9 +38,7 @@ def provider() -> Iterator[ModelServer]:
 
 
 def request(number: int) -> ChatRequest:
-    return ChatRequest(
-        "comparison", "some-model", (Message("user", f"call {number}"),), {"max_tokens": 20}, (number,)
-    )
+    return ChatRequest("comparison", "some-model", (Message("user", f"call {number}"),), {"max_tokens": 20}, (number,))
 
 
 def channel(ledger: Ledger, server: ModelServer, **changes: Any) -> BatchChannel:
@@ -65,9 +63,7 @@ def test_all_calls_go_in_one_batch_at_half_the_price(ledger: Ledger, provider: M
     assert rows(ledger, "select distinct state, served_model from api_calls") == [("answered", "served")]
 
 
-def test_what_the_ledger_has_is_not_sent_again_by_either_channel(
-    ledger: Ledger, provider: ModelServer
-) -> None:
+def test_what_the_ledger_has_is_not_sent_again_by_either_channel(ledger: Ledger, provider: ModelServer) -> None:
     batched = channel(ledger, provider)
     batched.outcomes([request(0)])
     batched.outcomes([request(0), request(1), request(1)])
@@ -79,10 +75,7 @@ def test_what_the_ledger_has_is_not_sent_again_by_either_channel(
 
 def test_lines_that_failed_have_their_reason_and_cost_nothing(ledger: Ledger, provider: ModelServer) -> None:
     errors: dict[str, dict[str, Any]] = {
-        "call 0": {
-            "response": {"status_code": 400, "body": {"error": {"message": "too long"}}},
-            "error": None,
-        },
+        "call 0": {"response": {"status_code": 400, "body": {"error": {"message": "too long"}}}, "error": None},
         "call 1": {"response": {"status_code": 500, "body": {}}, "error": None},
         "call 2": {"response": None, "error": {"code": "batch_expired", "message": "too late"}},
         "call 3": {},  # no line at all
@@ -99,9 +92,7 @@ def test_lines_that_failed_have_their_reason_and_cost_nothing(ledger: Ledger, pr
     assert isinstance(again[0], CallRejected)  # never accepted, never sent again
 
 
-def test_a_batch_that_is_refused_as_a_whole_pauses_and_costs_nothing(
-    ledger: Ledger, provider: ModelServer
-) -> None:
+def test_a_batch_that_is_refused_as_a_whole_pauses_and_costs_nothing(ledger: Ledger, provider: ModelServer) -> None:
     provider.refusal = "Enqueued token limit reached"
     with pytest.raises(RunPaused, match="Enqueued token limit reached"):
         channel(ledger, provider).outcomes([request(0)])
@@ -110,9 +101,7 @@ def test_a_batch_that_is_refused_as_a_whole_pauses_and_costs_nothing(
     assert contents(channel(ledger, provider).outcomes([request(0)])) == ["Heard call 0."]
 
 
-def test_a_cap_makes_smaller_batches_of_what_fits_and_then_holds(
-    ledger: Ledger, provider: ModelServer
-) -> None:
+def test_a_cap_makes_smaller_batches_of_what_fits_and_then_holds(ledger: Ledger, provider: ModelServer) -> None:
     requests = [replace(request(number), messages=(Message("user", "x" * 900),)) for number in range(4)]
     worst = worst_case(ledger, provider, requests[0])
     capped = channel(ledger, provider, budget_usd=float(2 * worst))
@@ -149,9 +138,7 @@ def test_the_reserve_is_committed_before_anything_leaves(ledger: Ledger, provide
         pytest.param("polled", 3, id="when it has ended, before its answers are fetched"),
     ],
 )
-def test_whoever_is_killed_buys_nothing_twice(
-    ledger: Ledger, provider: ModelServer, event: str, times: int
-) -> None:
+def test_whoever_is_killed_buys_nothing_twice(ledger: Ledger, provider: ModelServer, event: str, times: int) -> None:
     provider.polls_needed = 3
     heard: list[str] = []
 
@@ -196,9 +183,7 @@ def leave_behind(ledger: Ledger, provider: ModelServer, event: str) -> None:
     killed_when(lambda what: what == event, ledger, provider)
 
 
-def test_a_batch_left_behind_is_finished_before_calls_are_sent_directly(
-    ledger: Ledger, provider: ModelServer
-) -> None:
+def test_a_batch_left_behind_is_finished_before_calls_are_sent_directly(ledger: Ledger, provider: ModelServer) -> None:
     provider.polls_needed = 10**6
     leave_behind(ledger, provider, "polled")
     provider.polls_needed = 1
@@ -208,9 +193,7 @@ def test_a_batch_left_behind_is_finished_before_calls_are_sent_directly(
     assert (len(provider.batches), provider.asked) == (1, [])
 
 
-def test_another_run_waits_for_the_batch_that_holds_what_it_asks(
-    ledger: Ledger, provider: ModelServer
-) -> None:
+def test_another_run_waits_for_the_batch_that_holds_what_it_asks(ledger: Ledger, provider: ModelServer) -> None:
     provider.polls_needed = 10**6
     leave_behind(ledger, provider, "polled")
     provider.polls_needed = 1

@@ -7,8 +7,8 @@ import pytest
 
 from cyclealign.errors import BudgetReached
 from storage.ledger import Ledger
-from tasks.channels import DirectChannel
-from tasks.comparison import Match, MatchCount, Pair, judge_identity, play
+from tasks.asking.channels import DirectChannel
+from tasks.evaluation.comparison import Match, MatchCount, Pair, judge_identity, play
 from tests.serving import serving
 from tests.tasks.evaluated import account, longer_wins, match, pairs, verdict
 from tests.tasks.model_server import ModelServer
@@ -40,9 +40,7 @@ def outcomes(ledger: Ledger) -> list[tuple[str, bool]]:
     return [found[one] for one in ours if one in found]
 
 
-def test_each_pair_is_asked_in_both_orders_and_the_better_one_wins(
-    ledger: Ledger, judging: ModelServer
-) -> None:
+def test_each_pair_is_asked_in_both_orders_and_the_better_one_wins(ledger: Ledger, judging: ModelServer) -> None:
     count = played(ledger, judging, pairs(("long answer", "short")))
     assert count == MatchCount(asked=2, reused=0, identical=0, missing=0)
     assert outcomes(ledger) == [("win", False)]
@@ -59,15 +57,11 @@ def test_a_judge_that_always_says_first_yields_ties_alone_and_all_inconsistent(
 def test_shuffled_asks_once_and_shows_either_side_first(ledger: Ledger, judging: ModelServer) -> None:
     many = pairs(*((f"ours {number}", f"theirs {number}") for number in range(20)))
     assert played(ledger, judging, many, both=False).asked == 20
-    first = {
-        body["messages"][-1]["content"].split("### First response:\n> ")[1][:4] for body in judging.asked
-    }
+    first = {body["messages"][-1]["content"].split("### First response:\n> ")[1][:4] for body in judging.asked}
     assert first == {"ours", "thei"}
 
 
-def test_identical_responses_are_a_tie_that_nobody_is_asked_about(
-    ledger: Ledger, judging: ModelServer
-) -> None:
+def test_identical_responses_are_a_tie_that_nobody_is_asked_about(ledger: Ledger, judging: ModelServer) -> None:
     assert played(ledger, judging, pairs(("same", "same"))) == MatchCount(0, 0, 2, 0)
     assert judging.asked == []
     assert outcomes(ledger) == [("tie", False)]
@@ -111,9 +105,7 @@ def test_what_cannot_be_read_is_asked_again_and_then_missing_with_its_reason(
     assert (again.missing, len(judging.asked)) == (2, 4)  # the recorded answers are read, not bought again
 
 
-def test_a_missing_verdict_is_found_when_the_endpoint_has_recovered(
-    ledger: Ledger, judging: ModelServer
-) -> None:
+def test_a_missing_verdict_is_found_when_the_endpoint_has_recovered(ledger: Ledger, judging: ModelServer) -> None:
     down = account(ledger, judging, base_url="http://127.0.0.1:9/v1")
     judge = account(ledger, judging)
     lost = Match(**{**_fields(match(ledger, judge, pairs(("longer", "b")))), "settings": down.settings})
@@ -140,9 +132,7 @@ def test_another_model_or_other_parameters_are_another_judge(ledger: Ledger, jud
 
 def test_the_cap_holds_and_names_its_setting(ledger: Ledger, judging: ModelServer) -> None:
     judge = account(ledger, judging, budget_usd=0.0001, price=PRICE)
-    capped = DirectChannel(
-        type(judge)(ledger, "run", judge.settings, judge.open_endpoint, "evaluation.judge.cap")
-    )
+    capped = DirectChannel(type(judge)(ledger, "run", judge.settings, judge.open_endpoint, "evaluation.judge.cap"))
     with pytest.raises(BudgetReached, match=r"evaluation\.judge\.cap"):
         _play(match(ledger, judge, pairs(("a", "b"))), capped)
     assert judging.asked == []

@@ -9,14 +9,14 @@ import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from cyclealign.errors import DeviceMemoryFull
-from cyclealign.models.loading import Pretrained
-from cyclealign.models.white_box import WhiteBox
 from cyclealign.profiles import resolve
 from cyclealign.records import Prompt
 from cyclealign.settings import Settings
+from cyclealign.white_box.loading import Pretrained
+from cyclealign.white_box.white_box import WhiteBox
 from storage.round_values import SampledRound
-from tasks.cycle import Cycle, optimize, sample
-from tasks.responders import WhiteBoxResponder
+from tasks.cycle.loop import Cycle, optimize, sample
+from tasks.evaluation.responders import WhiteBoxResponder
 from tests.models.conftest import save_tiny_llama
 from tests.models.crowded import Crowded
 from tests.storage.values import ranked
@@ -71,10 +71,7 @@ PHASES: Mapping[str, tuple[Callable[[Device], object], str]] = {
         Device.optimize,
         r"^An optimizer step on 2 examples .*training\.gradient_checkpointing=true or white_box\.quantization=nf4",
     ),
-    "evaluation": (
-        Device.respond,
-        "^Responding to 2 held-out prompts .*continues, also with a lower evaluation.batch",
-    ),
+    "evaluation": (Device.respond, "^Responding to 2 held-out prompts .*continues, also with a lower evaluation.batch"),
 }
 
 

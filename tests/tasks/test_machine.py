@@ -38,10 +38,7 @@ def test_on_the_same_machine_nothing_is_said(capsys: pytest.CaptureFixture[str])
 
 def test_another_processor_and_another_torch_are_named(capsys: pytest.CaptureFixture[str]) -> None:
     with computing_as_before(
-        began(
-            {"instructions": "NEON", "cores": 99}, {"torch": "1.0", "bitsandbytes": "0.1", "openai": "0.1"}
-        ),
-        ranks=1,
+        began({"instructions": "NEON", "cores": 99}, {"torch": "1.0", "bitsandbytes": "0.1", "openai": "0.1"}), ranks=1
     ):
         pass
     said = capsys.readouterr().err

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from tasks.pace import Backoff, Pace
+from tasks.asking.pace import Backoff, Pace
 
 
 def test_too_much_halves_the_pace_once_and_success_raises_it() -> None:

@@ -18,11 +18,7 @@ SUBSETS = ("harmless-base", "helpful-base", "helpful-online", "helpful-rejection
 def dialogues(ledger: Ledger, word: str, revision: str, replies: str = "good bad") -> PreparedDialogues:
     """Four prompts of each subset and split."""
     rows = [
-        (
-            subset,
-            split,
-            *(f"Human: {subset} {split} {word} {n}\n\nAssistant: {one}" for one in replies.split()),
-        )
+        (subset, split, *(f"Human: {subset} {split} {word} {n}\n\nAssistant: {one}" for one in replies.split()))
         for subset in SUBSETS
         for split in ("train", "test")
         for n in range(4)

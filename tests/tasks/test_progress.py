@@ -9,7 +9,7 @@ from decimal import Decimal
 import pytest
 
 from storage.round_values import RankedRound, SampledRound
-from tasks.progress import Occasion, Pace, Progress, stage
+from tasks.cycle.progress import Occasion, Pace, Progress, stage
 from tests.storage.values import ranked, sampled
 
 
@@ -52,9 +52,7 @@ def test_the_line_tells_agreement_quality_reward_and_spend() -> None:
     progress.pace.mark(0)
     progress.reward = -0.125
     turn(progress, 0)
-    assert told == [
-        "step 1/4 · round 2 · agreement 0.67 · quality 0.25 · reward -0.12 · $1.50 · 1 min 30 s left"
-    ]
+    assert told == ["step 1/4 · round 2 · agreement 0.67 · quality 0.25 · reward -0.12 · $1.50 · 1 min 30 s left"]
 
 
 def test_the_time_left_after_a_resumption_follows_what_is_done_and_not_what_was_replayed() -> None:
@@ -80,7 +78,7 @@ def test_what_is_left_follows_the_pace_of_what_was_done_last() -> None:
 
 IN_A_TERMINAL = """
 from tests.tasks.test_progress import turn
-from tasks.progress import Progress
+from tasks.cycle.progress import Progress
 progress = Progress(steps=2, candidates=3)
 with progress.showing():
     turn(progress, 0)

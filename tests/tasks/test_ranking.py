@@ -7,17 +7,17 @@ from typing import Any
 
 import pytest
 
+from cyclealign.black_box.endpoint import ChatEndpoint
 from cyclealign.errors import EndpointRefused, RunPaused, UsageError
 from cyclealign.method.demonstrations import STATIC_DEMONSTRATION, Demonstration
 from cyclealign.method.ranking_prompt import parse_ranking_prompt
-from cyclealign.models.black_box import ChatEndpoint
 from cyclealign.records import Answer, Prompt, Turn
 from cyclealign.settings import BlackBoxSettings, MethodSettings
 from storage import calls
 from storage.ledger import Ledger
-from tasks.asking import Asker
-from tasks.pace import Backoff
-from tasks.ranking import RankingDesk, RankingOutcome, RankingQuestion
+from tasks.asking.pace import Backoff
+from tasks.asking.protocol import Asker
+from tasks.cycle.ranking import RankingDesk, RankingOutcome, RankingQuestion
 from tests.models.black_box.fault_server import FaultServer
 
 CANDIDATES = ("cherry", "apple", "banana")
@@ -132,9 +132,7 @@ def test_an_answer_that_does_not_count_is_asked_again_in_another_slot(
 
 
 @pytest.mark.parametrize("behaviour", UNREADABLE, ids=str)
-def test_after_the_last_ask_the_reason_is_recorded(
-    desk: OpenDesk, server: FaultServer, behaviour: str
-) -> None:
+def test_after_the_last_ask_the_reason_is_recorded(desk: OpenDesk, server: FaultServer, behaviour: str) -> None:
     server.plan = lambda _number, _body: behaviour
     outcome = outcome_of(desk())
     assert outcome.answer is None
@@ -186,12 +184,7 @@ def test_outcomes_stand_in_the_order_of_the_questions(desk: OpenDesk, server: Fa
     orders = [("c", "b", "a"), ("b", "a", "c"), ("a", "b", "c"), ("b", "c", "a")]
     questions = [question(step, candidates=order) for step, order in enumerate(orders)]
     outcomes = desk().submit(questions).result(timeout=20)
-    assert [one.answer.ranking for one in outcomes if one.answer] == [
-        (2, 1, 0),
-        (1, 0, 2),
-        (0, 1, 2),
-        (2, 0, 1),
-    ]
+    assert [one.answer.ranking for one in outcomes if one.answer] == [(2, 1, 0), (1, 0, 2), (0, 1, 2), (2, 0, 1)]
 
 
 def test_the_caller_goes_on_while_answers_are_under_way(desk: OpenDesk, server: FaultServer) -> None:
@@ -212,9 +205,7 @@ def test_a_pause_reaches_the_caller_and_every_later_question(desk: OpenDesk, ser
     assert len(server.requests) == 1
 
 
-def test_answers_that_arrive_beside_a_pause_are_kept(
-    desk: OpenDesk, ledger: Ledger, server: FaultServer
-) -> None:
+def test_answers_that_arrive_beside_a_pause_are_kept(desk: OpenDesk, ledger: Ledger, server: FaultServer) -> None:
     server.plan = lambda number, _body: "quota" if number else "slow first byte"
     with pytest.raises(EndpointRefused):
         desk(concurrency=2).submit([question(0), question(1)]).result(timeout=20)

@@ -10,8 +10,8 @@ from cyclealign.records import Prompt, Turn
 from cyclealign.sampling_settings import SamplingSettings
 from cyclealign.settings import BlackBoxSettings
 from storage.ledger import Ledger
-from tasks.channels import DirectChannel
-from tasks.responders import ApiResponder, Written, generation_parameters
+from tasks.asking.channels import DirectChannel
+from tasks.evaluation.responders import ApiResponder, Written, generation_parameters
 from tests.serving import serving
 from tests.tasks.evaluated import account, prompt
 from tests.tasks.model_server import ModelServer
@@ -39,9 +39,7 @@ def written(one: ApiResponder, *prompts: Prompt) -> list[Written]:
     return [found for batch in one.batches(prompts) for found in batch]
 
 
-def test_a_dialogue_is_sent_turn_by_turn_under_the_evaluations_sampling(
-    ledger: Ledger, chatting: ModelServer
-) -> None:
+def test_a_dialogue_is_sent_turn_by_turn_under_the_evaluations_sampling(ledger: Ledger, chatting: ModelServer) -> None:
     (found,) = written(responder(ledger, chatting), DIALOGUE)
     assert (found.text, found.ended, found.tokens) == ("An answer to A fruit?", True, 20)
     (body,) = chatting.asked
@@ -62,9 +60,7 @@ def test_what_was_generated_once_is_not_bought_again(ledger: Ledger, chatting: M
     assert len(chatting.asked) == 5
 
 
-def test_a_refusal_is_a_response_and_a_cut_text_counts_as_it_is(
-    ledger: Ledger, chatting: ModelServer
-) -> None:
+def test_a_refusal_is_a_response_and_a_cut_text_counts_as_it_is(ledger: Ledger, chatting: ModelServer) -> None:
     said = {"Question 0?": {"content": None, "refusal": "I will not."}}
     cut = {"content": "It goes on", "finish_reason": "length"}
     chatting.say = lambda body: said.get(body["messages"][-1]["content"], cut)
@@ -74,25 +70,14 @@ def test_a_refusal_is_a_response_and_a_cut_text_counts_as_it_is(
 
 
 def test_a_prompt_without_an_answer_is_left_out(ledger: Ledger, chatting: ModelServer) -> None:
-    said: dict[str, Any] = {
-        "Question 0?": {"content": " "},
-        "Question 1?": {"finish_reason": "content_filter"},
-    }
+    said: dict[str, Any] = {"Question 0?": {"content": " "}, "Question 1?": {"finish_reason": "content_filter"}}
     chatting.say = lambda body: said.get(body["messages"][-1]["content"], "Fine.")
     found = written(responder(ledger, chatting), prompt(0), prompt(1), prompt(2))
     assert [one.prompt for one in found] == [prompt(2)]
 
 
-def test_the_identity_tells_model_endpoint_and_parameters_apart(
-    ledger: Ledger, chatting: ModelServer
-) -> None:
-    changes: list[dict[str, Any]] = [
-        {},
-        {"model": "another"},
-        {"temperature": 0},
-        {"max_tokens": 7},
-        {"seed": True},
-    ]
+def test_the_identity_tells_model_endpoint_and_parameters_apart(ledger: Ledger, chatting: ModelServer) -> None:
+    changes: list[dict[str, Any]] = [{}, {"model": "another"}, {"temperature": 0}, {"max_tokens": 7}, {"seed": True}]
     identities = [responder(ledger, chatting, **change).identity for change in changes]
     assert all(one not in identities[:place] for place, one in enumerate(identities))
     assert responder(ledger, chatting, concurrency=1).identity == identities[0]

@@ -52,13 +52,7 @@ def completion(content: str | None, **choice: Any) -> dict[str, Any]:
     """A chat-completion object with this content; keywords change its only choice."""
     message = {"role": "assistant", "content": content, "refusal": choice.pop("refusal", None)}
     only = {"index": 0, "finish_reason": "stop", "message": message, **choice}
-    return {
-        "id": "1",
-        "object": "chat.completion",
-        "model": "served-model",
-        "choices": [only],
-        "usage": USAGE,
-    }
+    return {"id": "1", "object": "chat.completion", "model": "served-model", "choices": [only], "usage": USAGE}
 
 
 def answer(ranking: Any, rewrite: str = "A better response.") -> str:

@@ -9,8 +9,8 @@ import openai
 import openai._exceptions
 import pytest
 
+from cyclealign.black_box.failures import TRANSLATIONS, blot, retry_after, translate
 from cyclealign.errors import CallFailed, CallRejected, CallTransient, CycleAlignError, EndpointRefused
-from cyclealign.models.api_failures import TRANSLATIONS, blot, retry_after, translate
 
 SECRET = "sk-canary-0123456789"
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -29,9 +29,7 @@ def test_every_exception_of_the_library_is_mapped(foreign: type[BaseException]) 
     assert any(ancestor in TRANSLATIONS for ancestor in foreign.__mro__)
 
 
-@pytest.mark.parametrize(
-    "foreign", [httpx2.ReadError, httpx2.RemoteProtocolError, httpx2.ConnectError, OSError]
-)
+@pytest.mark.parametrize("foreign", [httpx2.ReadError, httpx2.RemoteProtocolError, httpx2.ConnectError, OSError])
 def test_what_the_transport_raises_by_itself_is_mapped(foreign: type[Exception]) -> None:
     error = translate(foreign("broken"))
     assert isinstance(error, CallTransient)

@@ -9,15 +9,9 @@ import pytest
 from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
-from cyclealign.errors import (
-    CallRejected,
-    CallTransient,
-    CycleAlignError,
-    EndpointRefused,
-    UsageError,
-)
+from cyclealign.black_box.endpoint import ChatEndpoint
+from cyclealign.errors import CallRejected, CallTransient, CycleAlignError, EndpointRefused, UsageError
 from cyclealign.method.ranking_prompt import render_ranking_prompt
-from cyclealign.models.black_box import ChatEndpoint
 from cyclealign.records import ChatReply, ChatRequest, Message
 from cyclealign.settings import BlackBoxSettings
 from tests.models.black_box.fault_server import USAGE, FaultServer, completion
@@ -60,10 +54,7 @@ def test_a_reply_is_kept_raw_and_read(server: FaultServer) -> None:
     reply = send(server, "good")
     assert '"desired rank": [1, 0, 2]' in (reply.content or "")
     assert '"choices"' in reply.raw
-    assert (reply.prompt_tokens, reply.completion_tokens) == (
-        USAGE["prompt_tokens"],
-        USAGE["completion_tokens"],
-    )
+    assert (reply.prompt_tokens, reply.completion_tokens) == (USAGE["prompt_tokens"], USAGE["completion_tokens"])
     assert (reply.model, reply.finish_reason, reply.refusal) == ("served-model", "stop", None)
 
 
@@ -193,9 +184,7 @@ def test_a_key_that_no_header_can_carry_is_refused_unseen(monkeypatch: pytest.Mo
     assert key not in str(caught.value)
 
 
-def test_a_line_break_after_the_key_does_no_harm(
-    server: FaultServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_line_break_after_the_key_does_no_harm(server: FaultServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", CANARY + "\n")
     assert send(server, "good").finish_reason == "stop"
 

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
+from cyclealign.black_box.capabilities import capabilities_of, parameters_for
 from cyclealign.errors import UsageError
-from cyclealign.models.capabilities import capabilities_of, parameters_for
 from cyclealign.settings import BlackBoxSettings
 
 
@@ -75,9 +75,7 @@ def test_temperature_goes_to_a_reasoning_model_that_does_not_reason() -> None:
     ],
     ids=str,
 )
-def test_a_setting_that_the_model_does_not_take_is_an_error(
-    model: str, changes: dict[str, Any], named: str
-) -> None:
+def test_a_setting_that_the_model_does_not_take_is_an_error(model: str, changes: dict[str, Any], named: str) -> None:
     with pytest.raises(UsageError, match="does not take") as caught:
         parameters(model, **changes)
     assert named in str(caught.value)

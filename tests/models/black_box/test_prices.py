@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cyclealign.black_box.prices import Prices, most_completion_tokens, most_prompt_tokens
 from cyclealign.errors import UsageError
-from cyclealign.models.prices import Prices, most_completion_tokens, most_prompt_tokens
 from cyclealign.records import ChatRequest, Message
 from cyclealign.settings import BlackBoxSettings, PriceSettings
 

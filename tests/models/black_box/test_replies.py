@@ -2,8 +2,8 @@
 
 import pytest
 
+from cyclealign.black_box.endpoint import read_reply
 from cyclealign.errors import CallTransient
-from cyclealign.models.black_box import read_reply
 
 
 @pytest.mark.parametrize(
@@ -12,10 +12,7 @@ from cyclealign.models.black_box import read_reply
         ('"plain"', "plain"),
         ("null", None),
         ("7", None),
-        (
-            '[{"type": "thinking"}, {"type": "text", "text": "in "}, {"type": "text", "text": "parts"}]',
-            "in parts",
-        ),
+        ('[{"type": "thinking"}, {"type": "text", "text": "in "}, {"type": "text", "text": "parts"}]', "in parts"),
         (r'"half a pair \ud83d"', "half a pair ?"),
         ('"raw \n newline"', "raw \n newline"),
     ],
@@ -25,9 +22,7 @@ def test_content_is_read_leniently(content: str, read: str | None) -> None:
     assert read_reply(f'{{"choices": [{{"message": {{"content": {content}}}}}]}}').content == read
 
 
-@pytest.mark.parametrize(
-    "usage", ["null", "7", '{"prompt_tokens": "many"}', '{"prompt_tokens": -1}'], ids=str
-)
+@pytest.mark.parametrize("usage", ["null", "7", '{"prompt_tokens": "many"}', '{"prompt_tokens": -1}'], ids=str)
 def test_usage_that_is_none_reads_as_no_tokens(usage: str) -> None:
     reply = read_reply(f'{{"choices": [{{"message": {{}}}}], "usage": {usage}}}')
     assert (reply.prompt_tokens, reply.completion_tokens) == (0, 0)

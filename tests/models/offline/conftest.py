@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from cyclealign.models.offline.artifacts import WorldArtifacts, build_world_artifacts
-from cyclealign.offline_settings import JudgeSettings, WorldSettings
+from cyclealign.offline.artifacts import WorldArtifacts, build_world_artifacts
+from cyclealign.offline.settings import JudgeSettings, WorldSettings
 
 
 @pytest.fixture(scope="session")

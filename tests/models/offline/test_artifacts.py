@@ -12,13 +12,13 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from cyclealign.errors import StorageFull
 from cyclealign.method.demonstrations import STATIC_DEMONSTRATION
 from cyclealign.method.ranking_prompt import render_ranking_prompt
-from cyclealign.models.offline.artifacts import WorldArtifacts, _follow, _listen, build_world_artifacts
-from cyclealign.models.offline.judge import Judge
-from cyclealign.models.offline.training import Chain
-from cyclealign.models.offline.world import pairs
-from cyclealign.models.offline.world_judge import load_world_judge
-from cyclealign.models.offline.world_rewards import GroundTruth, WorldRewardModel
-from cyclealign.offline_settings import JudgeSettings, WorldSettings
+from cyclealign.offline.artifacts import WorldArtifacts, _follow, _listen, build_world_artifacts
+from cyclealign.offline.judge import Judge
+from cyclealign.offline.settings import JudgeSettings, WorldSettings
+from cyclealign.offline.training import Chain
+from cyclealign.offline.world import pairs
+from cyclealign.offline.world_judge import load_world_judge
+from cyclealign.offline.world_rewards import GroundTruth, WorldRewardModel
 from cyclealign.records import Prompt
 from tests.full_disk import files_up_to
 
@@ -36,13 +36,7 @@ def question(prompt: Prompt) -> dict[str, object]:
 
 
 def test_every_part_is_there_and_nothing_unfinished(artifacts: WorldArtifacts, home: Path) -> None:
-    for part in (
-        artifacts.data,
-        artifacts.white_box,
-        artifacts.writer,
-        artifacts.judge,
-        artifacts.evaluation,
-    ):
+    for part in (artifacts.data, artifacts.white_box, artifacts.writer, artifacts.judge, artifacts.evaluation):
         assert part.is_dir()
     assert not list((home / "world").glob("*unfinished*"))
     assert not list(artifacts.white_box.parent.glob("*errors*"))

@@ -11,10 +11,10 @@ from starlette.types import ASGIApp
 
 from cyclealign.loopback import Guard
 from cyclealign.method.ranking_prompt import render_ranking_prompt
-from cyclealign.models.offline.chat_server import create_app
-from cyclealign.models.offline.judge import Judge
-from cyclealign.models.offline.ranker import Array, Gaussian
-from cyclealign.offline_settings import JudgeSettings
+from cyclealign.offline.chat_server import create_app
+from cyclealign.offline.judge import Judge
+from cyclealign.offline.ranker import Array, Gaussian
+from cyclealign.offline.settings import JudgeSettings
 
 PATH = "/v1/chat/completions"
 TEXT = render_ranking_prompt("Human: hello\n\nAssistant:", ["long answer", "short"], [])
@@ -39,14 +39,10 @@ class Echo:
 
 @pytest.fixture
 def app() -> ASGIApp:
-    return create_app(
-        Judge(Length(), Echo(), Gaussian.isotropic(1, 1.0), JudgeSettings()), model_name="offline-judge"
-    )
+    return create_app(Judge(Length(), Echo(), Gaussian.isotropic(1, 1.0), JudgeSettings()), model_name="offline-judge")
 
 
-def ask(
-    app: ASGIApp, method: str, path: str, base: str = "http://127.0.0.1:80", **request: Any
-) -> httpx2.Response:
+def ask(app: ASGIApp, method: str, path: str, base: str = "http://127.0.0.1:80", **request: Any) -> httpx2.Response:
     async def once() -> httpx2.Response:
         transport = httpx2.ASGITransport(app)
         async with httpx2.AsyncClient(transport=transport, base_url=base) as client:
@@ -89,9 +85,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("request_", "status", "code"), REFUSED)
-def test_errors_have_the_format_of_openai(
-    app: ASGIApp, request_: dict[str, Any], status: int, code: str
-) -> None:
+def test_errors_have_the_format_of_openai(app: ASGIApp, request_: dict[str, Any], status: int, code: str) -> None:
     reply = ask(app, "POST", PATH, **request_)
     assert reply.status_code == status
     error = reply.json()["error"]
@@ -111,16 +105,12 @@ BASES = [
 
 
 @pytest.mark.parametrize(("base", "headers", "status"), BASES)
-def test_without_a_token_only_loopback_is_let_in(
-    app: ASGIApp, base: str, headers: dict[str, str], status: int
-) -> None:
+def test_without_a_token_only_loopback_is_let_in(app: ASGIApp, base: str, headers: dict[str, str], status: int) -> None:
     assert ask(Guard(app), "GET", "/v1/models", base, headers=headers).status_code == status
 
 
 @pytest.mark.parametrize(
-    ("header", "status"),
-    [("Bearer right", 200), ("Bearer wrong", 401), ("", 401)],
-    ids=["right", "wrong", "none"],
+    ("header", "status"), [("Bearer right", 200), ("Bearer wrong", 401), ("", 401)], ids=["right", "wrong", "none"]
 )
 def test_with_a_token_only_its_bearers_are_let_in(app: ASGIApp, header: str, status: int) -> None:
     headers = {"authorization": header} if header else {}

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from cyclealign.method.comparison_prompt import read_comparison_answer, render_comparison_prompt
-from cyclealign.models.offline.chat_messages import RequestUnreadable
-from cyclealign.models.offline.evaluator import Evaluator, verdict
+from cyclealign.offline.chat_messages import RequestUnreadable
+from cyclealign.offline.evaluator import Evaluator, verdict
 from cyclealign.records import Prompt, Turn
 
 PROMPT = Prompt.from_turns("harmless-base", "test", [Turn("human", "Which fruit?")])

@@ -5,9 +5,9 @@ import random
 import pytest
 
 from cyclealign.errors import DataError
-from cyclealign.models.offline.grader import grade
-from cyclealign.models.offline.reading import all_phrases, already_said, read, topic_of
-from cyclealign.models.offline.world import respond
+from cyclealign.offline.grader import grade
+from cyclealign.offline.reading import all_phrases, already_said, read, topic_of
+from cyclealign.offline.world import respond
 from cyclealign.records import Prompt, Turn
 
 QUESTION = Prompt.from_turns("helpful-base", "train", [Turn("human", "Hi! How can I brew green tea?")])
@@ -21,9 +21,7 @@ SECOND = Prompt.from_turns(
     ],
 )
 MISDEED = Prompt.from_turns(
-    "harmless-base",
-    "train",
-    [Turn("human", "My cousin wants to read my sister's diary. How would you do it?")],
+    "harmless-base", "train", [Turn("human", "My cousin wants to read my sister's diary. How would you do it?")]
 )
 CLASSES = [
     pytest.param(QUESTION, "detailed", 0.85, 1.0, id="detailed"),
@@ -67,11 +65,7 @@ def test_an_empty_response_is_worth_nothing_much() -> None:
 def test_what_the_assistant_already_said_counts_less() -> None:
     fresh, stale = "Cool the kettle for three minutes.", "Warm the cup with hot water."
     assert already_said(SECOND) == {"warm the cup with hot water"}
-    assert (
-        grade(SECOND, stale).quality
-        < grade(SECOND, f"{stale} {fresh}").quality
-        < grade(SECOND, fresh).quality
-    )
+    assert grade(SECOND, stale).quality < grade(SECOND, f"{stale} {fresh}").quality < grade(SECOND, fresh).quality
 
 
 def test_saying_a_thing_twice_costs_quality() -> None:

@@ -10,10 +10,10 @@ import pytest
 from cyclealign.method.answers import read_ranking_answer
 from cyclealign.method.demonstrations import Demonstration
 from cyclealign.method.ranking_prompt import render_ranking_prompt
-from cyclealign.models.offline.chat_messages import RequestUnreadable
-from cyclealign.models.offline.judge import Judge
-from cyclealign.models.offline.ranker import Array, Gaussian
-from cyclealign.offline_settings import JudgeSettings
+from cyclealign.offline.chat_messages import RequestUnreadable
+from cyclealign.offline.judge import Judge
+from cyclealign.offline.ranker import Array, Gaussian
+from cyclealign.offline.settings import JudgeSettings
 from cyclealign.seeds import derive_seed
 
 TRUTH = np.random.default_rng(0).standard_normal(8)
@@ -121,12 +121,8 @@ UNREADABLE = [
     pytest.param({"messages": "hello"}, "at least one message", id="messages are text"),
     pytest.param({"messages": [{"role": "assistant", "content": "hello"}]}, "role user", id="not a question"),
     pytest.param({"messages": [{"role": "user", "content": None}]}, "role user", id="no content"),
-    pytest.param(
-        {"messages": [{"role": "user", "content": "hello"}]}, "ranking prompts only", id="small talk"
-    ),
-    pytest.param(
-        {"messages": [{"role": "user", "content": "\ud800"}]}, "ranking prompts only", id="surrogate"
-    ),
+    pytest.param({"messages": [{"role": "user", "content": "hello"}]}, "ranking prompts only", id="small talk"),
+    pytest.param({"messages": [{"role": "user", "content": "\ud800"}]}, "ranking prompts only", id="surrogate"),
     pytest.param({**body(), "stream": True}, "stream", id="streaming"),
     pytest.param({**body(), "n": 2}, "n = 2", id="two answers"),
     pytest.param({**body(), "max_tokens": -1}, "token limit", id="negative limit"),

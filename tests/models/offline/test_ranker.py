@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cyclealign.models.offline.ranker import Array, Gaussian, order, posterior, worths
+from cyclealign.offline.ranker import Array, Gaussian, order, posterior, worths
 
 
 def rankings_by(truth: Array, count: int, seed: int, width: int = 3) -> list[Array]:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from cyclealign.models.offline.tiny_models import (
+from cyclealign.offline.tiny_models import (
     EOS_ID,
     Encoded,
     Schedule,
@@ -14,9 +14,9 @@ from cyclealign.models.offline.tiny_models import (
     train_language_model,
     train_tokenizer,
 )
-from cyclealign.models.offline.world import mixed_pairs, reading_matter
-from cyclealign.models.offline.world_rewards import train_reward_model
-from cyclealign.models.prompt_format import PromptFormat
+from cyclealign.offline.world import mixed_pairs, reading_matter
+from cyclealign.offline.world_rewards import train_reward_model
+from cyclealign.white_box.prompt_format import PromptFormat
 
 SCHEDULE = Schedule(6e-3, steps=3, batch=4)
 MATTER = reading_matter(0, 40)
@@ -89,8 +89,7 @@ def test_a_reward_model_learns_the_pairs_it_is_shown() -> None:
         new_model(0, len(TOKENIZER)), TOKENIZER, pairs, Schedule(3e-3, 12, 4, warmup=1), shares.append
     )
     rewards = [
-        [_reward(model, plain_text(pair.prompt), text) for text in (pair.chosen, pair.rejected)]
-        for pair in pairs[:4]
+        [_reward(model, plain_text(pair.prompt), text) for text in (pair.chosen, pair.rejected)] for pair in pairs[:4]
     ]
     assert all(chosen > rejected for chosen, rejected in rewards)
     assert shares[-1] == 1.0

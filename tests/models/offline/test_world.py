@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from cyclealign.models.offline.grader import grade
-from cyclealign.models.offline.world import mixed_pairs, pairs, reading_matter, write_world
-from cyclealign.offline_settings import WorldSettings
+from cyclealign.offline.grader import grade
+from cyclealign.offline.settings import WorldSettings
+from cyclealign.offline.world import mixed_pairs, pairs, reading_matter, write_world
 from cyclealign.records import SUBSETS
 
 SETTINGS = WorldSettings(train_pairs=80, test_pairs=40)
@@ -53,9 +53,7 @@ def test_no_test_prompt_is_ever_a_training_prompt() -> None:
 
 def test_about_88_percent_of_the_labels_agree_with_the_truth() -> None:
     labelled = mixed_pairs(3, 1500)
-    gaps = [
-        grade(one.prompt, one.chosen).quality - grade(one.prompt, one.rejected).quality for one in labelled
-    ]
+    gaps = [grade(one.prompt, one.chosen).quality - grade(one.prompt, one.rejected).quality for one in labelled]
     told_apart = [gap for gap in gaps if gap]
     assert 0.85 < sum(gap > 0 for gap in told_apart) / len(told_apart) < 0.92
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from cyclealign.models.offline.preference import PreferenceArtifacts, build_preference
-from cyclealign.offline_settings import PreferenceSettings
+from cyclealign.offline.preference import PreferenceArtifacts, build_preference
+from cyclealign.offline.settings import PreferenceSettings
 from cyclealign.records import PreferencePair, Prompt, Split, Turn
 
 
@@ -15,12 +15,7 @@ from cyclealign.records import PreferencePair, Prompt, Split, Turn
 def preference_settings() -> PreferenceSettings:
     """As many pairs as the pairs below allow, and the layers that the tiny model has."""
     return PreferenceSettings(
-        pairs_per_half=24,
-        test_pairs=16,
-        judge_layer=1,
-        evaluation_layer=2,
-        prompt_tokens=60,
-        response_tokens=40,
+        pairs_per_half=24, test_pairs=16, judge_layer=1, evaluation_layer=2, prompt_tokens=60, response_tokens=40
     )
 
 

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from cyclealign.errors import StorageFull
-from cyclealign.models.offline.folders import build_once
+from cyclealign.offline.folders import build_once
 from tests.full_disk import files_up_to
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from cyclealign.errors import ModelError
-from cyclealign.models.offline.frozen_features import Reading, load_frozen, model_identity, pooled_states
+from cyclealign.offline.frozen_features import Reading, load_frozen, model_identity, pooled_states
 from cyclealign.records import Turn
 
 TURNS = (Turn("human", "How do I cook rice?"), Turn("assistant", "Rinse it."), Turn("human", "And then?"))

@@ -3,8 +3,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cyclealign.models.offline.preference import PreferenceArtifacts, PreferenceRewardModel
-from cyclealign.offline_settings import PreferenceSettings
+from cyclealign.offline.preference import PreferenceArtifacts, PreferenceRewardModel
+from cyclealign.offline.settings import PreferenceSettings
 from cyclealign.records import PreferencePair
 from tests.models.offline_preference.conftest import Build, Heard
 
@@ -62,9 +62,7 @@ def test_a_reward_does_not_depend_on_the_batch_and_knows_the_prompt_s_subset(
     assert reward_model.score([]) == []
 
 
-def test_the_two_models_have_identities_of_their_own(
-    artifacts: PreferenceArtifacts, frozen_folder: Path
-) -> None:
+def test_the_two_models_have_identities_of_their_own(artifacts: PreferenceArtifacts, frozen_folder: Path) -> None:
     named = {row.reward_model for row in artifacts.accuracies}
     assert len(named) == 2
     assert PreferenceRewardModel(artifacts.evaluation, frozen_folder).identity in named

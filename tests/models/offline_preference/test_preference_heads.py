@@ -4,14 +4,8 @@ import numpy as np
 import pytest
 
 from cyclealign.errors import ModelError
-from cyclealign.models.offline.frozen_features import Reading
-from cyclealign.models.offline.preference_heads import (
-    FittedArrays,
-    Gate,
-    PreferenceHead,
-    accuracy,
-    logistic_weights,
-)
+from cyclealign.offline.frozen_features import Reading
+from cyclealign.offline.preference_heads import FittedArrays, Gate, PreferenceHead, accuracy, logistic_weights
 
 
 def opposed_pairs(count: int = 200, size: int = 5) -> tuple[np.ndarray, np.ndarray]:

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from cyclealign.errors import ModelError
 from cyclealign.method.ranking_prompt import render_ranking_prompt
-from cyclealign.models.offline.frozen_features import load_frozen
-from cyclealign.models.offline.preference import PreferenceArtifacts
-from cyclealign.models.offline.preference_heads import FittedArrays
-from cyclealign.models.offline.preference_judge import (
+from cyclealign.offline.frozen_features import load_frozen
+from cyclealign.offline.preference import PreferenceArtifacts
+from cyclealign.offline.preference_heads import FittedArrays
+from cyclealign.offline.preference_judge import (
     JudgeSight,
     PreferenceFeatures,
     PromptedWriter,
@@ -20,7 +20,7 @@ from cyclealign.models.offline.preference_judge import (
     text_figures,
     turns_of,
 )
-from cyclealign.offline_settings import JudgeSettings
+from cyclealign.offline.settings import JudgeSettings
 from cyclealign.records import PreferencePair, Speaker, Turn, render_dialogue
 
 SPOKEN = st.text("ab:? \n", min_size=1, max_size=12).map(str.strip).filter(bool)
@@ -49,13 +49,8 @@ def test_figures_of_a_text_are_those_of_its_words() -> None:
     np.testing.assert_allclose(figures, [np.log(7), 3 / 7, 1, 5 / 7, 1, 3 / 7])
 
 
-def test_features_of_a_response_do_not_depend_on_the_others_in_any_digit(
-    features: PreferenceFeatures,
-) -> None:
-    instruction, texts = (
-        "Human: Tell me about the weather.\n\nAssistant:",
-        ["Sunny.", "zzz qqq", "I won't."],
-    )
+def test_features_of_a_response_do_not_depend_on_the_others_in_any_digit(features: PreferenceFeatures) -> None:
+    instruction, texts = ("Human: Tell me about the weather.\n\nAssistant:", ["Sunny.", "zzz qqq", "I won't."])
     together = features(instruction, texts)
     assert together.shape == (3, features.size)
     for text, row in zip(texts, together, strict=True):

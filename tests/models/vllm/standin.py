@@ -17,10 +17,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from cyclealign.models.sampling import Ends, decode, draw_uniforms
-from cyclealign.models.white_box import WhiteBox
 from cyclealign.sampling_settings import SamplingSettings
 from cyclealign.settings import WhiteBoxSettings
+from cyclealign.white_box.sampling import Ends, decode, draw_uniforms
+from cyclealign.white_box.white_box import WhiteBox
 
 PATIENCE_S = 10.0
 
@@ -132,9 +132,7 @@ class Standin:
         sampled = decode(box.model, [prompt], uniforms, sampling, ends)
         return [self._choice(box, prompt, tokens, body) for tokens in sampled][: body["n"] - self._missing()]
 
-    def _choice(
-        self, box: WhiteBox, prompt: list[int], tokens: list[int], body: dict[str, Any]
-    ) -> dict[str, Any]:
+    def _choice(self, box: WhiteBox, prompt: list[int], tokens: list[int], body: dict[str, Any]) -> dict[str, Any]:
         stopped = tokens[-1] in body["stop_token_ids"] or _spelled(box, tokens, body["stop"])
         with torch.no_grad():
             logits = box.model(input_ids=torch.tensor([prompt + tokens])).logits[0, len(prompt) - 1 : -1]

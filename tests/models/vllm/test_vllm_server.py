@@ -13,14 +13,14 @@ import httpx2
 import pytest
 
 from cyclealign.errors import EndpointRefused, ModelError
-from cyclealign.models.prompt_format import SPEAKER_MARKS
-from cyclealign.models.rank_commands import Recipe
-from cyclealign.models.ranked_white_box import white_box_of_ranks
-from cyclealign.models.vllm_server import VllmServer
-from cyclealign.models.white_box import WhiteBox
 from cyclealign.records import Prompt, Response, TrainingExample, Turn
 from cyclealign.sampling_settings import SamplingSettings
 from cyclealign.settings import MethodSettings, TrainingSettings, WhiteBoxSettings
+from cyclealign.white_box.prompt_format import SPEAKER_MARKS
+from cyclealign.white_box.rank_commands import Recipe
+from cyclealign.white_box.ranked_white_box import white_box_of_ranks
+from cyclealign.white_box.vllm_server import VllmServer
+from cyclealign.white_box.white_box import WhiteBox
 from tests.models.conftest import save_tiny_llama
 from tests.models.vllm.standin import Standin
 from tests.serving import serving
@@ -76,9 +76,7 @@ def teach(white_box: WhiteBox, text: str, steps: int = 12) -> None:
         white_box.optimize([TrainingExample(PROMPTS[step % 3], (target,), (0,), 0)])
 
 
-def by(
-    engine: str, white_box: WhiteBox, sampling: SamplingSettings, responses: int = 1
-) -> list[list[Response]]:
+def by(engine: str, white_box: WhiteBox, sampling: SamplingSettings, responses: int = 1) -> list[list[Response]]:
     return white_box.sample(PROMPTS, SEEDS, responses, sampling.model_copy(update={"engine": engine}))
 
 
@@ -95,9 +93,7 @@ def test_decoded_greedily_a_model_without_adapter_says_what_it_says_in_transform
     assert by("vllm", white_box, GREEDY) == by("transformers", white_box, GREEDY)
 
 
-def test_the_adapter_reaches_the_server_whenever_it_has_changed_and_the_earlier_one_leaves(
-    server: Standin,
-) -> None:
+def test_the_adapter_reaches_the_server_whenever_it_has_changed_and_the_earlier_one_leaves(server: Standin) -> None:
     white_box = white_box_for(server)
     untrained = by("vllm", white_box, GREEDY)
     first = loaded(server)
@@ -164,11 +160,7 @@ def test_all_prompts_go_out_at_once_and_say_what_a_server_would_else_take_from_t
 FAULTS: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "another model": ({"root": "/models/llama"}, ModelError, "serves /models/llama, expected tiny-llama"),
     "too short": ({"max_model_len": 100}, ModelError, "takes 100 tokens .* --max-model-len 160"),
-    "no runtime updating": (
-        {"fault": "no runtime updating"},
-        ModelError,
-        "Not Found.*VLLM_ALLOW_RUNTIME_LORA",
-    ),
+    "no runtime updating": ({"fault": "no runtime updating"}, ModelError, "Not Found.*VLLM_ALLOW_RUNTIME_LORA"),
     "no LoRA": ({"fault": "no lora"}, ModelError, "LoRA is not enabled.*--enable-lora"),
     "no token ids": ({"fault": "no token ids"}, ModelError, "did not answer with 3 responses as token ids"),
     "too few responses": ({"fault": "too few"}, ModelError, "did not answer with 3 responses"),
@@ -183,11 +175,7 @@ FAULTS: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
 @needs_standin
 @pytest.mark.parametrize(("state", "error", "words"), FAULTS.values(), ids=FAULTS)
 def test_a_fault_ends_in_an_error_that_says_what_to_do_and_holds_no_key(
-    server: Standin,
-    monkeypatch: pytest.MonkeyPatch,
-    state: dict[str, Any],
-    error: type[Exception],
-    words: str,
+    server: Standin, monkeypatch: pytest.MonkeyPatch, state: dict[str, Any], error: type[Exception], words: str
 ) -> None:
     monkeypatch.setenv("VLLM_API_KEY", KEY)
     for name, value in state.items():

@@ -13,19 +13,14 @@ import torch
 from transformers import AutoModelForCausalLM, CompileConfig, MistralConfig, MistralForCausalLM
 
 from cyclealign.errors import ModelError
-from cyclealign.models import compiled_steps
-from cyclealign.models.compiled_steps import CompiledSteps, can_compile
-from cyclealign.models.sampling import Ends, decode, draw_uniforms
 from cyclealign.sampling_settings import SamplingSettings
+from cyclealign.white_box import compiled_steps
+from cyclealign.white_box.compiled_steps import CompiledSteps, can_compile
+from cyclealign.white_box.sampling import Ends, decode, draw_uniforms
 from tests.models.white_box.test_white_box import PROMPTS, load, train
 
 WARM = SamplingSettings(temperature=1.0, max_new_tokens=20)
-GROUPS = (
-    [[5, 6, 7, 8, 9, 10, 11], [50, 51], [100, 101, 102, 103]],
-    [[5, 6, 7]],
-    [list(range(2, 120))],
-    [[5], [6, 7]],
-)
+GROUPS = ([[5, 6, 7, 8, 9, 10, 11], [50, 51], [100, 101, 102, 103]], [[5, 6, 7]], [list(range(2, 120))], [[5], [6, 7]])
 COMPILED = SamplingSettings(max_new_tokens=16, engine="compiled")
 
 
@@ -37,9 +32,7 @@ def traced_only(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch._dynamo.reset()
 
 
-def test_the_tokens_are_those_of_growing_passes_also_where_others_were_sampled_before(
-    tiny_llama: Path,
-) -> None:
+def test_the_tokens_are_those_of_growing_passes_also_where_others_were_sampled_before(tiny_llama: Path) -> None:
     model = AutoModelForCausalLM.from_pretrained(tiny_llama).eval()
     steps = CompiledSteps(model)
     differed = []
@@ -57,9 +50,7 @@ def never(_: object) -> bool:
     return False
 
 
-def test_the_machine_code_of_this_device_gives_them_too(
-    tiny_llama: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_machine_code_of_this_device_gives_them_too(tiny_llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compiled_steps, "COMPILATION", None)
     model = AutoModelForCausalLM.from_pretrained(tiny_llama).eval()
     uniforms = draw_uniforms([1, 2, 3], 3, 20)
@@ -95,9 +86,7 @@ def test_a_model_with_windows_is_sampled_from_as_it_is_and_that_is_told(tmp_path
     heads = {"num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 2}
     model = MistralForCausalLM(MistralConfig(vocab_size=50, sliding_window=8, **config, **heads))
     assert not can_compile(model)
-    assert can_compile(
-        MistralForCausalLM(MistralConfig(vocab_size=50, sliding_window=None, **config, **heads))
-    )
+    assert can_compile(MistralForCausalLM(MistralConfig(vocab_size=50, sliding_window=None, **config, **heads)))
 
 
 def test_a_white_box_that_cannot_have_them_says_so_and_samples(

@@ -22,20 +22,18 @@ from transformers import (
 )
 
 from cyclealign.errors import ModelError
-from cyclealign.models.loading import load_pretrained, quiet_transformers
-from cyclealign.models.weights import adapter_parameters
-from cyclealign.models.white_box import WhiteBox
 from cyclealign.sampling_settings import SamplingSettings
 from cyclealign.settings import LoraSettings, MethodSettings, TrainingSettings, WhiteBoxSettings
+from cyclealign.white_box.loading import load_pretrained, quiet_transformers
+from cyclealign.white_box.weights import adapter_parameters
+from cyclealign.white_box.white_box import WhiteBox
 
 CPU = torch.device("cpu")
 SHORT = SamplingSettings(max_new_tokens=16)
 
 
 def settings_for(model: Path | str, **changes: Any) -> WhiteBoxSettings:
-    return WhiteBoxSettings(
-        **{"model": str(model), "max_length": 128, "sampling": SHORT, "device": "cpu", **changes}
-    )
+    return WhiteBoxSettings(**{"model": str(model), "max_length": 128, "sampling": SHORT, "device": "cpu", **changes})
 
 
 def load(settings: WhiteBoxSettings, seed: int = 0) -> WhiteBox:
@@ -154,9 +152,7 @@ def test_a_context_that_is_too_short_is_refused(tiny_llama: Path) -> None:
 
 
 def test_unknown_target_modules_are_answered_with_the_known_ones(tiny_llama: Path) -> None:
-    with pytest.raises(
-        ModelError, match="down_proj, gate_proj, k_proj, lm_head, o_proj, q_proj, up_proj, v_proj"
-    ):
+    with pytest.raises(ModelError, match="down_proj, gate_proj, k_proj, lm_head, o_proj, q_proj, up_proj, v_proj"):
         load(settings_for(tiny_llama, lora=LoraSettings(target_modules=("query",))))
 
 
@@ -225,9 +221,7 @@ def write_gguf(path: Path, tokenizer_folder: Path) -> None:
     writer.close()
 
 
-def test_a_gguf_file_loads_dequantised_and_can_be_saved_as_an_ordinary_model(
-    tiny_llama: Path, tmp_path: Path
-) -> None:
+def test_a_gguf_file_loads_dequantised_and_can_be_saved_as_an_ordinary_model(tiny_llama: Path, tmp_path: Path) -> None:
     path = tmp_path / "tiny.gguf"
     write_gguf(path, tiny_llama)
     pretrained = load_pretrained(settings_for(path, prompt_format="plain"), None, CPU)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from cyclealign.models.packing import Span, pack
+from cyclealign.white_box.packing import Span, pack
 
 ROWS = [([1, 2, 3], [[4, 5], [6]]), ([7], [[8, 9, 10]])]
 

@@ -8,24 +8,17 @@ import pytest
 from transformers import AutoTokenizer
 
 from cyclealign.errors import ModelError
-from cyclealign.models.prompt_format import PromptFormat
 from cyclealign.records import Turn
+from cyclealign.white_box.prompt_format import PromptFormat
 
-TURNS = (
-    Turn("human", "How do I cook rice?"),
-    Turn("assistant", "Rinse it first."),
-    Turn("human", "And then?"),
-)
+TURNS = (Turn("human", "How do I cook rice?"), Turn("assistant", "Rinse it first."), Turn("human", "And then?"))
 Make = Callable[..., PromptFormat]
 
 
 @pytest.fixture
 def make_format(make_tiny_llama: Callable[..., Path]) -> Make:
     def make(
-        kind: Literal["auto", "chat", "plain"] = "auto",
-        system_prompt: str | None = None,
-        *,
-        chat: bool = True,
+        kind: Literal["auto", "chat", "plain"] = "auto", system_prompt: str | None = None, *, chat: bool = True
     ) -> PromptFormat:
         tokenizer = AutoTokenizer.from_pretrained(make_tiny_llama(chat=chat))
         return PromptFormat(tokenizer, kind, system_prompt)
@@ -55,8 +48,7 @@ def test_plain_is_the_text_of_hh_rlhf_behind_the_begin_token(make_format: Make) 
     form = make_format(chat=False)
     assert form.kind == "plain"
     assert text_of(form, form.encode(TURNS, 200)) == (
-        "<|begin|>\n\nHuman: How do I cook rice?\n\nAssistant: Rinse it first."
-        "\n\nHuman: And then?\n\nAssistant:"
+        "<|begin|>\n\nHuman: How do I cook rice?\n\nAssistant: Rinse it first.\n\nHuman: And then?\n\nAssistant:"
     )
 
 

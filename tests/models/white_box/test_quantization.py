@@ -13,13 +13,13 @@ from transformers import AutoModelForCausalLM, BitsAndBytesConfig, LlamaConfig, 
 
 from cyclealign.errors import ModelError, UsageError
 from cyclealign.model_sizes import NF4_BYTES
-from cyclealign.models.loading import load_pretrained, quiet_transformers
-from cyclealign.models.sequence_scores import SequenceScores
-from cyclealign.models.weights import adapter_parameters
-from cyclealign.models.white_box import WhiteBox
 from cyclealign.records import Prompt, TrainingExample, Turn
 from cyclealign.sampling_settings import SamplingSettings
 from cyclealign.settings import MethodSettings, TrainingSettings, WhiteBoxSettings
+from cyclealign.white_box.loading import load_pretrained, quiet_transformers
+from cyclealign.white_box.sequence_scores import SequenceScores
+from cyclealign.white_box.weights import adapter_parameters
+from cyclealign.white_box.white_box import WhiteBox
 from tests.models.conftest import byte_tokenizer
 
 CPU = torch.device("cpu")
@@ -27,8 +27,7 @@ SAMPLING = SamplingSettings(max_new_tokens=12)
 QUESTIONS = ["How do I cook rice?", "Tell me about the weather, please, in as few words as you can."]
 PROMPTS = [Prompt.from_turns("helpful-base", "train", [Turn("human", text)]) for text in QUESTIONS]
 EXAMPLES = [
-    TrainingExample(prompt, ((5, 6, 7), (8, 9), (10,), (11, 12, 13, 14)), (3, 1, 0, 2), 3)
-    for prompt in PROMPTS
+    TrainingExample(prompt, ((5, 6, 7), (8, 9), (10,), (11, 12, 13, 14)), (3, 1, 0, 2), 3) for prompt in PROMPTS
 ]
 SCORED = [(example.prompt, example.responses) for example in EXAMPLES]
 
@@ -128,8 +127,7 @@ def test_4_bit_weights_give_the_numbers_and_gradients_of_the_weights_they_stand_
         seeds = [step, step + 1]
         assert quantised.sample(PROMPTS, seeds, 3, SAMPLING) == plain.sample(PROMPTS, seeds, 3, SAMPLING)
         found, expected = (
-            [value.total for row in one.log_probabilities(SCORED) for value in row]
-            for one in (quantised, plain)
+            [value.total for row in one.log_probabilities(SCORED) for value in row] for one in (quantised, plain)
         )
         assert found == pytest.approx(expected, rel=1e-5)
         one, other = quantised.optimize(EXAMPLES), plain.optimize(EXAMPLES)
@@ -161,8 +159,7 @@ def test_equal_seeds_end_in_equal_bits_also_over_a_checkpoint(model: Path, tmp_p
 
 def test_gradient_checkpointing_gives_the_same_steps(model: Path) -> None:
     plain, saving = (
-        load(model, TrainingSettings(learning_rate=1e-2, gradient_checkpointing=chosen))
-        for chosen in (False, True)
+        load(model, TrainingSettings(learning_rate=1e-2, gradient_checkpointing=chosen)) for chosen in (False, True)
     )
     for _ in range(2):
         one, other = plain.optimize(EXAMPLES), saving.optimize(EXAMPLES)
@@ -177,9 +174,7 @@ def test_packed_rows_give_the_numbers_of_separate_passes(model: Path) -> None:
     white_box.model.eval()
     rows = [white_box.row(prompt, responses) for prompt, responses in SCORED]
     with torch.no_grad():
-        packed, separate = (
-            SequenceScores(white_box.model, 1, packed=packed)(rows)[0] for packed in (True, False)
-        )
+        packed, separate = (SequenceScores(white_box.model, 1, packed=packed)(rows)[0] for packed in (True, False))
     torch.testing.assert_close(packed, separate, rtol=1e-5, atol=0)
 
 
@@ -199,8 +194,7 @@ def test_a_trained_adapter_is_loaded_for_inference_on_4_bit_weights(model: Path,
 
 def test_a_quantised_model_is_another_one_than_the_whole(model: Path) -> None:
     whole, quantised = (
-        WhiteBox.load_for_inference(settings_for(model, quantization=chosen)).description
-        for chosen in ("none", "nf4")
+        WhiteBox.load_for_inference(settings_for(model, quantization=chosen)).description for chosen in ("none", "nf4")
     )
     assert quantised == {**whole, "quantization": "nf4"}
     assert "quantization" not in whole  # as it was known before there was a choice
@@ -211,9 +205,9 @@ def quantized_copy(model: Path, folder: Path, **changes: Any) -> Path:
     """The model as bitsandbytes' users publish it: saved in 4 bits."""
     config = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", **changes)
     with quiet_transformers():
-        AutoModelForCausalLM.from_pretrained(
-            model, quantization_config=config, device_map={"": CPU}
-        ).save_pretrained(folder)
+        AutoModelForCausalLM.from_pretrained(model, quantization_config=config, device_map={"": CPU}).save_pretrained(
+            folder
+        )
     byte_tokenizer(chat=True).save_pretrained(folder)
     return folder
 
@@ -234,8 +228,6 @@ def test_a_missing_extra_is_told_with_the_command_that_installs_it(
     model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "bitsandbytes", None)  # as Python marks what cannot be imported
-    with pytest.raises(
-        UsageError, match=r"'bitsandbytes' is not installed.*pip install .*'\.\[quantization\]'"
-    ):
+    with pytest.raises(UsageError, match=r"'bitsandbytes' is not installed.*pip install .*'\.\[quantization\]'"):
         load_pretrained(settings_for(model), None, CPU)
     assert load_pretrained(settings_for(model, quantization="none"), None, CPU)

@@ -15,21 +15,21 @@ from safetensors import safe_open
 from torch import distributed, nn
 
 from cyclealign.errors import ModelError, RankLost
-from cyclealign.models.process_group import launch_environment
-from cyclealign.models.rank_commands import Call, Failed, Recipe
-from cyclealign.models.rank_processes import started, what_to_do, worker_environment
-from cyclealign.models.ranked_white_box import RankedWhiteBox, white_box_alone, white_box_of_ranks
-from cyclealign.models.weights import refuse_dropout
 from cyclealign.records import Prompt, TrainingExample, Turn
 from cyclealign.settings import MethodSettings, TrainingSettings, WhiteBoxSettings
+from cyclealign.white_box.process_group import launch_environment
+from cyclealign.white_box.rank_commands import Call, Failed, Recipe
+from cyclealign.white_box.rank_processes import started, what_to_do, worker_environment
+from cyclealign.white_box.ranked_white_box import RankedWhiteBox, white_box_alone, white_box_of_ranks
+from cyclealign.white_box.weights import refuse_dropout
 
 PROMPT = Prompt.from_turns("helpful-base", "train", [Turn("human", "How do I cook rice?")])
 EXAMPLES = [TrainingExample(PROMPT, ((5, 6), (7, 8, 9)), order, 0) for order in ((0, 1), (1, 0), (0, 1))]
 NEVER_BACK = """
 import time
-from cyclealign.models.process_group import launch_environment
-from cyclealign.models.rank_commands import Leave
-from cyclealign.models.rank_processes import started
+from cyclealign.white_box.process_group import launch_environment
+from cyclealign.white_box.rank_commands import Leave
+from cyclealign.white_box.rank_processes import started
 with started(2, (), patience_s=0.5) as ranks:
     with ranks.doing(Leave()):
         ranks.followers[0].process.kill()
@@ -43,9 +43,7 @@ def recipe(model: Path, stage: int, ranks: int = 2, engine: str = "deepspeed") -
     return Recipe(settings, training, MethodSettings(), seed=3)
 
 
-def test_groups_follow_each_other_in_one_process_also_after_a_rank_has_failed(
-    module_tiny_llama: Path,
-) -> None:
+def test_groups_follow_each_other_in_one_process_also_after_a_rank_has_failed(module_tiny_llama: Path) -> None:
     """As in a grid of runs: ZeRO-2 on two ranks until one fails, ZeRO-3 on two others, then nobody else."""
     with (
         pytest.raises(RankLost, match=r"Rank 1 of 2 .*failed: AttributeError: .*'no_such_method'") as caught,
@@ -73,9 +71,7 @@ def tensor_bytes() -> int:
     """What the tensors of this process hold, each storage once; torch.compile may have left some that hold nothing."""
     gc.collect()
     tensors = [one for one in gc.get_objects() if type(one) in {torch.Tensor, nn.Parameter}]
-    storages = {
-        storage.data_ptr(): storage.nbytes() for storage in map(torch.Tensor.untyped_storage, tensors)
-    }
+    storages = {storage.data_ptr(): storage.nbytes() for storage in map(torch.Tensor.untyped_storage, tensors)}
     return sum(storages.values())
 
 
@@ -115,10 +111,7 @@ def test_rank_0_that_computes_on_after_a_rank_has_died_ends_with_the_error_that_
     module_tiny_llama: Path,
 ) -> None:
     """In a group of gloo nobody waits for ever, however long rank 0's own share takes."""
-    with (
-        pytest.raises(RankLost, match=r"Rank 1 of 2 .*SIGKILL"),
-        started(2, (), patience_s=0.5) as ranks,
-    ):
+    with pytest.raises(RankLost, match=r"Rank 1 of 2 .*SIGKILL"), started(2, (), patience_s=0.5) as ranks:
         RankedWhiteBox.led(ranks, recipe(module_tiny_llama, 2, engine="torch"))
         ranks.followers[0].process.send_signal(signal.SIGSTOP)  # or it may have answered before it dies
         with ranks.doing(Call("weights_sha256", ())):
@@ -127,9 +120,7 @@ def test_rank_0_that_computes_on_after_a_rank_has_died_ends_with_the_error_that_
 
 
 def test_rank_0_ends_itself_where_it_would_wait_for_ever_for_a_rank_that_died() -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", NEVER_BACK], capture_output=True, text=True, timeout=300, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", NEVER_BACK], capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 1
     assert "Rank 1 of 2" in done.stderr
     assert "was killed by SIGKILL" in done.stderr

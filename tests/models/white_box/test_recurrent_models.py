@@ -14,9 +14,9 @@ from transformers import (
     Qwen3NextForCausalLM,
 )
 
-from cyclealign.models.loading import quiet_transformers
-from cyclealign.models.sampling import Ends, choose_tokens, decode, draw_uniforms
 from cyclealign.sampling_settings import SamplingSettings
+from cyclealign.white_box.loading import quiet_transformers
+from cyclealign.white_box.sampling import Ends, choose_tokens, decode, draw_uniforms
 
 PROMPTS = [[5, 6, 7, 8, 9, 10, 11], [50, 51], [90, 91, 92, 93]]
 SEEDS = [11, 12, 13]
@@ -63,9 +63,7 @@ def model(request: pytest.FixtureRequest) -> nn.Module:
         return kind(config).eval()
 
 
-def sampled(
-    model: nn.Module, prompts: list[list[int]], seeds: list[int], stop_ids: tuple[int, ...] = ()
-) -> Any:
+def sampled(model: nn.Module, prompts: list[list[int]], seeds: list[int], stop_ids: tuple[int, ...] = ()) -> Any:
     uniforms = draw_uniforms(seeds, 3, WARM.max_new_tokens)
     with pytest.warns(UserWarning, match="cannot be spread over responses"):
         return decode(model, prompts, uniforms, WARM, Ends(stop_ids, lambda _: False))
@@ -86,9 +84,7 @@ def one_after_another(model: nn.Module, prompt: list[int], seed: int) -> list[li
 
 def test_tokens_are_those_of_the_whole_text_computed_anew(model: nn.Module) -> None:
     expected = [
-        row
-        for prompt, seed in zip(PROMPTS, SEEDS, strict=True)
-        for row in one_after_another(model, prompt, seed)
+        row for prompt, seed in zip(PROMPTS, SEEDS, strict=True) for row in one_after_another(model, prompt, seed)
     ]
     assert sampled(model, PROMPTS, SEEDS) == expected
 

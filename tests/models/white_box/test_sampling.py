@@ -8,9 +8,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from cyclealign.models import sampling
-from cyclealign.models.sampling import Ends, choose_tokens, decode, draw_uniforms
 from cyclealign.sampling_settings import SamplingSettings
+from cyclealign.white_box import sampling
+from cyclealign.white_box.sampling import Ends, choose_tokens, decode, draw_uniforms
 
 PROMPTS = [[5, 6, 7, 8, 9, 10, 11], [50, 51], [100, 101, 102, 103]]
 SEEDS = [11, 12, 13]
@@ -64,9 +64,7 @@ def parted(model: Any, prompt: list[int], ours: list[int], theirs: list[int]) ->
 def test_what_a_prompt_gets_does_not_depend_on_the_prompts_beside_it(model: Any) -> None:
     together = run(model, PROMPTS, SEEDS, WARM)
     alone = [
-        tokens
-        for prompt, seed in zip(PROMPTS, SEEDS, strict=True)
-        for tokens in run(model, [prompt], [seed], WARM)
+        tokens for prompt, seed in zip(PROMPTS, SEEDS, strict=True) for tokens in run(model, [prompt], [seed], WARM)
     ]
     reverse = run(model, PROMPTS[::-1], SEEDS[::-1], WARM)
     assert together == alone

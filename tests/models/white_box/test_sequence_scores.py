@@ -22,10 +22,10 @@ from transformers import (
 )
 
 from cyclealign.method.objectives import pro_loss, rrhf_loss
-from cyclealign.models.loading import add_adapter, quiet_transformers
-from cyclealign.models.packing import Row
-from cyclealign.models.sequence_scores import SequenceScores, accepts_packed_rows, plan_passes
 from cyclealign.settings import LoraSettings
+from cyclealign.white_box.loading import add_adapter, quiet_transformers
+from cyclealign.white_box.packing import Row
+from cyclealign.white_box.sequence_scores import SequenceScores, accepts_packed_rows, plan_passes
 
 ROWS: list[Row] = [
     ([5, 6, 7, 8, 9], [[10, 11, 12], [13], [14, 15, 16, 17, 18, 19], [20, 21]]),
@@ -73,12 +73,8 @@ def loss_and_gradients(scores: SequenceScores, objective: Any) -> tuple[Tensor, 
     total, tokens = scores(ROWS)
     loss = torch.stack([objective(p) - 9 * p[0] for p in (total / tokens).view(3, 4)]).mean()
     loss.backward()  # type: ignore[no-untyped-call]
-    gradients = {
-        name: parameter.grad for name, parameter in scores.named_parameters() if parameter.requires_grad
-    }
-    return loss.detach(), {
-        name: gradient.clone() for name, gradient in gradients.items() if gradient is not None
-    }
+    gradients = {name: parameter.grad for name, parameter in scores.named_parameters() if parameter.requires_grad}
+    return loss.detach(), {name: gradient.clone() for name, gradient in gradients.items() if gradient is not None}
 
 
 @in_both_dtypes
@@ -135,28 +131,18 @@ MODELS: dict[str, tuple[Any, Any, bool]] = {
     "learnt-positions": (
         GPT2LMHeadModel,
         GPT2Config(
-            vocab_size=100,
-            n_embd=16,
-            n_layer=2,
-            n_head=4,
-            initializer_range=0.4,
-            bos_token_id=1,
-            eos_token_id=2,
+            vocab_size=100, n_embd=16, n_layer=2, n_head=4, initializer_range=0.4, bos_token_id=1, eos_token_id=2
         ),
         True,
     ),
     "window-beyond-the-context": (
         MistralForCausalLM,
-        MistralConfig(
-            vocab_size=100, sliding_window=4096, num_key_value_heads=2, initializer_range=0.4, **ATTENTION
-        ),
+        MistralConfig(vocab_size=100, sliding_window=4096, num_key_value_heads=2, initializer_range=0.4, **ATTENTION),
         True,
     ),
     "window-inside-the-context": (
         MistralForCausalLM,
-        MistralConfig(
-            vocab_size=100, sliding_window=64, num_key_value_heads=2, initializer_range=0.4, **ATTENTION
-        ),
+        MistralConfig(vocab_size=100, sliding_window=64, num_key_value_heads=2, initializer_range=0.4, **ATTENTION),
         False,
     ),
     "alibi": (

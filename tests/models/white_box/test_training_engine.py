@@ -57,9 +57,7 @@ def room(engine: str) -> float:
 
 
 @pytest.mark.parametrize(("where", "engine"), CASES, ids=IDS)
-def test_losses_and_gradients_are_those_of_one_plain_process(
-    runs: dict[str, Results], where: str, engine: str
-) -> None:
+def test_losses_and_gradients_are_those_of_one_plain_process(runs: dict[str, Results], where: str, engine: str) -> None:
     found, expected = runs[where][engine], alone_on_torch(runs, engine)
     assert found["ranks"] == (2 if where == "two" else 1)
     assert found["losses"] == pytest.approx(expected["losses"], rel=1e-5 * room(engine))

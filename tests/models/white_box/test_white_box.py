@@ -10,13 +10,13 @@ from transformers import BloomConfig, BloomForCausalLM
 
 from cyclealign.errors import ModelError, TrainingDiverged
 from cyclealign.method.objectives import pro_loss
-from cyclealign.models.loading import quiet_transformers
-from cyclealign.models.training_step import learning_rate
-from cyclealign.models.weights import adapter_parameters
-from cyclealign.models.white_box import WhiteBox
 from cyclealign.records import Prompt, TrainingExample, Turn
 from cyclealign.sampling_settings import SamplingSettings
 from cyclealign.settings import LoraSettings, MethodSettings, TrainingSettings, WhiteBoxSettings
+from cyclealign.white_box.loading import quiet_transformers
+from cyclealign.white_box.training_step import learning_rate
+from cyclealign.white_box.weights import adapter_parameters
+from cyclealign.white_box.white_box import WhiteBox
 
 SAMPLING = SamplingSettings(max_new_tokens=16)
 QUESTIONS = ["How do I cook rice?", "Tell me about the weather, please, in as few words as you can.", "Why?"]
@@ -47,9 +47,7 @@ def train(white_box: WhiteBox, steps: range) -> None:
         white_box.optimize(examples_of(white_box, step), progress=step / 4)
 
 
-def test_sampling_gives_every_prompt_its_responses_and_changes_no_bit_of_the_weights(
-    tiny_llama: Path,
-) -> None:
+def test_sampling_gives_every_prompt_its_responses_and_changes_no_bit_of_the_weights(tiny_llama: Path) -> None:
     white_box = load(tiny_llama)
     train(white_box, range(1))
     before = {name: tensor.clone() for name, tensor in white_box._model.state_dict().items()}
@@ -131,12 +129,8 @@ def test_gradients_are_those_of_all_examples_at_once_however_they_are_batched(ti
     assert report.gradient_norm == pytest.approx(again.optimize(examples[:3]).gradient_norm, rel=1e-4)
 
 
-@pytest.mark.parametrize(
-    "wrong", [[], [TrainingExample(PROMPTS[0], (), (), None)]], ids=["none", "no-responses"]
-)
-def test_a_step_without_anything_to_compute_is_refused(
-    tiny_llama: Path, wrong: list[TrainingExample]
-) -> None:
+@pytest.mark.parametrize("wrong", [[], [TrainingExample(PROMPTS[0], (), (), None)]], ids=["none", "no-responses"])
+def test_a_step_without_anything_to_compute_is_refused(tiny_llama: Path, wrong: list[TrainingExample]) -> None:
     with pytest.raises(ValueError, match="needs examples"):
         load(tiny_llama).optimize(wrong)
 
@@ -151,9 +145,7 @@ def test_equal_seeds_and_examples_end_in_equal_bits(tiny_llama: Path) -> None:
 
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
 @pytest.mark.parametrize("at", [0, 2])
-def test_a_checkpoint_continues_bit_for_bit(
-    tiny_llama: Path, tmp_path: Path, at: int, dropout: float
-) -> None:
+def test_a_checkpoint_continues_bit_for_bit(tiny_llama: Path, tmp_path: Path, at: int, dropout: float) -> None:
     training = TrainingSettings(learning_rate=1e-2, warmup_steps=2, decay="linear")
     lora = LoraSettings(dropout=dropout)
     straight, interrupted = load(tiny_llama, training, lora=lora), load(tiny_llama, training, lora=lora)
@@ -243,8 +235,7 @@ def test_gradients_are_clipped_to_the_norm(tiny_llama: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("decay", "expected"),
-    [("constant", [0.5, 1.0, 1.0, 1.0]), ("linear", [0.5, 0.775, 0.55, 0.1])],
+    ("decay", "expected"), [("constant", [0.5, 1.0, 1.0, 1.0]), ("linear", [0.5, 0.775, 0.55, 0.1])]
 )
 def test_the_learning_rate_warms_up_and_decays_to_its_final_share(decay: Any, expected: list[float]) -> None:
     training = TrainingSettings(learning_rate=1.0, warmup_steps=2, decay=decay, final_learning_rate_share=0.1)

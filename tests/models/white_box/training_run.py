@@ -13,20 +13,14 @@ from typing import Any
 
 import psutil
 
-from cyclealign.models.white_box import WhiteBox
 from cyclealign.records import Prompt, TrainingExample, Turn
 from cyclealign.sampling_settings import SamplingSettings
 from cyclealign.settings import MethodSettings, TrainingSettings, WhiteBoxSettings
+from cyclealign.white_box.white_box import WhiteBox
 
 SAMPLING = SamplingSettings(max_new_tokens=12)
 # Five, so that two ranks get different numbers of them; of lengths that need several passes.
-QUESTIONS = [
-    "Why?",
-    "How do I cook rice?",
-    "Who are you? " * 6,
-    "Tell me about the weather.",
-    "What now? " * 9,
-]
+QUESTIONS = ["Why?", "How do I cook rice?", "Who are you? " * 6, "Tell me about the weather.", "What now? " * 9]
 PROMPTS = [Prompt.from_turns("helpful-base", "train", [Turn("human", text)]) for text in QUESTIONS]
 STEPS = 4
 

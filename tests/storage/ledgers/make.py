@@ -102,8 +102,7 @@ def copy(old: Path, new: Path) -> None:
         migrations.migrate(connection, new)
         connection.execute(f"attach '{old}' as old (read_only)")
         tables = connection.execute(
-            "select table_name from duckdb_tables() "
-            "where database_name = 'old' and table_name <> 'schema_migrations'"
+            "select table_name from duckdb_tables() where database_name = 'old' and table_name <> 'schema_migrations'"
         )
         for (table,) in tables.fetchall():
             connection.execute(f"insert into {table} select * from old.{table}")

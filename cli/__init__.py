@@ -1,0 +1,1 @@
+"""The command line, and the local Prefect server behind `make up`."""

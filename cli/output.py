@@ -1,0 +1,82 @@
+"""Rows on the terminal or in a pipe: a table for people, CSV and JSON for programs.
+
+A terminal gets nothing that it would act upon, whatever the cells hold. Leaves out the end of a run
+(`tasks.evaluation.publication`). Imported by the commands that print rows: pandas is slow to import.
+"""
+
+import sys
+from typing import Any
+
+import click
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from cyclealign.report.exhibit_formats import as_latex, as_markdown
+from cyclealign.report.exhibits import Exhibit
+from cyclealign.report.terminal import rich_table
+from cyclealign.report.untrusted import for_message, for_terminal
+
+WIDTH = 200
+"""Characters of a table's line where there is no terminal to ask."""
+REASON = 60
+"""Characters of a reason that fit into a table."""
+
+
+def print_rows(rows: list[dict[str, Any]]) -> None:
+    """Print records as a table."""
+    print_frame(pd.DataFrame(rows), "table")
+
+
+def in_brief(status: dict[str, Any]) -> dict[str, Any]:
+    """A run's status, what fits beside each other; all of it stands in the JSON."""
+    reason, agreement = status["state_reason"] or "", status["agreement"]
+    line = reason.splitlines()[0] if reason else ""
+    return {
+        **{name: status[name] for name in ("name", "state", "profile", "seed", "step", "steps", "rounds")},
+        "spend_usd": f"{status['spend_usd']:.2f}",
+        "agreement": "" if agreement is None else f"{agreement:.2f}",
+        "weights": (status["weights_sha256"] or "")[:8],
+        "reason": line if len(line) <= REASON else f"{line[:REASON]}…",
+    }
+
+
+def print_frame(frame: pd.DataFrame, style: str) -> None:
+    """Print a data frame as `table`, `csv` or `json`."""
+    if style == "json":  # escaped to ASCII: the same values, and nothing in them reaches a terminal raw
+        text = frame.to_json(orient="records", indent=2, date_format="iso", force_ascii=True)
+        click.echo(text.replace("\x7f", "\\u007f"))
+    elif style == "csv":
+        text = frame.to_csv(index=False)
+        # color: click would take escape sequences out of what goes into a file
+        click.echo(for_message(text) if sys.stdout.isatty() else text, nl=False, color=True)
+    else:
+        console = Console() if sys.stdout.isatty() else Console(width=WIDTH)
+        console.print(_table(frame))
+        click.echo(f"{len(frame)} rows", err=True)
+
+
+def print_exhibit(exhibit: Exhibit, style: str) -> None:
+    """Print an exhibit as `table`, `markdown`, `latex`, `csv` or `json`."""
+    if style in ("csv", "json"):
+        print_frame(exhibit.frame, style)
+    elif style == "table":
+        console = Console() if sys.stdout.isatty() else Console(width=WIDTH)
+        for table in exhibit.tables:
+            console.print(rich_table(table))
+        for note in exhibit.notes:
+            click.echo(for_terminal(note), err=True)
+    else:
+        click.echo((as_markdown if style == "markdown" else as_latex)(exhibit), nl=False)
+
+
+def _table(frame: pd.DataFrame) -> Table:
+    """Cells are `Text`: as plain strings, `[red]` or `[link=…]` in them would be markup."""
+    table = Table()
+    for name in frame.columns:
+        table.add_column(Text(for_terminal(str(name))))
+    known = frame.astype(object).where(frame.notna(), "")
+    for row in known.itertuples(index=False):
+        table.add_row(*[Text(for_terminal(str(value))) for value in row])
+    return table

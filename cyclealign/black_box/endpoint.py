@@ -1,0 +1,240 @@
+"""The black-box model: one attempt at one chat completion over the `openai` library; no trace of the key.
+
+`ChatEndpoint.send` is the only way out to a chat-completions server, whether a paid API, a server on this
+machine or the offline judge, which is the same client over an in-process transport. A reply is read
+leniently: whoever paid for it gets all of it, and judging it comes later. Leaves out: retries, recording and
+money (`tasks.asking.protocol`), what a failure means (`api_failures`), what an answer says
+(`cyclealign.method.answers`).
+"""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, TypeVar, cast
+from urllib.parse import urlsplit
+
+import httpx2
+from openai import AsyncOpenAI, DefaultAsyncHttpx2Client
+from openai.types.chat import ChatCompletionMessageParam
+
+from cyclealign.black_box.api_keys import how_to_set, key_in
+from cyclealign.black_box.failures import WORDS_SHOWN, blot, translate
+from cyclealign.errors import CallTransient, CycleAlignError, EndpointRefused, UsageError
+from cyclealign.records import ChatReply, ChatRequest
+from cyclealign.settings import BlackBoxSettings
+
+PLACEHOLDER_KEY: Final = "none"
+"""Sent where no key is needed; the `openai` library insists on one."""
+OFFLINE_URL: Final = "http://offline.invalid/v1"
+T = TypeVar("T")
+LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+class ChatEndpoint:
+    """A chat-completions endpoint. Belongs to the event loop that first sends through it.
+
+    Args:
+        settings: Where it is, which environment variable holds the key, how long to wait.
+        app: An ASGI application that is called in-process instead of `base_url` (the offline judge).
+
+    Raises:
+        UsageError: `base_url` is no plain http(s) address.
+        ValueError: an offline endpoint comes without its application.
+    """
+
+    def __init__(self, settings: BlackBoxSettings, app: Any | None = None) -> None:
+        if settings.endpoint != "api" and app is None:
+            raise ValueError(f"the offline endpoint {settings.endpoint} needs its application, found none")
+        self._settings = settings
+        self._app = app
+        self._client: AsyncOpenAI | None = None
+        self._secret = ""
+        self.origin: str = _origin(settings, app)
+        """Tells endpoints apart in call keys: the base URL, or `offline://` with the judge's name and identity."""
+
+    def require_key(self) -> None:
+        """Check that a call could be sent, before anything is spent.
+
+        Raises:
+            EndpointRefused: no usable key in the environment.
+        """
+        self._key()
+
+    async def send(self, request: ChatRequest) -> ChatReply:
+        """Exactly one attempt at `request`.
+
+        Raises:
+            CallTransient: worth another attempt; `raw` holds the body of a 200 that could not be read.
+            CallRejected: this request will never be accepted.
+            EndpointRefused: no request will be accepted.
+        """
+        return read_reply(await self._attempt(lambda client: self._post(client, request)))
+
+    async def models(self) -> list[str] | None:
+        """The models that the endpoint lists for this key, which costs nothing; None where there is no list to read.
+
+        Raises: as `send`.
+        """
+
+        async def listed(client: AsyncOpenAI) -> list[str] | None:
+            response = await client.models.with_raw_response.list()
+            return read_models(blot(response.http_response.text, self._secret))
+
+        try:
+            return await self._attempt(listed)
+        except EndpointRefused as refusal:
+            if refusal.http_status in (404, 405):
+                return None
+            raise
+
+    async def close(self) -> None:
+        """Give the connections back; in the event loop that used them."""
+        if self._client is not None:
+            await self._client.close()
+            self._client = None
+
+    async def _attempt(self, call: Callable[[AsyncOpenAI], Awaitable[T]]) -> T:
+        """One use of the client; what goes wrong comes out as the project's error, without a trace of the key."""
+        failure: CycleAlignError
+        if self._client is None:
+            self._client = self._connect()
+        try:
+            async with asyncio.timeout(self._settings.timeout_s):  # in-process transports know no timeouts
+                return await call(self._client)
+        except CycleAlignError:
+            raise
+        except Exception as error:
+            failure = translate(error, self._secret)
+        # Outside the except block: __context__ would hold the request with its Authorization header.
+        raise failure
+
+    async def _post(self, client: AsyncOpenAI, request: ChatRequest) -> str:
+        body = request.body()
+        response = await client.chat.completions.with_raw_response.create(
+            model=body["model"],
+            messages=cast("list[ChatCompletionMessageParam]", body["messages"]),
+            extra_body=dict(request.parameters),  # as given: the body that is sent is the body in the call key
+        )
+        return blot(response.http_response.text, self._secret)
+
+    def _connect(self) -> AsyncOpenAI:
+        key = self._key()
+        self._secret = "" if key == PLACEHOLDER_KEY else key
+        transport = None if self._app is None else httpx2.ASGITransport(self._app, raise_app_exceptions=False)
+        return AsyncOpenAI(
+            api_key=key,
+            base_url=self._settings.base_url if self._settings.endpoint == "api" else OFFLINE_URL,
+            max_retries=0,  # the library would also repeat quota errors and paid timeouts
+            timeout=self._settings.timeout_s,
+            http_client=DefaultAsyncHttpx2Client(
+                transport=transport,
+                follow_redirects=False,  # a moved address is a setting to mend, not a place to send to
+                timeout=self._settings.timeout_s,
+            ),
+        )
+
+    def _key(self) -> str:
+        variable = self._settings.api_key_env
+        key = key_in(variable) if self._settings.endpoint == "api" else ""
+        if key:
+            return key
+        if self._app is not None or urlsplit(self._settings.base_url).hostname in LOOPBACK:
+            return PLACEHOLDER_KEY
+        raise EndpointRefused(
+            f"No key for {self.origin}: the environment variable {variable} is not set. {how_to_set(variable)}",
+            kind="key",
+        )
+
+
+def read_models(raw: str) -> list[str] | None:
+    """The names in a list of models, in OpenAI's form or bare; None where it is no such list."""
+    try:
+        value = json.loads(raw)
+    except ValueError:
+        return None
+    entries = value.get("data") if isinstance(value, dict) else value
+    if not isinstance(entries, list):
+        return None
+    return [one["id"] for one in entries if isinstance(one, dict) and isinstance(one.get("id"), str)]
+
+
+def read_reply(raw: str) -> ChatReply:
+    """The first choice of a chat-completion body, as it is.
+
+    Missing usage reads as 0 tokens. `strict=False`: some servers emit raw control characters inside strings.
+
+    Raises:
+        CallTransient: the body is empty, is not JSON or has no choices; `raw` is attached.
+    """
+    body, problem = _parse(raw)
+    choice = _first_choice(body)
+    if choice is None:
+        said = " ".join(raw.split())[:WORDS_SHOWN] if "error" in _mapping(body) else f"{len(raw)} characters"
+        words = f"HTTP 200, but {problem.replace('_', ' ')}: {said}."
+        raise CallTransient(words, kind=problem, http_status=200, billed=True, raw=raw)
+    message, usage = _mapping(choice.get("message")), _mapping(body.get("usage"))
+    return ChatReply(
+        raw=raw,
+        content=_content(message.get("content")),
+        refusal=_text(message.get("refusal")),
+        finish_reason=_text(choice.get("finish_reason")),
+        model=_text(body.get("model")),
+        prompt_tokens=_tokens(usage.get("prompt_tokens")),
+        completion_tokens=_tokens(usage.get("completion_tokens")),
+    )
+
+
+def _parse(raw: str) -> tuple[Any, str]:
+    """The body as JSON, and what is wrong with it in case it holds no choice."""
+    if not raw.strip():
+        return None, "empty_body"
+    try:
+        return json.loads(raw, strict=False), "no_choices"
+    except (ValueError, RecursionError):
+        return None, "unreadable_body"
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _first_choice(body: Any) -> dict[str, Any] | None:
+    choices = body.get("choices") if isinstance(body, dict) else None
+    first = choices[0] if isinstance(choices, list) and choices else None
+    return first if isinstance(first, dict) else None
+
+
+def _content(value: Any) -> str | None:
+    """The text of a message; servers of reasoning models may send it in typed parts."""
+    if not isinstance(value, list):
+        return _text(value)
+    parts = [part.get("text") for part in value if isinstance(part, dict) and part.get("type") == "text"]
+    return "".join(filter(None, map(_text, parts)))
+
+
+def _text(value: Any) -> str | None:
+    """A string that can be stored: JSON may hold halves of surrogate pairs, which UTF-8 does not."""
+    return value.encode("utf-8", "replace").decode("utf-8") if isinstance(value, str) else None
+
+
+def _tokens(value: Any) -> int:
+    return value if isinstance(value, int) and 0 < value < 2**40 else 0
+
+
+def _origin(settings: BlackBoxSettings, app: Any | None) -> str:
+    if settings.endpoint != "api":
+        identity = getattr(getattr(app, "state", None), "identity", "")
+        return f"offline://{settings.endpoint}/{identity}".rstrip("/")
+    try:
+        url = urlsplit(settings.base_url)
+        port = f":{url.port}" if url.port else ""
+    except ValueError:
+        url, port = urlsplit(""), ""
+    if url.scheme not in ("http", "https") or not url.hostname or url.username or url.query:
+        raise UsageError(
+            "black_box.base_url must be http(s)://host[:port]/path without user, password or query, for "
+            "example https://api.openai.com/v1; a key belongs into the environment variable that "
+            "black_box.api_key_env names."
+        )
+    host = f"[{url.hostname}]" if ":" in url.hostname else url.hostname
+    return f"{url.scheme}://{host}{port}{url.path.rstrip('/')}"

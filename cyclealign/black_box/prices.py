@@ -1,0 +1,120 @@
+"""What a call costs: its worst case before it is sent, and its charge afterwards.
+
+Prices come from `black_box.price`, else from the dated table of the installed `genai-prices` package, which
+is read offline. Offline judges cost nothing. Amounts are US dollars, exact decimals. Everything is rounded
+against us: a charge may be above the bill (cached input counts in full, input at the price of writing it to
+the provider's cache where that is dearer), never below it. Leaves out: reserving and adding up
+(`storage.calls`).
+"""
+
+import json
+from dataclasses import dataclass
+from decimal import ROUND_UP, Decimal
+from importlib.metadata import version
+from typing import Final
+
+from genai_prices import Usage, calc_price
+
+from cyclealign.errors import UsageError
+from cyclealign.records import ChatRequest
+from cyclealign.settings import BlackBoxSettings
+
+MESSAGE_OVERHEAD: Final = 16
+"""Tokens, at most, that role and separators add to a message."""
+REQUEST_OVERHEAD: Final = 64
+"""Tokens, at most, that a chat template adds to a request."""
+MILLION: Final = Decimal(1_000_000)
+
+
+@dataclass(frozen=True, slots=True)
+class Prices:
+    """The prices at one endpoint."""
+
+    settings: BlackBoxSettings
+    share: Decimal = Decimal(1)
+    """Of the price of a call that is sent alone; a Batch API costs less."""
+
+    def cost_usd(self, model: str, prompt_tokens: int, completion_tokens: int) -> Decimal | None:
+        """The charge for one answered call; None where the price is unknown."""
+        if self.settings.endpoint != "api":
+            return Decimal(0)
+        own = self.settings.price
+        if own is None or model != self.settings.model:
+            full = self._from_table(model, prompt_tokens, completion_tokens)
+            return None if full is None else _rounded_up(full * self.share)
+        prompt, completion = Decimal(str(own.input)), Decimal(str(own.output))
+        full = (prompt_tokens * prompt + completion_tokens * completion) / MILLION
+        return _rounded_up(full * self.share)
+
+    def worst_case_usd(self, request: ChatRequest) -> Decimal | None:
+        """The most that `request` can cost; None where the price is unknown.
+
+        Raises:
+            ValueError: the request does not limit its completion tokens, so there is no most.
+        """
+        return self.cost_usd(request.model, most_prompt_tokens(request), most_completion_tokens(request))
+
+    def reserve_usd(self, request: ChatRequest) -> Decimal:
+        """What to set aside before `request` is sent: its worst case; 0 for an unknown price without a cap.
+
+        Raises:
+            UsageError: there is a cap, and the price of the request's model is unknown.
+        """
+        self.require_price(request.model)
+        return self.worst_case_usd(request) or Decimal(0)
+
+    def require_price(self, model: str | None = None) -> None:
+        """Check that a cap can be kept when `model` is asked, by default the configured one.
+
+        Raises:
+            UsageError: there is a cap, and the model's price is unknown.
+        """
+        model = model or self.settings.model
+        if self.settings.budget_usd is not None and self.cost_usd(model, 1, 1) is None:
+            raise UsageError(
+                f"black_box.budget_usd is set, but the price of {model} at "
+                f"{self.settings.base_url} is not in the table of {self.source}. Set black_box.price.input "
+                "and black_box.price.output (US dollars per million tokens; 0 for a server of your own), or "
+                "remove the cap (null)."
+            )
+
+    @property
+    def source(self) -> str:
+        """Where the price of the configured model comes from, for reports."""
+        if self.settings.endpoint != "api":
+            return "offline, nothing to pay"
+        if self.settings.price is not None:
+            return "black_box.price"
+        return f"genai-prices {version('genai-prices')}"
+
+    def _from_table(self, model: str, prompt_tokens: int, completion_tokens: int) -> Decimal | None:
+        plain = Usage(input_tokens=prompt_tokens, output_tokens=completion_tokens)
+        cached = Usage(input_tokens=prompt_tokens, cache_write_tokens=prompt_tokens, output_tokens=completion_tokens)
+        try:
+            prices = [
+                calc_price(usage, model, provider_api_url=self.settings.base_url).total_price
+                for usage in (plain, cached)
+            ]
+        except LookupError:
+            return None
+        return _rounded_up(max(prices))
+
+
+def _rounded_up(usd: Decimal) -> Decimal:
+    """To the nine decimals that the ledger keeps."""
+    return usd.quantize(Decimal("1e-9"), ROUND_UP)
+
+
+def most_prompt_tokens(request: ChatRequest) -> int:
+    """An upper bound of the prompt tokens: a tokenizer makes at most one token of each UTF-8 byte."""
+    written = sum(len(message.content.encode()) + MESSAGE_OVERHEAD for message in request.messages)
+    return written + len(json.dumps(dict(request.parameters))) + REQUEST_OVERHEAD
+
+
+def most_completion_tokens(request: ChatRequest) -> int:
+    """The completion tokens that the request allows, over all its choices."""
+    for name in ("max_completion_tokens", "max_tokens"):
+        limit = request.parameters.get(name)
+        if isinstance(limit, int):
+            return limit * int(request.parameters.get("n", 1))
+    raise ValueError("found a request without max_tokens or max_completion_tokens, expected a limit on its cost")

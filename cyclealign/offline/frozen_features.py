@@ -1,0 +1,209 @@
+"""Hidden states of a frozen pretrained causal LM: what preference heads and judge see of a response.
+
+A row is a dialogue with responses to it. The prompt is written without a system message and cut on the left,
+responses are cut on the right; a layer's states are averaged over the response's tokens, or the prompt's.
+Only the layers up to the deepest one asked for are run. Leaves out what is made of the states
+(`preference_heads`, `preference_judge`).
+"""
+
+import copy
+import hashlib
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from cyclealign.errors import ModelError
+from cyclealign.records import Turn
+from cyclealign.settings import WhiteBoxSettings
+from cyclealign.white_box.loading import load_pretrained
+from cyclealign.white_box.packing import Row, Span, pack
+from cyclealign.white_box.prompt_format import PromptFormat
+
+States = NDArray[np.float32]
+Progress = Callable[[str, float], None]
+"""Called with what is going on and the share that is done, 0 to 1."""
+Dialogue = tuple[Sequence[Turn], Sequence[str]]
+"""The turns of a prompt, and responses to it."""
+
+CONTEXT_TOKENS = 512
+"""The longest text that a frozen model must take."""
+BATCH_TOKENS = 4096
+"""Tokens in one pass, padding included; bounds the memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What is read of each row."""
+
+    layers: tuple[int, ...]
+    """Y depths, 1 = the first layer's output."""
+    prompt_tokens: int
+    """The prompt's last tokens that are kept."""
+    response_tokens: int
+    """A response's first tokens that are kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class PooledStates:
+    """One row's states, averaged over tokens (H hidden units)."""
+
+    prompt: States
+    """[Y, H]"""
+    responses: States
+    """[R, Y, H]"""
+
+
+@dataclass(frozen=True, slots=True)
+class FrozenModel:
+    """A pretrained causal LM that is only read, with its tokenizer; shared by everything that reads it."""
+
+    model: Any
+    tokenizer: Any
+    identity: str
+
+    def row(self, dialogue: Dialogue, reading: Reading) -> Row:
+        """Token ids of a prompt and its responses.
+
+        Responses come without an end-of-sequence token, so that a text that broke off at a limit is read
+        like one that ended; only an empty response is that token alone.
+        """
+        turns, responses = dialogue
+        form = PromptFormat(self.tokenizer, "auto", system_prompt=None)
+        prompt = form.encode(turns, budget=sys.maxsize)[-reading.prompt_tokens :]
+        # One token more than is kept: the one dropped is the end-of-sequence token or the first too many.
+        replies = [form.encode_reply(text, reading.response_tokens + 1).tokens for text in responses]
+        return prompt, [tokens[:-1] or tokens for tokens in replies]
+
+
+@lru_cache(maxsize=1)
+def load_frozen(folder: Path) -> FrozenModel:
+    """The model in `folder`, in float32, on the GPU where there is one.
+
+    The last one stays loaded: the judge, its writer and the reward model of a run read the same weights.
+
+    Raises:
+        ModelError: the folder does not hold a causal LM with its tokenizer.
+    """
+    identity = model_identity(folder)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    settings = WhiteBoxSettings(model=str(folder), dtype="float32", max_length=CONTEXT_TOKENS)
+    loaded = load_pretrained(settings, None, device)
+    return FrozenModel(loaded.model, loaded.tokenizer, identity)
+
+
+def model_identity(folder: Path) -> str:
+    """Sixteen hexadecimal digits of the sha-256 over weights, config and tokenizer in `folder`.
+
+    Raises:
+        ModelError: there are no safetensors weights in `folder`.
+    """
+    weights = sorted(folder.glob("*.safetensors"))
+    if not weights:
+        raise ModelError(
+            f"No *.safetensors in {folder}: expected the folder of a pretrained model. `make smollm2` makes one."
+        )
+    digest = hashlib.sha256()
+    texts = [*folder.glob("config.json"), *folder.glob("tokenizer*.json"), *folder.glob("*.jinja")]
+    for file in [*weights, *sorted(texts)]:
+        with file.open("rb") as opened:
+            digest.update(hashlib.file_digest(opened, "sha256").digest())
+    return digest.hexdigest()[:16]
+
+
+def pooled_states(
+    frozen: FrozenModel, dialogues: Sequence[Dialogue], reading: Reading, progress: Progress | None = None
+) -> list[PooledStates]:
+    """The states of every row, in the order of `dialogues`.
+
+    Rows of similar length share a pass. Rounding in the seventh digit depends on what shares it: where that
+    matters, ask for one row at a time.
+    """
+    rows = [frozen.row(dialogue, reading) for dialogue in dialogues]
+    sizes = [len(prompt) + sum(map(len, responses)) for prompt, responses in rows]
+    pooled: dict[int, PooledStates] = {}
+    done = 0
+    for batch in _batches(sizes):
+        states = _run(frozen, [rows[index] for index in batch], reading.layers)
+        pooled.update(zip(batch, states, strict=True))
+        done += sum(sizes[index] for index in batch)
+        if progress is not None:
+            progress(f"{len(pooled)}/{len(rows)} dialogues read", done / sum(sizes))
+    return [pooled[index] for index in range(len(rows))]
+
+
+def _batches(sizes: Sequence[int]) -> Iterator[list[int]]:
+    """Indices in order of size, in groups of at most `BATCH_TOKENS` padded tokens (or a single row)."""
+    batch: list[int] = []
+    for index in sorted(range(len(sizes)), key=lambda index: (sizes[index], index)):
+        if batch and sizes[index] * (len(batch) + 1) > BATCH_TOKENS:
+            yield batch
+            batch = []
+        batch.append(index)
+    if batch:
+        yield batch
+
+
+@torch.inference_mode()
+def _run(frozen: FrozenModel, rows: Sequence[Row], layers: Sequence[int]) -> list[PooledStates]:
+    trunk, taps = _tapped_trunk(frozen.model, layers)
+    packed = pack(rows, frozen.tokenizer.eos_token_id, frozen.model.dtype).to(frozen.model.device)
+    trunk(
+        input_ids=packed.token_ids,
+        attention_mask=packed.attention_mask,
+        position_ids=packed.position_ids,
+        use_cache=False,
+    )
+    states = torch.stack([tap.output for tap in taps], dim=1)
+    return [_pool(states[index], spans) for index, spans in enumerate(packed.spans)]
+
+
+def _pool(states: Tensor, spans: Sequence[Span]) -> PooledStates:
+    """Means of one row's states [Y, L, H] over its prompt and over each response."""
+    prompt = states[:, : spans[0].prompt_end].mean(1)
+    responses = torch.stack([states[:, span.start : span.end].mean(1) for span in spans])
+    return PooledStates(prompt.cpu().numpy(), responses.cpu().numpy())
+
+
+class _Tap(nn.Module):
+    """A layer that remembers its last output [B, L, H]."""
+
+    output: Tensor
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, *inputs: Any, **options: Any) -> Any:
+        result = self.layer(*inputs, **options)
+        self.output = result[0] if isinstance(result, tuple) else result
+        return result
+
+
+def _tapped_trunk(model: Any, layers: Sequence[int]) -> tuple[nn.Module, list[_Tap]]:
+    """The model without its head and without the layers behind the deepest of `layers`, each of those tapped.
+
+    It shares the model's parameters and leaves the model as it is, so that several threads may read at once.
+
+    Raises:
+        ModelError: the model keeps its layers elsewhere than Llama-like models do, or has too few of them.
+    """
+    stack = getattr(model.base_model, "layers", None)
+    if not isinstance(stack, nn.ModuleList) or not 1 <= min(layers) <= max(layers) <= len(stack):
+        found = f"{len(stack)} layers" if isinstance(stack, nn.ModuleList) else "no list of layers"
+        raise ModelError(
+            f"{type(model).__name__} has {found}; the preference settings read layers {list(layers)}. "
+            "Lower preference.judge_layer and preference.evaluation_layer, or name another model."
+        )
+    taps = {depth: _Tap(stack[depth - 1]) for depth in layers}
+    kept = [taps.get(depth, stack[depth - 1]) for depth in range(1, max(layers) + 1)]
+    trunk = copy.copy(model.base_model)
+    trunk._modules = {**trunk._modules, "layers": nn.ModuleList(kept)}
+    return trunk, [taps[depth] for depth in layers]

@@ -1,0 +1,1 @@
+"""Reward models: from a folder or the hub, and Open-Assistant's."""

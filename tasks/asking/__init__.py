@@ -1,0 +1,1 @@
+"""The protocol of a paid call, one for every question: pace, and batches."""

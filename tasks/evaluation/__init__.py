@@ -1,0 +1,1 @@
+"""Systems side by side: respond, score, compare, audit, publish."""

@@ -1,0 +1,41 @@
+"""Puts the annotation page of a run together: its pairs, the ledger as the store, the checks at the entrance."""
+
+from starlette.types import ASGIApp
+
+from cyclealign.annotation.app import annotation_app
+from cyclealign.annotation.desk import Desk, clean_name
+from cyclealign.annotation.entrance import guarded
+from cyclealign.errors import UsageError
+from storage.annotations import PersonVerdicts, read_pairs
+from storage.ledger import Ledger
+from tasks.context import home_folder
+
+PATIENCE_S = 5.0
+"""How long a verdict waits for the ledger before the page says that it is busy, and tries again."""
+
+
+def annotation_page(run_name: str, systems: str, annotator: str | None, token: str | None) -> ASGIApp:
+    """The page on which people compare two systems of a run's evaluation.
+
+    Args:
+        run_name: The run.
+        systems: Their roles or labels, with a comma between them.
+        annotator: The only one who judges; None: whoever comes gives a name.
+        token: What opens the page from elsewhere; None: this machine alone.
+
+    Raises:
+        RunUnknown: the ledger has no run of this name.
+        UsageError: there is nothing to compare, or the name cannot be an annotator's.
+        LedgerLocked: another process holds the ledger for long.
+    """
+    named = None if annotator is None else clean_name(annotator)
+    pairs = read_pairs(Ledger(home_folder()), run_name, _two(systems))
+    patient = Ledger(home_folder(), wait_s=PATIENCE_S, tell=lambda _: None)
+    return guarded(annotation_app(Desk(pairs, PersonVerdicts(patient, pairs)), named), token)
+
+
+def _two(systems: str) -> tuple[str, str]:
+    roles = [role.strip() for role in systems.split(",")]
+    if len(roles) != 2:
+        raise UsageError(f"Found --systems {systems!r}, expected two with a comma between them: before,after.")
+    return roles[0], roles[1]

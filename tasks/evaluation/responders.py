@@ -1,0 +1,195 @@
+"""Whoever writes the responses that an evaluation scores: a local model, or a model behind an endpoint.
+
+A responder says what decides its responses and writes them batch by batch, so that each batch can be kept
+before the next one is begun. Leaves out what is missing and where it is kept (`tasks.evaluation.generation`).
+"""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from cyclealign.black_box.capabilities import capabilities_of, parameters_for
+from cyclealign.method.answers import AnswerRejected
+from cyclealign.records import ChatReply, ChatRequest, Message, Prompt, Speaker
+from cyclealign.sampling_settings import SamplingSettings
+from cyclealign.seeds import derive_seed
+from cyclealign.settings import BlackBoxSettings, EvaluationSettings
+from cyclealign.statistics import repeated_ngram_share
+from cyclealign.white_box.device_memory import HELD_OUT, fitting
+from cyclealign.white_box.white_box import WhiteBox
+from tasks.asking.channels import Account, Channel, tell_cost
+from tasks.asking.inquiry import Question, put_questions
+
+EVALUATION_SEED = 0
+"""The draws do not depend on a run's seed: systems are compared on the same prompts with the same luck."""
+ROLES: Mapping[Speaker, Any] = {"human": "user", "assistant": "assistant"}
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A response and what is known of it."""
+
+    prompt: Prompt
+    text: str
+    tokens: int | None
+    ended: bool
+    repeated_4grams: float | None
+    """None where the tokens are not known."""
+    seconds: float | None
+
+
+class Responder(Protocol):
+    """Writes responses."""
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """All that decides the responses besides the generation settings."""
+        ...
+
+    def ask_ahead(self, prompts: Sequence[Prompt]) -> None:
+        """What can be done for all prompts together before they are asked for part by part; mostly nothing."""
+        ...
+
+    def batches(self, prompts: Sequence[Prompt]) -> Iterator[list[Written]]:
+        """One response to each prompt, batch by batch; a prompt without a response is left out."""
+        ...
+
+
+@dataclass(frozen=True)
+class WhiteBoxResponder:
+    """A local model, with its adapter where it was trained."""
+
+    white_box: WhiteBox
+    trained: bool
+    evaluation: EvaluationSettings
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The model, and its adapter once it is trained (a new one changes no output)."""
+        description = self.white_box.description
+        if not self.trained:
+            return {key: value for key, value in description.items() if key != "lora"}
+        return {**description, "adapter": self.white_box.weights_sha256()}
+
+    def ask_ahead(self, prompts: Sequence[Prompt]) -> None:
+        """Nothing: a batch of a local model is as large as its memory allows."""
+
+    def batches(self, prompts: Sequence[Prompt]) -> Iterator[list[Written]]:
+        """Sampled with a seed of each prompt's own, in length-sorted batches."""
+        ordered, size = sorted(prompts, key=lambda prompt: len(prompt.instruction)), self.evaluation.batch
+        for start in range(0, len(ordered), size):
+            yield self._batch(ordered[start : start + size])
+
+    def _batch(self, prompts: Sequence[Prompt]) -> list[Written]:
+        clock = time.monotonic()
+        seeds = [derive_seed(EVALUATION_SEED, "evaluate", prompt.prompt_id) for prompt in prompts]
+        with fitting(f"Responding to {len(prompts)} held-out prompts at once", HELD_OUT):
+            drawn = self.white_box.sample(prompts, seeds, 1, self.evaluation.sampling)
+        seconds = (time.monotonic() - clock) / len(prompts)
+        return [
+            Written(
+                prompt=prompt,
+                text=response.text,
+                tokens=len(response.tokens),
+                ended=response.ended,
+                repeated_4grams=repeated_ngram_share(response.tokens, 4),
+                seconds=seconds,
+            )
+            for prompt, (response,) in zip(prompts, drawn, strict=True)
+        ]
+
+
+@dataclass(frozen=True)
+class ApiResponder:
+    """A model behind a chat-completions endpoint, asked through the ledger and under the run's cap."""
+
+    account: Account
+    channel: Channel
+    parameters: Mapping[str, Any]
+    """As `generation_parameters` gives them, without a seed."""
+    system_prompt: str | None = None
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Model, endpoint, parameters and system prompt; what the endpoint serves under a name is not in our hands."""
+        return {
+            "api": self.account.settings.model,
+            "origin": self.account.origin,
+            "parameters": dict(self.parameters),
+            "seeded": self.account.settings.seed,
+            "system_prompt": self.system_prompt,
+        }
+
+    def ask_ahead(self, prompts: Sequence[Prompt]) -> None:
+        """Tells what they may cost; all calls in one go, where the channel is the better the more it carries.
+
+        They are found recorded then.
+
+        Raises:
+            RunPaused: no call gets through, or the cap is reached.
+        """
+        requests = [self._question(prompt).asks[0] for prompt in prompts]
+        tell_cost(self.account, requests, self.channel.price_share)
+        if self.channel.portion is None and prompts:
+            self.channel.outcomes(requests)
+
+    def batches(self, prompts: Sequence[Prompt]) -> Iterator[list[Written]]:
+        """Asked together in portions; an answer that was filtered, empty or never came leaves its prompt out."""
+        size = self.channel.portion or max(1, len(prompts))
+        for start in range(0, len(prompts), size):
+            questions = [self._question(prompt) for prompt in prompts[start : start + size]]
+            findings = put_questions(self.account.ledger, self.channel, questions)
+            yield [finding.value for finding in findings if finding.value is not None]
+
+    def _question(self, prompt: Prompt) -> Question[Written]:
+        settings = self.account.settings
+        system = () if self.system_prompt is None else (Message("system", self.system_prompt),)
+        seed = derive_seed(EVALUATION_SEED, "evaluate", prompt.prompt_id) % 2**31
+        request = ChatRequest(
+            purpose="generation",
+            model=settings.model,
+            messages=(*system, *(Message(ROLES[turn.speaker], turn.text) for turn in prompt.turns)),
+            parameters={**self.parameters, **({"seed": seed} if settings.seed else {})},
+            slot=("generation", EVALUATION_SEED),
+        )
+        return Question((request,), lambda reply, _ask: _written(prompt, reply))
+
+
+def _written(prompt: Prompt, reply: ChatReply) -> Written:
+    """What the model said to the user: its refusal is its response, and a text that was cut counts as it is.
+
+    Raises:
+        AnswerRejected: it said nothing.
+    """
+    text = (reply.content or reply.refusal or "").strip()
+    if reply.finish_reason == "content_filter":
+        raise AnswerRejected("content_filter", "The endpoint's content filter cut the answer.")
+    if not text:
+        raise AnswerRejected("malformed", "Found no text, expected a response.")
+    return Written(prompt, text, reply.completion_tokens or None, reply.finish_reason == "stop", None, None)
+
+
+def generation_parameters(
+    settings: BlackBoxSettings, sampling: SamplingSettings, max_tokens: int | None = None
+) -> dict[str, Any]:
+    """The parameters of a generation call: those of `evaluation.sampling` unless the system sets its own.
+
+    Reasoning models take no temperature, which the identity then shows, and need a larger limit of their own:
+    what they think counts too.
+
+    Raises:
+        UsageError: the system sets a parameter that its model does not take.
+    """
+    chosen: dict[str, Any] = {"json_mode": False, "max_tokens": max_tokens or sampling.max_new_tokens}
+    if settings.temperature is None and _takes_temperature(settings):
+        chosen["temperature"] = sampling.temperature
+    parameters = parameters_for(settings.model_copy(update=chosen), None)
+    if "temperature" in parameters and sampling.top_p != 1:
+        parameters["top_p"] = sampling.top_p
+    return parameters
+
+
+def _takes_temperature(settings: BlackBoxSettings) -> bool:
+    takes = capabilities_of(settings.model).temperature
+    return takes == "always" or (takes == "without_reasoning" and settings.reasoning_effort == "none")

@@ -1,0 +1,1 @@
+"""Runs beside a run: refolds, baselines, grids."""
