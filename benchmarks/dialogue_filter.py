@@ -26,8 +26,10 @@ from benchmarks.measuring import peak_mib, side_by_side
 from benchmarks.open_assistant import Turns
 from benchmarks.prefect_share import ROOT
 from benchmarks.rows import Row, at_least, at_most
+from cyclealign.data.hh_rlhf import DialogueFolder
 from cyclealign.records import PreferencePair
-from storage.dialogues import FilterOptions, FolderSource, prepare
+from cyclealign.settings import DataSettings
+from storage.dialogues import prepare
 from storage.ledger import Ledger
 from storage.samples import read_pairs
 from storage.sampling import Draw, draw_sample, load_pairs
@@ -105,7 +107,7 @@ def ours(folder: Path, prompts: int = PROMPTS) -> Outcome:
         with ledger.session():
             pass
         started = time.perf_counter()
-        prepared = prepare(ledger, FolderSource(folder), FilterOptions(paragraphs="drop"))
+        prepared = prepare(ledger, DialogueFolder(folder), DataSettings(source="folder", paragraphs="drop"))
         sample = draw_sample(ledger, prepared, Draw("training", seed=0, prompts=prompts))
         seconds, peak = time.perf_counter() - started, peak_mib()
         stored = load_pairs(prepared.folder, "train") + load_pairs(prepared.folder, "test")

@@ -1,14 +1,15 @@
 """Draws samples of prompts from prepared dialogues, and loads pairs to fit preference models on.
 
-A sample depends only on the data, the options and the seed, never on the order of rows or the number of
-threads: prompts are ordered by a hash of seed and prompt. Paper: Section 3.1 (1000 prompts).
+A sample depends only on the data, the options and the seed, never on the order of rows or the number of threads:
+hashes of seed and prompt order the prompts. Paper: Section 3.1 (1000 prompts).
 """
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from glob import escape
 from pathlib import Path
 from typing import Literal
 
@@ -17,7 +18,7 @@ import duckdb
 from cyclealign.errors import DataError
 from cyclealign.records import PreferencePair, Split
 from storage import queries, samples
-from storage.dialogues import PreparedDialogues
+from storage.dialogues import PreparedDialogues, set_variable
 from storage.ledger import Ledger
 from storage.samples import NewSample, Purpose, pair_of
 
@@ -34,7 +35,7 @@ class Draw:
     per_subset: int | None = None
     allocation: Literal["proportional", "equal"] = "proportional"
     excluded: tuple[str, ...] = ()
-    """Ids of prompts that are spoken for."""
+    """Ids of prompts that something else uses."""
 
 
 def draw_sample(ledger: Ledger, prepared: PreparedDialogues, draw: Draw) -> str:
@@ -53,14 +54,10 @@ def draw_sample(ledger: Ledger, prepared: PreparedDialogues, draw: Draw) -> str:
     return digest
 
 
-def load_pairs(
-    folder: Path, split: Split, subsets: Sequence[str] | None = None, pairs: int | None = None, seed: int = 0
-) -> list[PreferencePair]:
-    """Pairs of prepared dialogues in a seeded order; the first `pairs` of it when a number is given."""
-    wanted = None if subsets is None else list(subsets)
+def load_pairs(folder: Path, split: Split) -> list[PreferencePair]:
+    """All pairs of prepared dialogues, in an order that their texts alone decide."""
     with _reading(folder, split) as connection:
-        parameters = {"seed": seed, "subsets": wanted, "pairs": pairs}
-        return _pairs(connection.execute(queries.load("dialogues/pairs"), parameters))
+        return _pairs(connection.sql(queries.load("dialogues/pairs")))
 
 
 def allocate(available: Mapping[str, int], prompts: int, allocation: str) -> dict[str, int]:
@@ -81,11 +78,12 @@ def allocate(available: Mapping[str, int], prompts: int, allocation: str) -> dic
 
 def _draw(folder: Path, draw: Draw) -> list[PreferencePair]:
     with _reading(folder, SPLIT_OF[draw.purpose]) as connection:
-        connection.execute(queries.load("dialogues/available"), {"excluded": list(draw.excluded)})
-        available = dict(connection.execute(queries.load("dialogues/available_counts")).fetchall())
+        set_variable(connection, "excluded", list(draw.excluded))
+        set_variable(connection, "seed", draw.seed)
+        connection.execute(queries.load("dialogues/available"))
+        available = dict(connection.table("subset_sizes").fetchall())
         quotas = [{"subset": subset, "prompts": prompts} for subset, prompts in _quotas(available, draw).items()]
-        parameters = {"seed": draw.seed, "quotas": quotas}
-        return _pairs(connection.execute(queries.load("dialogues/draw"), parameters))
+        return _pairs(connection.sql(queries.load("dialogues/draw"), params={"quotas": quotas}))
 
 
 def _quotas(available: Mapping[str, int], draw: Draw) -> dict[str, int]:
@@ -113,10 +111,9 @@ def _reading(folder: Path, split: Split) -> Iterator[duckdb.DuckDBPyConnection]:
     if not path.is_file():
         raise DataError(f"No {path}. Expected prepared dialogues; prepare the data again.")
     with duckdb.connect() as connection:
-        connection.execute("set variable prepared = $path", {"path": str(path)})
+        connection.read_parquet(escape(str(path)), file_row_number=True).create_view("prepared")
         yield connection
 
 
-def _pairs(cursor: duckdb.DuckDBPyConnection) -> list[PreferencePair]:
-    names = [column[0] for column in cursor.description or []]
-    return [pair_of(dict(zip(names, row, strict=True))) for row in cursor.fetchall()]
+def _pairs(found: duckdb.DuckDBPyRelation) -> list[PreferencePair]:
+    return [pair_of(row) for row in found.to_dicts()]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from cyclealign.data.hh_rlhf import load_from_hub
+from cyclealign.data.hh_rlhf import DialogueFolder, DialogueSource, load_from_hub
 from cyclealign.errors import DataError, ModelError
 from cyclealign.extras import require_quantization
 from cyclealign.offline.artifacts import WorldArtifacts, build_world_artifacts
@@ -18,8 +18,7 @@ from cyclealign.settings import Settings
 from cyclealign.white_box.identity import tokenizer_sha256
 from cyclealign.white_box.loading import find_model, load_tokenizer
 from storage import dialogues, evaluations, samples
-from storage.dialogue_sources import DialogueSource
-from storage.dialogues import FilterOptions, FolderSource, PreparedDialogues, TableSource
+from storage.dialogues import PreparedDialogues, TokenCounter
 from storage.sampling import Draw, draw_sample, load_pairs
 from tasks.context import RunContext
 from tasks.cycle.progress import say, stage
@@ -77,7 +76,7 @@ def require_parts(context: RunContext) -> None:
     settings = context.settings
     require_quantization(settings.white_box)
     if settings.data.source == "folder":
-        FolderSource(Path(settings.data.path), settings.data.subsets).files()
+        DialogueFolder(Path(settings.data.path), settings.data.subsets).files()
     if uses_preference_models(settings):
         frozen_model(settings, context.home)
     if settings.white_box.model != "world":
@@ -112,17 +111,11 @@ def build_world(context: RunContext) -> WorldArtifacts:
 @task(name="filter dialogues", cache_policy=NO_CACHE)
 def prepare_dialogues(context: RunContext, stand_ins: StandIns) -> PreparedDialogues:
     """Load and filter the dialogues; every dropped pair is counted with its reason (Paper: Section 3.1, Table 6)."""
-    data, count_tokens, tokenizer = context.settings.data, None, None
+    data, tokens = context.settings.data, None
     if data.max_prompt_tokens is not None:
         model = white_box_path(context.settings, context.home, stand_ins)
-        loaded = load_tokenizer(context.settings.white_box, model)
-        tokenizer = tokenizer_sha256(loaded)
-
-        def count_tokens(texts: list[str]) -> list[int]:
-            return [len(ids) for ids in loaded(texts, add_special_tokens=False)["input_ids"]]
-
-    options = FilterOptions.of(data, tokenizer)
-    prepared = dialogues.prepare(context.ledger, source(context, stand_ins), options, count_tokens)
+        tokens = token_counter(load_tokenizer(context.settings.white_box, model))
+    prepared = dialogues.prepare(context.ledger, source(context, stand_ins), data, tokens)
     table = dialogues.compare_with_table_6(context.ledger, prepared.dataset_digest)
     read, kept = sum(row["rows_read"] for row in table), sum(row["pairs_kept"] for row in table)
     say(f"Dialogues: {kept} of {read} pairs kept" + (", reused" if prepared.reused else ""))
@@ -131,15 +124,22 @@ def prepare_dialogues(context: RunContext, stand_ins: StandIns) -> PreparedDialo
     return prepared
 
 
+def token_counter(tokenizer: Any) -> TokenCounter:
+    """Counts tokens as the white box reads them."""
+    return TokenCounter(
+        tokenizer_sha256(tokenizer),
+        lambda texts: [len(ids) for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]],
+    )
+
+
 def source(context: RunContext, stand_ins: StandIns) -> DialogueSource:
     """Where the dialogues are read from."""
     data = context.settings.data
     if data.source == "world":
-        return FolderSource(stand_ins.world.data, data.subsets, name="world")
+        return DialogueFolder(stand_ins.world.data, data.subsets, name="world")
     if data.source == "folder":
-        return FolderSource(Path(data.path), data.subsets)
-    loaded = load_from_hub(data.path, data.subsets)
-    return TableSource(loaded.name, loaded.table, loaded.revision)
+        return DialogueFolder(Path(data.path), data.subsets)
+    return load_from_hub(data.path, data.subsets)
 
 
 def _warn_unlike_table_6(table: list[dict[str, Any]]) -> None:

@@ -1,13 +1,17 @@
-"""HH-RLHF from the hub, through `datasets`: one table over the subsets and splits, and the revision it is of.
+"""HH-RLHF where it lies: files in a folder, or a table loaded from the hub through `datasets`.
 
-Leaves out: files in a folder (DuckDB reads those itself) and the filters (`storage.dialogues`).
+Each knows its identity, so that prepared data can be reused. Leaves out reading the files, which DuckDB does, and the
+filters (`storage.dialogues`).
 """
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 from cyclealign.errors import DataError
+from cyclealign.records import SUBSETS
 
 SPLITS = ("train", "test")
 TABLE_6: Final[Mapping[str, int]] = {
@@ -24,15 +28,63 @@ TABLE_6: Final[Mapping[str, int]] = {
 
 
 @dataclass(frozen=True)
-class HubTable:
-    """Rows of HH-RLHF as an arrow table with the columns subset, split, chosen, rejected."""
+class DialogueFolder:
+    """Files `<subset>/{train,test}.jsonl.gz` with the fields `chosen` and `rejected`."""
+
+    folder: Path
+    subsets: tuple[str, ...] = SUBSETS
+    name: str = "folder"
+
+    @property
+    def location(self) -> str:
+        """The folder."""
+        return str(self.folder)
+
+    def files(self) -> dict[str, Path]:
+        """The files by `<subset>/<split>`.
+
+        Raises:
+            DataError: the folder or a file is missing; the message lists every file that is.
+        """
+        names = [f"{subset}/{split}" for subset in self.subsets for split in SPLITS]
+        found = {name: self.folder / f"{name}.jsonl.gz" for name in names}
+        missing = [str(path) for path in found.values() if not path.is_file()]
+        if missing:
+            raise DataError(
+                f"No HH-RLHF files at {', '.join(missing)}. Expected <subset>/train.jsonl.gz and "
+                f"test.jsonl.gz for {', '.join(self.subsets)} in {self.folder}. Set data.path to the folder "
+                f"that has them, or data.subsets to those that are there."
+            )
+        return found
+
+    def identity(self) -> Any:
+        """Size and sha-256 of every file; where the folder lies does not matter."""
+        return {name: [path.stat().st_size, _sha256(path)] for name, path in self.files().items()}
+
+
+@dataclass(frozen=True)
+class DialogueTable:
+    """Rows as a pandas or arrow table with the columns subset, split, chosen, rejected."""
 
     name: str
     table: Any
     revision: str
+    """Changes whenever the rows change: the hub's revision, or a digest."""
+
+    @property
+    def location(self) -> str:
+        """Name and revision."""
+        return f"{self.name}@{self.revision}"
+
+    def identity(self) -> Any:
+        """Name and revision."""
+        return [self.name, self.revision]
 
 
-def load_from_hub(name: str, subsets: Sequence[str]) -> HubTable:
+DialogueSource = DialogueFolder | DialogueTable
+
+
+def load_from_hub(name: str, subsets: Sequence[str]) -> DialogueTable:
     """Download (or read from the local cache) the subsets of a data set on the hub.
 
     `name` may also be a folder in the hub's layout, which goes through the same loading code.
@@ -50,10 +102,10 @@ def load_from_hub(name: str, subsets: Sequence[str]) -> HubTable:
         for split in SPLITS:
             rows = _split(loaded, name, subset, split)
             fingerprints.append(str(rows._fingerprint))
-            table = rows.select_columns(["chosen", "rejected"]).with_format("arrow")[:]
-            constant = {key: pa.array([value] * len(rows)) for key, value in (("subset", subset), ("split", split))}
-            parts.append(pa.table({**constant, "chosen": table["chosen"], "rejected": table["rejected"]}))
-    return HubTable(name, pa.concat_tables(parts), _revision(name) or "-".join(fingerprints))
+            texts = rows.select_columns(["chosen", "rejected"]).with_format("arrow")[:]
+            names = {key: pa.array([value] * len(rows)) for key, value in (("subset", subset), ("split", split))}
+            parts.append(pa.table({**names, "chosen": texts["chosen"], "rejected": texts["rejected"]}))
+    return DialogueTable(name, pa.concat_tables(parts), _revision(name) or "-".join(fingerprints))
 
 
 def _load(datasets: Any, name: str, subset: str) -> Any:
@@ -70,10 +122,10 @@ def _load(datasets: Any, name: str, subset: str) -> Any:
 def _split(loaded: Any, name: str, subset: str, split: str) -> Any:
     if split not in loaded:
         raise DataError(f"{name} ({subset}) has the splits {', '.join(loaded)}, expected train and test.")
-    missing = {"chosen", "rejected"} - set(loaded[split].column_names)
-    if missing:
+    columns = loaded[split].column_names
+    if not {"chosen", "rejected"} <= set(columns):
         raise DataError(
-            f"{name} ({subset}, {split}) has the columns {', '.join(loaded[split].column_names)}, expected chosen and "
+            f"{name} ({subset}, {split}) has the columns {', '.join(columns)}, expected chosen and "
             f"rejected. Is this another data set?"
         )
     return loaded[split]
@@ -89,3 +141,8 @@ def _revision(name: str) -> str | None:
     except (HfHubHTTPError, HFValidationError, OfflineModeIsEnabled, OSError):
         return None
     return found
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

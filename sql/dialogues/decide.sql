@@ -1,19 +1,20 @@
 -- Decides for every parsed pair whether it stays: adds the reasons that other pairs or a tokenizer give.
--- Variables: drop_duplicates, max_prompt_tokens (null: no limit).
--- One row per parsed pair; reason is null for those that stay.
+-- Variables: drop_duplicates, max_prompt_tokens (null: no limit); split (whose pairs `kept` shows).
+-- One row of `decisions` per parsed pair (reason is null for those that stay), of `kept` per pair of the
+-- split that stays, of `files` per subset and split, of `drops` per subset, split and reason.
 create table decisions as
 with measured as (
     select
         parsed.rowid as place,
-        parsed.subset,
-        parsed.split,
-        parsed.prompt_id,
+        subset,
+        split,
+        prompt_id,
         case
-            when parsed.reason is not null then parsed.reason
-            when prompt_tokens.tokens > getvariable('max_prompt_tokens')::bigint then 'prompt_too_long'
+            when reason is not null then reason
+            when tokens > getvariable('max_prompt_tokens')::bigint then 'prompt_too_long'
         end as reason
     from parsed
-    left join prompt_tokens on parsed.prompt_id = prompt_tokens.prompt_id
+    left join prompt_tokens using (prompt_id)
 ),
 
 repeated as (
@@ -30,41 +31,54 @@ repeated as (
 -- that agree in their hash are equal in everything, so any of them may stay.
 first_pairs as (
     select
-        measured.split,
-        measured.prompt_id,
+        split,
+        prompt_id,
         arg_min(
-            measured.place,
-            {
-                'text': md5(
-                    concat_ws(chr(31), parsed.subset, render(parsed.turns), parsed.chosen, parsed.rejected)
-                ),
-                'place': measured.place
-            }
-        ) as place
+            place, row(md5(concat_ws(chr(31), parsed.subset, render(turns), chosen, rejected)), place)
+        ) as first_place
     from measured
-    inner join repeated on measured.split = repeated.split and measured.prompt_id = repeated.prompt_id
+    inner join repeated using (split, prompt_id)
     inner join parsed on measured.place = parsed.rowid
     where measured.reason is null
-    group by measured.split, measured.prompt_id
-),
-
-test_prompts as (
-    select distinct prompt_id
-    from parsed
-    where split = 'test' and prompt_id is not null
+    group by split, prompt_id
 )
 
 select
-    measured.place,
-    measured.subset,
-    measured.split,
+    place,
+    subset,
+    split,
     case
-        when measured.reason is not null then measured.reason
-        when getvariable('drop_duplicates')::boolean and measured.place <> first_pairs.place
-            then 'duplicate_prompt'
-        when measured.split = 'train' and test_prompts.prompt_id is not null then 'test_prompt'
+        when reason is not null then reason
+        when getvariable('drop_duplicates')::boolean and place <> first_place then 'duplicate_prompt'
+        when split = 'train' and prompt_id in (select prompt_id from parsed where split = 'test')
+            then 'test_prompt'
     end as reason
 from measured
-left join first_pairs
-    on measured.split = first_pairs.split and measured.prompt_id = first_pairs.prompt_id
-left join test_prompts on measured.prompt_id = test_prompts.prompt_id
+left join first_pairs using (split, prompt_id);
+
+create view kept as
+select parsed.* exclude (reason)
+from parsed
+inner join decisions on parsed.rowid = decisions.place
+where decisions.reason is null and decisions.split = getvariable('split')::varchar;
+
+create view files as
+select
+    subset,
+    split,
+    count(*) as rows_read,
+    count(*) filter (where reason is null) as pairs_kept
+from decisions
+group by subset, split
+order by subset, split;
+
+create view drops as
+select
+    subset,
+    split,
+    reason,
+    count(*) as pairs_dropped
+from decisions
+where reason is not null
+group by subset, split, reason
+order by subset, split, reason;

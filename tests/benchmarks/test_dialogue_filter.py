@@ -10,7 +10,9 @@ from benchmarks import made_up_dialogues
 from benchmarks.dialogue_filter import Outcome, in_fresh_process, loop, ours, rows_of
 from benchmarks.measuring import peak_mib
 from benchmarks.plain_loop import read
-from storage.dialogues import FilterOptions, FolderSource, drops, prepare
+from cyclealign.data.hh_rlhf import DialogueFolder
+from cyclealign.settings import DataSettings
+from storage.dialogues import drops, prepare
 from storage.ledger import Ledger
 
 OURS = Outcome(seconds=2.0, peak_mib=700.0, kept=9, digest="a digest", drawn={"helpful-base": 3})
@@ -31,7 +33,7 @@ def test_both_sides_keep_the_same_pairs_and_draw_as_many_of_each_subset(files: P
 
 def test_every_rule_drops_some_of_the_made_up_pairs(files: Path, tmp_path: Path) -> None:
     ledger = Ledger(tmp_path)
-    prepared = prepare(ledger, FolderSource(files), FilterOptions(paragraphs="drop"))
+    prepared = prepare(ledger, DialogueFolder(files), DataSettings(source="folder", paragraphs="drop"))
     reasons = {row["reason"] for row in drops(ledger, prepared.dataset_digest)}
     by_itself = {
         "broken_row",

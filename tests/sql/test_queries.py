@@ -58,7 +58,7 @@ def test_a_query_is_written_in_lower_case(name: str) -> None:
     assert re.findall(r"\b[A-Z]{2,}\w*", body(name)) == []
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "dialogues/macros"])
+@pytest.mark.parametrize("name", LEDGER_QUERIES)
 def test_a_query_is_one_statement(name: str) -> None:
     assert len(duckdb.extract_statements(queries.load(name))) == 1
 
@@ -66,7 +66,7 @@ def test_a_query_is_one_statement(name: str) -> None:
 @pytest.mark.parametrize("name", [name for name in NAMES if not name.startswith("ask/")])
 def test_a_query_is_used(name: str) -> None:
     folder, _, base = name.partition("/")
-    rules = folder == "dialogues" and f'"{base}"' in CODE  # named by filtering.RULES
+    rules = folder == "dialogues" and f'"{base}"' in CODE  # named by dialogues.RULES
     assert rules or f'"{name}"' in CODE
 
 

@@ -1,4 +1,4 @@
-"""Samples depend on data, options and seed alone; allocation adds up."""
+"""Samples depend on data, options and seed alone, and come back in their order."""
 
 from collections import Counter
 from itertools import pairwise
@@ -9,28 +9,34 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cyclealign.data.hh_rlhf import DialogueTable
 from cyclealign.errors import DataError
+from cyclealign.settings import DataSettings
 from storage import samples
-from storage.dialogues import FilterOptions, PreparedDialogues, TableSource, prepare
+from storage.dialogues import PreparedDialogues, prepare
 from storage.ledger import Ledger
+from storage.samples import NewSample
 from storage.sampling import Draw, allocate, draw_sample, load_pairs
+from tests.storage.values import pair
 
+FILTERED = DataSettings(source="hub")
 SIZES = {"harmless-base": 40, "helpful-base": 20, "helpful-online": 10}
 
 
-def table(reverse: bool = False) -> pd.DataFrame:
+def table(reverse: bool = False) -> DialogueTable:
     rows = [
         (subset, split, *(f"Human: {subset} {split} {n}\n\nAssistant: {kind} {n}" for kind in ("good", "bad")))
         for subset, size in SIZES.items()
         for split in ("train", "test")
         for n in range(size)
     ]
-    return pd.DataFrame(rows[::-1] if reverse else rows, columns=["subset", "split", "chosen", "rejected"])
+    columns = ["subset", "split", "chosen", "rejected"]
+    return DialogueTable("world", pd.DataFrame(rows[::-1] if reverse else rows, columns=columns), "1")
 
 
 @pytest.fixture
 def prepared(ledger: Ledger) -> PreparedDialogues:
-    return prepare(ledger, TableSource("world", table(), "1"), FilterOptions())
+    return prepare(ledger, table(), FILTERED)
 
 
 def drawn(ledger: Ledger, prepared: PreparedDialogues, draw: Draw) -> list[str]:
@@ -41,11 +47,15 @@ def per_subset(instructions: list[str]) -> dict[str, int]:
     return dict(Counter(instruction.split()[1] for instruction in instructions))
 
 
-def test_a_proportional_sample_follows_the_sizes(ledger: Ledger, prepared: PreparedDialogues) -> None:
+def test_a_proportional_sample_follows_the_sizes_and_mixes_the_subsets(
+    ledger: Ledger, prepared: PreparedDialogues
+) -> None:
     found = drawn(ledger, prepared, Draw("training", seed=0, prompts=35))
     assert per_subset(found) == {"harmless-base": 20, "helpful-base": 10, "helpful-online": 5}
     assert all(" train " in one for one in found)
     assert len(set(found)) == 35
+    assert sum(a.split()[1] != b.split()[1] for a, b in pairwise(found)) > 8
+    assert set(found) != set(drawn(ledger, prepared, Draw("training", seed=1, prompts=35)))
 
 
 def test_an_equal_sample_gives_each_subset_the_same(ledger: Ledger, prepared: PreparedDialogues) -> None:
@@ -65,10 +75,10 @@ def test_the_same_seed_draws_the_same_prompts_in_the_same_order_from_reordered_r
     tmp_path: Path, ledger: Ledger, prepared: PreparedDialogues
 ) -> None:
     elsewhere = Ledger(tmp_path / "elsewhere")
-    reordered = prepare(elsewhere, TableSource("world", table(reverse=True), "1"), FilterOptions())
+    reordered = prepare(elsewhere, table(reverse=True), FILTERED)
     draw = Draw("training", seed=3, prompts=30)
     assert drawn(ledger, prepared, draw) == drawn(elsewhere, reordered, draw)
-    assert load_pairs(prepared.folder, "train", pairs=9) == load_pairs(reordered.folder, "train", pairs=9)
+    assert load_pairs(prepared.folder, "train") == load_pairs(reordered.folder, "train")
     elsewhere.close()
 
 
@@ -84,33 +94,20 @@ def test_of_the_pairs_of_a_prompt_the_same_one_is_drawn_whatever_the_order_of_ro
         for kind in range(6)
     ]
     found = []
-    for order in (rows, rows[::-1], sorted(rows, key=lambda row: row[::-1])):
-        home = Ledger(tmp_path / str(len(found)))
+    for revision, order in enumerate((rows, rows[::-1], sorted(rows, key=lambda row: row[::-1]))):
         frame = pd.DataFrame(order, columns=["subset", "split", "chosen", "rejected"])
-        repeated = prepare(home, TableSource("world", frame, "1"), FilterOptions(drop_duplicates=False))
-        found.append(samples.read_pairs(home, draw_sample(home, repeated, Draw("evaluation", 0, prompts=8))))
-        home.close()
+        repeats = FILTERED.model_copy(update={"drop_duplicates": False})
+        repeated = prepare(ledger, DialogueTable("world", frame, str(revision)), repeats)
+        found.append(samples.read_pairs(ledger, draw_sample(ledger, repeated, Draw("evaluation", 0, prompts=8))))
     assert found[0] == found[1] == found[2]
     assert {pair.prompt.instruction for pair in found[0]} == {f"Human: {n}\n\nAssistant:" for n in range(8)}
 
 
-def test_another_seed_draws_other_prompts(ledger: Ledger, prepared: PreparedDialogues) -> None:
-    one = drawn(ledger, prepared, Draw("training", seed=1, prompts=30))
-    two = drawn(ledger, prepared, Draw("training", seed=2, prompts=30))
-    assert set(one) != set(two)
-
-
-def test_the_order_of_a_sample_mixes_the_subsets(ledger: Ledger, prepared: PreparedDialogues) -> None:
-    found = drawn(ledger, prepared, Draw("training", seed=0, prompts=35))
-    subsets = [instruction.split()[1] for instruction in found]
-    assert sum(a != b for a, b in pairwise(subsets)) > 8
-
-
-def test_prompts_that_are_spoken_for_are_never_drawn(ledger: Ledger, prepared: PreparedDialogues) -> None:
-    pairs = load_pairs(prepared.folder, "train", subsets=["helpful-online"], pairs=6)
-    taken = tuple(pair.prompt.prompt_id for pair in pairs)
+def test_excluded_prompts_are_never_drawn(ledger: Ledger, prepared: PreparedDialogues) -> None:
+    pairs = [one for one in load_pairs(prepared.folder, "train") if one.prompt.subset == "helpful-online"][:6]
+    taken = tuple(one.prompt.prompt_id for one in pairs)
     left = Draw("training", seed=0, prompts=64, excluded=taken)
-    assert {pair.prompt.instruction for pair in pairs}.isdisjoint(drawn(ledger, prepared, left))
+    assert {one.prompt.instruction for one in pairs}.isdisjoint(drawn(ledger, prepared, left))
     with pytest.raises(DataError, match="Found 64 prompts after filtering"):
         draw_sample(ledger, prepared, Draw("training", seed=0, prompts=65, excluded=taken))
 
@@ -120,6 +117,8 @@ def test_a_sample_drawn_before_is_used_again(ledger: Ledger, prepared: PreparedD
     digest = draw_sample(ledger, prepared, draw)
     (prepared.folder / "train.parquet").unlink()
     assert draw_sample(ledger, prepared, draw) == digest
+    with pytest.raises(DataError, match="prepare the data again"):
+        load_pairs(prepared.folder, "train")
 
 
 @pytest.mark.parametrize(
@@ -148,15 +147,20 @@ def test_a_proportional_allocation_adds_up_and_is_within_one_of_exact(sizes: dic
         assert abs(quotas.get(subset, 0) - (prompts * size / total if total else 0)) < 1
 
 
-def test_pairs_can_be_restricted_to_subsets_and_a_number(prepared: PreparedDialogues) -> None:
-    found = load_pairs(prepared.folder, "train", subsets=["helpful-online", "helpful-base"], pairs=12, seed=5)
-    assert len(found) == 12
-    assert {pair.prompt.subset for pair in found} <= {"helpful-online", "helpful-base"}
-    assert found[:4] == load_pairs(
-        prepared.folder, "train", subsets=["helpful-base", "helpful-online"], pairs=4, seed=5
-    )
+def test_a_sample_comes_back_in_its_order_and_may_share_prompts(ledger: Ledger) -> None:
+    pairs = (pair("zebra"), pair("ape"), pair("lion", subset="helpful-base"))
+    for sample in (NewSample("s", "training", "d", pairs), NewSample("t", "training", "d", pairs[:2])):
+        samples.put(ledger, sample)
+        samples.put(ledger, sample)
+    assert samples.read_pairs(ledger, "s") == list(pairs)
+    assert samples.read_pairs(ledger, "t") == list(pairs[:2])
+    with pytest.raises(DataError, match="No sample 'u'"):
+        samples.read(ledger, "u")
 
 
-def test_a_folder_without_prepared_data_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="prepare the data again"):
-        load_pairs(tmp_path, "train")
+def test_a_run_knows_its_samples(ledger: Ledger) -> None:
+    assert samples.of_run(ledger, "a-run", "training") is None
+    samples.use(ledger, "a-run", "training", "s")
+    samples.use(ledger, "a-run", "training", "t")
+    assert samples.of_run(ledger, "a-run", "training") == "t"
+    assert samples.of_run(ledger, "a-run", "evaluation") is None

@@ -5,9 +5,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from cyclealign.data.hh_rlhf import DialogueTable
 from cyclealign.errors import DataError
+from cyclealign.settings import DataSettings
 from storage import samples
-from storage.dialogues import FilterOptions, PreparedDialogues, TableSource, prepare
+from storage.dialogues import PreparedDialogues, prepare
 from storage.ledger import Ledger
 from tasks.context import RunContext, load_settings
 from tasks.preparation import draw_evaluation, draw_training
@@ -24,7 +26,7 @@ def dialogues(ledger: Ledger, word: str, revision: str, replies: str = "good bad
         for n in range(4)
     ]
     table = pd.DataFrame(rows, columns=["subset", "split", "chosen", "rejected"])
-    return prepare(ledger, TableSource("hub", table, revision), FilterOptions())
+    return prepare(ledger, DialogueTable("hub", table, revision), DataSettings(source="hub"))
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""HH-RLHF through the hub's loading code, on a folder in the hub's layout."""
+"""HH-RLHF where it lies: a folder in the hub's layout, read as it is or through the hub's loading code."""
 
 import gzip
 import json
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cyclealign.data.hh_rlhf import load_from_hub
+from cyclealign.data.hh_rlhf import DialogueFolder, load_from_hub
 from cyclealign.errors import DataError
 
 
@@ -24,14 +24,20 @@ def write(folder: Path, subset: str, fields: tuple[str, str] = ("chosen", "rejec
         (folder / subset / f"{split}.jsonl.gz").write_bytes(gzip.compress("\n".join(rows).encode()))
 
 
+def test_missing_files_are_all_named(tmp_path: Path) -> None:
+    write(tmp_path, "helpful-base")
+    with pytest.raises(DataError, match=r"harmless-base/train.*harmless-base/test.*data\.path"):
+        DialogueFolder(tmp_path, ("harmless-base", "helpful-base")).files()
+
+
 def test_subsets_and_splits_become_one_table(tmp_path: Path) -> None:
     for subset in ("harmless-base", "helpful-base"):
         write(tmp_path / "hub", subset)
     loaded = load_from_hub(str(tmp_path / "hub"), ("harmless-base", "helpful-base"))
     assert loaded.table.column_names == ["subset", "split", "chosen", "rejected"]
     counts = loaded.table.to_pandas().groupby(["subset", "split"]).size().to_dict()
-    assert set(counts.values()) == {2, 3}
-    assert len(counts) == 4
+    assert counts == {(subset, split): size for subset in ("harmless-base", "helpful-base")
+                      for split, size in (("train", 3), ("test", 2))}  # fmt: skip
     assert "harmless-base good 0" in loaded.table["chosen"].to_pylist()
 
 
