@@ -35,7 +35,7 @@ check: $(STAMP)
 smollm2: $(STAMP)
 	$(BIN)/python -m cyclealign.offline.smollm2 $(CYCLEALIGN_HOME)/models/smollm2-135m-instruct
 
-# Half an hour on two cores; `make bench NAMES=ledger_commits` runs some, REPEATS=n sets how often. Exit code 1: a bar missed.
+# Half an hour on two cores; `make bench NAMES=whole_round` runs some, REPEATS=n sets how often. Exit code 1: a bar missed.
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks $(NAMES) $(if $(REPEATS),--repeats $(REPEATS))
 

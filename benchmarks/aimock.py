@@ -2,7 +2,7 @@
 
 `@copilotkit/aimock` from npm (MIT), installed into a temporary folder each time. Its chaos injects 500s, bodies that
 are no JSON, 429s with Retry-After and cut connections at given rates; its fixtures answer by a mark in the prompt; its
-journal tells what arrived and what became of it.
+journal lists what arrived and how it was answered.
 """
 
 import json
@@ -61,9 +61,12 @@ def serving(fixtures: Sequence[Mapping[str, Any]], chaos: Mapping[str, float]) -
         folder = Path(scratch)
         install(folder)
         (folder / "fixtures.json").write_text(json.dumps({"fixtures": list(fixtures)}))
-        port = free_port()
+        with socket.create_server(("127.0.0.1", 0)) as found:
+            port = found.getsockname()[1]
+        rates = [word for name, rate in chaos.items() for word in (f"--chaos-{name}", f"{rate:.4f}")]
+        options = ["--port", str(port), "--fixtures", str(folder / "fixtures.json"), "--journal-max", "0", *rates]
         with (folder / "log").open("w") as log:
-            process = subprocess.Popen(command(folder, port, chaos), cwd=folder, stdout=log, stderr=log)
+            process = subprocess.Popen(["node", SCRIPT, *options], cwd=folder, stdout=log, stderr=log)
         try:
             yield wait_for(process, Aimock(f"http://127.0.0.1:{port}"), folder / "log")
         finally:
@@ -72,46 +75,18 @@ def serving(fixtures: Sequence[Mapping[str, Any]], chaos: Mapping[str, float]) -
 
 
 def install(folder: Path) -> None:
-    """Put the package into a folder.
-
-    Raises:
-        AimockMissing: it cannot be had.
-    """
+    """Put the package into a folder."""
     if shutil.which("npm") is None or shutil.which("node") is None:
         raise AimockMissing("npm was not found. Install Node.js 20 or newer, which brings it.")
     options = ["--no-audit", "--no-fund", "--ignore-scripts", "--prefer-offline"]
-    done = subprocess.run(
-        ["npm", "install", "--prefix", str(folder), *options, PACKAGE],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    command = ["npm", "install", "--prefix", str(folder), *options, PACKAGE]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise AimockMissing(f"npm could not install {PACKAGE}: {done.stderr.strip()[-300:]}")
 
 
-def command(folder: Path, port: int, chaos: Mapping[str, float]) -> list[str]:
-    """The command line of the server."""
-    rates = [word for name, rate in chaos.items() for word in (f"--chaos-{name}", f"{rate:.4f}")]
-    fixtures = ["--fixtures", str(folder / "fixtures.json")]
-    return ["node", SCRIPT, "--port", str(port), *fixtures, "--journal-max", "0", *rates]
-
-
-def free_port() -> int:
-    """A port of the loopback interface that nobody listens on now."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-    return port
-
-
 def wait_for(process: "subprocess.Popen[bytes]", server: Aimock, log: Path) -> Aimock:
-    """The server, once it answers.
-
-    Raises:
-        AimockMissing: it ended, or does not answer in time.
-    """
+    """The server, once it answers."""
     deadline = time.monotonic() + STARTUP_S
     while process.poll() is None and time.monotonic() < deadline:
         try:

@@ -9,10 +9,12 @@ Prints the counts, writes `faults.json`; exit code 1 when a claim does not hold.
 and the output says so.
 """
 
+import asyncio
 import json
 import random
 import sys
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,39 +23,64 @@ from typing import Any
 import click
 
 from benchmarks import aimock
-from benchmarks.fault_counts import Part, account
-from benchmarks.faulty_questions import CANDIDATES, MARKS, PRICE, Outcome, ask_all, questions, rankings
-from benchmarks.results import provenance
+from benchmarks.measuring import provenance
+from cyclealign.black_box.endpoint import ChatEndpoint
+from cyclealign.errors import BudgetReached, RunPaused
+from cyclealign.records import Prompt, Turn
+from cyclealign.settings import BlackBoxSettings, MethodSettings, PriceSettings
 from storage.ledger import Ledger
+from tasks.asking.pace import Backoff
+from tasks.asking.protocol import Asker
+from tasks.cycle.ranking import RankingOutcome, RankingQuestion, rank
 from tests.models.black_box.fault_server import USAGE, FaultServer, answer
 from tests.serving import serving
 
 PATH = Path(__file__).parent / "faults.json"
+RUN = "faults"
+CONCURRENCY = 16
+CANDIDATES = ("cherry", "apple", "banana")
+ALPHABETICAL = (1, 2, 0)
+MARKS = ("prose", "duplicates", "cut", "filtered", "breaks", "unacceptable")
+"""Words in brackets by which a server may know questions that it never answers well."""
 FAILS = ("rate limit", "rate limit, retry-after", "rate limit, retry-after-ms", "500", "502", "503", "reset", "hang")
 BREAKS = ("truncated body", "empty body", "no choices", "error with status 200", "broken json")
 MISLEADS = ("wrong permutation", "duplicate ids", "missing ids", "prose", "null content", "refusal", "length")
 FAULTS = (*FAILS, *BREAKS, *MISLEADS, "filtered answer", "slow first byte", "bad request", "filtered prompt")
 CHARGED = {*MISLEADS, "filtered answer", "slow first byte", "good"}
-"""What a provider would send a bill for."""
+"""Behaviours for which a provider would send a bill."""
+PRICE = PriceSettings(input=1.0, output=2.0)
+"""US dollars per million tokens."""
 COST_USD = (USAGE["prompt_tokens"] * PRICE.input + USAGE["completion_tokens"] * PRICE.output) / 1e6
 LOW_CAP_USD, CAP_USD = 0.5, 50.0
 CHAOS = {"drop": 0.17, "malformed": 0.15 / 0.83, "ratelimit": 0.03 / 0.68, "disconnect": 0.15 / 0.65}
 """Of all requests 17, 15, 3 and 15%: each rate is of what the ones before it leave. A 429 holds everybody for 1 s."""
+ATTEMPTS = """
+    select
+        call_key, state, failure, epoch_us(started_at) as started_at, epoch_us(ended_at) as ended_at,
+        reserved_usd::double as reserve, coalesce(cost_usd, reserved_usd)::double as cost
+    from api_attempts
+    where run_name = $run
+    """
+Outcome = RankingOutcome | RunPaused
+Counts = dict[str, Any]
+"""What asking all questions of a server came to, see `account`."""
 
 
-def own_server(count: int, seed: int) -> Part:
-    """Our own server, first under a cap that does not suffice."""
+def own_server(count: int, seed: int) -> list[Counts]:
+    """Our own server, under a cap that does not suffice, and then under one that does."""
     server = FaultServer(plan=lambda number, _body: behaviour(seed, number))
     with serving(server), tempfile.TemporaryDirectory() as home:
         ledger, asked = Ledger(Path(home)), questions(count)
-        first = ask_all(ledger, server.url, asked, LOW_CAP_USD)
-        low = account("our own server, a cap that does not suffice", ledger, asked, first, LOW_CAP_USD)
-        asking = ask_all(ledger, server.url, asked, CAP_USD)
-        part = account("our own server", ledger, asked, asking, CAP_USD)
+        found = [
+            account(f"our own server, a cap of ${cap:.2f}", ledger, asked, cap, ask_all(ledger, server.url, asked, cap))
+            for cap in (LOW_CAP_USD, CAP_USD)
+        ]
         ledger.close()
-    part.before_the_cap_was_raised = low
-    part.wrong += low.wrong + best_first(asking.outcomes)
-    return arrived(part, Counter(server.behaviours), sum(one in CHARGED for one in server.behaviours))
+    for counts in found:
+        counts["wrong"] = sum(ranking != ALPHABETICAL for ranking, _ in counts.pop("rankings"))
+    charged = sum(one in CHARGED for one in server.behaviours)
+    found[-1] |= {"at_the_server": Counter(server.behaviours), "charged_usd": charged * COST_USD}
+    return found
 
 
 def behaviour(seed: int, number: int) -> str:
@@ -62,13 +89,7 @@ def behaviour(seed: int, number: int) -> str:
     return draw.choice(FAULTS) if draw.random() < 0.5 else "good"
 
 
-def best_first(outcomes: Sequence[Outcome]) -> int:
-    """How many rankings are not the server's, which is alphabetical."""
-    alphabetical = tuple(sorted(range(len(CANDIDATES)), key=lambda place: CANDIDATES[place]))
-    return sum(ranking != alphabetical for ranking, _ in rankings(outcomes))
-
-
-def other_server(count: int) -> Part:
+def other_server(count: int) -> list[Counts]:
     """aimock; it finds all answers best in the order shown.
 
     Raises:
@@ -76,13 +97,12 @@ def other_server(count: int) -> Part:
     """
     with aimock.serving(fixtures(), CHAOS) as server, tempfile.TemporaryDirectory() as home:
         ledger, asked = Ledger(Path(home)), questions(count)
-        asking = ask_all(ledger, server.url, asked, CAP_USD)
-        part = account(aimock.PACKAGE, ledger, asked, asking, CAP_USD)
+        counts = account(aimock.PACKAGE, ledger, asked, CAP_USD, ask_all(ledger, server.url, asked, CAP_USD))
         journal = [entry["response"] for entry in server.journal()]
         ledger.close()
-    part.wrong += sum(ranking != shown for ranking, shown in rankings(asking.outcomes))
     kinds = Counter(one.get("chaosAction") or f"status {one['status']}" for one in journal)
-    return arrived(part, kinds, kinds["status 200"])
+    counts["wrong"] = sum(ranking != shown for ranking, shown in counts.pop("rankings"))
+    return [counts | {"at_the_server": kinds, "charged_usd": kinds["status 200"] * COST_USD}]
 
 
 def fixtures() -> list[dict[str, Any]]:
@@ -96,7 +116,6 @@ def fixtures() -> list[dict[str, Any]]:
         "breaks": {"error": {"message": "internal", "type": "server_error"}, "status": 500},
         "unacceptable": {"error": {"message": "too long", "type": "invalid_request_error"}, "status": 400},
     }
-    assert by_mark.keys() == set(MARKS)
     usage = {**USAGE, "total_tokens": sum(USAGE.values())}
     answers = [{"match": {"userMessage": f"[{mark}]"}, "response": by_mark[mark]} for mark in MARKS]
     answers.append({"match": {}, "response": {"content": answer(shown)}})
@@ -105,11 +124,119 @@ def fixtures() -> list[dict[str, Any]]:
     return answers
 
 
-def arrived(part: Part, kinds: Counter[str], charged: int) -> Part:
-    """The part with what the server has seen."""
-    part.requests, part.at_the_server = kinds.total(), kinds
-    part.charged_usd = charged * COST_USD
-    return part
+def questions(count: int) -> list[RankingQuestion]:
+    """So many different questions; every fiftieth carries the first mark, the one after it the second, and so on."""
+    marks = dict(enumerate(f" [{mark}]" for mark in MARKS))
+    texts = [f"Which fruit is best in month {step}?{marks.get(step % 50, '')}" for step in range(count)]
+    prompts = [Prompt.from_turns("helpful-base", "train", [Turn("human", text)]) for text in texts]
+    return [RankingQuestion(step, 1, prompt, CANDIDATES, (), 0) for step, prompt in enumerate(prompts)]
+
+
+def ask_all(ledger: Ledger, url: str, asked: Sequence[RankingQuestion], cap_usd: float) -> tuple[list[Outcome], float]:
+    """The outcomes of all questions, asked at the same time over the path of the training loop, and the seconds.
+
+    Where the cap or a refusal stopped a question, the outcome is that.
+    """
+    settings = BlackBoxSettings(
+        base_url=url, model="some-model", concurrency=CONCURRENCY, timeout_s=3.0, budget_usd=cap_usd, price=PRICE
+    )
+
+    async def ask() -> list[Outcome]:
+        asker = Asker(ledger, ChatEndpoint(settings), settings, RUN, Backoff(first_s=0.02, most_s=0.5))
+
+        async def outcome(question: RankingQuestion) -> Outcome:
+            try:
+                return await rank(asker, question, MethodSettings(), settings)
+            except RunPaused as pause:
+                return pause
+
+        try:
+            return list(await asyncio.gather(*map(outcome, asked)))
+        finally:
+            await asker.endpoint.close()
+
+    started = time.monotonic()
+    return asyncio.run(ask()), time.monotonic() - started
+
+
+def account(
+    server: str, ledger: Ledger, asked: Sequence[RankingQuestion], cap_usd: float, asking: tuple[list[Outcome], float]
+) -> Counts:
+    """The counts by the ledger and the outcomes; `rankings` are those given, beside the order that was shown."""
+    outcomes, seconds = asking
+    done = [one for one in outcomes if isinstance(one, RankingOutcome)]
+    rows: list[dict[str, Any]] = ledger.query_anywhere(ATTEMPTS, {"run": RUN})[0].to_dict("records")  # type: ignore[assignment]
+    bought = Counter(row["call_key"] for row in rows if row["state"] == "answered")
+    return {
+        "server": server,
+        "questions": len(asked),
+        "answered": sum(one.answer is not None for one in done),
+        "recorded": Counter(one.unranked.reason for one in done if one.unranked),  # without an answer, by reason
+        "stopped": Counter(type(one).__name__ for one in outcomes if not isinstance(one, RankingOutcome)),
+        "attempts": len(rows),
+        "failures": Counter(row["failure"] for row in rows if row["state"] == "failed"),
+        "open_attempts": sum(row["state"] == "in_flight" for row in rows),
+        "bought_twice": sum(count > 1 for count in bought.values()),
+        "most_at_once": int(highest([(row, 1, -1) for row in rows])),
+        "spend_usd": sum(row["cost"] for row in rows),
+        # the highest sum, at any moment, of what was spent and what was reserved for attempts under way
+        "most_committed_usd": highest([(row, row["reserve"], row["cost"] - row["reserve"]) for row in rows]),
+        "cap_usd": cap_usd,
+        "seconds": round(seconds, 1),
+        "rankings": [(one.answer.ranking, one.permutation) for one in done if one.answer],
+        "at_the_server": Counter(),
+        "charged_usd": 0.0,  # by the server's count
+    }
+
+
+def highest(changes: Sequence[tuple[dict[str, Any], float, float]]) -> float:
+    """The highest level of something that each attempt changes at its start and again at its end.
+
+    At the same moment ends count first: the ledger's transactions come one after the other.
+    """
+    moments = [(row["ended_at"], 0, end) for row, _, end in changes]
+    moments += [(row["started_at"], 1, start) for row, start, _ in changes]
+    level = most = 0.0
+    for _, _, change in sorted(moments, key=lambda moment: moment[:2]):
+        level += change
+        most = max(most, level)
+    return most
+
+
+def broken_claims(counts: Counts) -> list[str]:
+    """The claims that do not hold."""
+    reached = counts["stopped"][BudgetReached.__name__]  # only the cap may stop one, where it does not suffice
+    complete = counts["answered"] + counts["recorded"].total() + reached == counts["questions"]
+    claims = {
+        "every question is answered or recorded": complete,
+        "no ranking but the server's": counts["wrong"] == 0,
+        "no attempt is left open": counts["open_attempts"] == 0,
+        "no answer is bought twice": counts["bought_twice"] == 0,
+        "no request without its attempt": counts["at_the_server"].total() <= counts["attempts"],
+        "at most 16 at once": counts["most_at_once"] <= CONCURRENCY,
+        "the cap is never exceeded": counts["most_committed_usd"] <= counts["cap_usd"],
+        "spend covers the server's bill": counts["charged_usd"] <= counts["spend_usd"] + 1e-9,
+    }
+    return [claim for claim, holds in claims.items() if not holds]
+
+
+def as_text(counts: Counts) -> str:
+    """The counts, for people."""
+
+    def listed(key: str) -> str:
+        return ", ".join(f"{name} {count:,}" for name, count in counts[key].most_common()) or "none"
+
+    lines = [
+        f"{counts['server']}: {counts['questions']:,} questions in {counts['seconds']:.0f} s",
+        f"  answered {counts['answered']:,}; recorded with a reason: {listed('recorded')}",
+        f"  stopped: {listed('stopped')}",
+        f"  attempts in the ledger {counts['attempts']:,}, failed: {listed('failures')}",
+        f"  at most {counts['most_at_once']} at once; spent ${counts['spend_usd']:.4f} of ${counts['cap_usd']:.2f}, "
+        f"with reserves never above ${counts['most_committed_usd']:.4f}",
+        f"  requests at the server {counts['at_the_server'].total():,}: {listed('at_the_server')}; charged for there: "
+        f"${counts['charged_usd']:.4f}",
+    ]
+    return "\n".join([*lines, *(f"  BROKEN: {claim}" for claim in broken_claims(counts))])
 
 
 @click.command()
@@ -117,18 +244,18 @@ def arrived(part: Part, kinds: Counter[str], charged: int) -> Part:
 @click.option("--seed", default=0, show_default=True, help="Of our own server's faults.")
 def main(count: int, seed: int) -> None:
     """Ask so many questions of each server and compare what it has seen with the ledger."""
-    parts, missing = [own_server(count, seed)], None
+    parts, missing = own_server(count, seed), None
     try:
-        parts.append(other_server(count))
+        parts += other_server(count)
     except aimock.AimockMissing as error:
         missing = str(error)
-    for part in parts:
-        click.echo(part.as_text())
+    for counts in parts:
+        click.echo(as_text(counts))
     if missing:
         click.echo(f"NOT RUN: {aimock.PACKAGE}: {missing}")
-    record = {"seed": seed, "parts": [part.as_dict() for part in parts], "not_run": missing, **provenance()}
+    record = {"seed": seed, "parts": parts, "not_run": missing, **provenance()}
     PATH.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n")
-    sys.exit(int(any(part.broken_claims() for part in parts)))
+    sys.exit(int(any(map(broken_claims, parts))))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 Claim: no text that a model may give crashes the reader, and no ranking is accepted that is not the one the text
 states. Three sources of equal size: a grammar of nearly right answers (hypothesis), good answers with seeded damage
 (flipped bytes, splices, repetitions), and bodies of chat completions with the same damage, read as an endpoint's.
-Every accepted answer is held against an oracle that splits the text by hand (`tests.method.malformed_answers`).
+Every accepted answer is compared with an oracle that splits the text by hand (`tests.method.malformed_answers`).
 
 Prints the counts, writes `fuzz_answers.json`; exit code 1 when there was a crash, or one accepted wrongly.
 """
@@ -13,15 +13,15 @@ import random
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 import hypothesis
 from hypothesis import strategies as st
 
-from benchmarks.results import provenance
+from benchmarks.measuring import provenance
 from cyclealign.black_box.endpoint import read_reply
 from cyclealign.errors import CallTransient
 from cyclealign.method.answers import AnswerRejected, read_ranking_answer
@@ -30,33 +30,24 @@ from tests.method.malformed_answers import GOOD, MOST_CANDIDATES, Mutator, near_
 PATH = Path(__file__).parent / "fuzz_answers.json"
 SHOWN = 300
 """Characters of an offending text that are kept."""
-Read = Callable[[str, int], str]
-"""Reads a text as an answer for so many candidates; returns what it came to."""
+Text = tuple[str, int]
+"""An answer, and how many candidates were asked about."""
 
 
-@dataclass
-class Tally:
-    """What the texts of one source came to."""
-
-    source: str
-    texts: int = 0
-    outcomes: Counter[str] = field(default_factory=Counter)
-    wrong: list[str] = field(default_factory=list)
-    """Crashes and wrongly accepted rankings, each with the text's beginning."""
-    slowest_ms: float = 0.0
-
-    def take(self, read: Read, text: str, candidates: int) -> None:
-        """Read one text and count what came of it."""
+def tally(source: str, texts: Iterable[Text], read: Callable[[str, int], str]) -> dict[str, Any]:
+    """Read the texts of a source and count the outcomes; `wrong` are crashes and wrongly accepted rankings."""
+    outcomes, wrong, slowest_ms = Counter[str](), [], 0.0
+    for text, candidates in texts:
         started = time.perf_counter()
         try:
             outcome = read(text, candidates)
         except Exception as error:  # a crash is what is looked for
             outcome = f"crash: {type(error).__name__}: {error}"[:SHOWN]
-        self.slowest_ms = max(self.slowest_ms, 1000 * (time.perf_counter() - started))
-        self.texts += 1
-        self.outcomes[outcome.partition(":")[0]] += 1
+        slowest_ms = max(slowest_ms, 1000 * (time.perf_counter() - started))
+        outcomes[outcome.partition(":")[0]] += 1
         if outcome.startswith(("crash", "wrong")):
-            self.wrong.append(f"{outcome}: {text[:SHOWN]!r} for {candidates} candidates")
+            wrong.append(f"{outcome}: {text[:SHOWN]!r} for {candidates} candidates")
+    return {"source": source, "outcomes": outcomes, "wrong": wrong, "slowest_ms": slowest_ms}
 
 
 def answer_outcome(text: str, candidates: int, finish: str | None = "stop", refusal: str | None = None) -> str:
@@ -78,9 +69,9 @@ def body_outcome(text: str, candidates: int) -> str:
     return answer_outcome(reply.content or "", candidates, reply.finish_reason, reply.refusal)
 
 
-def from_grammar(answers: int, seed: int) -> Tally:
-    """Texts along the grammar; read after they are drawn, because hypothesis raises the limit of recursion."""
-    tally, drawn = Tally("grammar"), list[tuple[str, int]]()
+def from_grammar(answers: int, seed: int) -> list[Text]:
+    """Texts along the grammar, drawn before they are read, because hypothesis raises the limit of recursion."""
+    drawn: list[Text] = []
 
     @hypothesis.seed(seed)
     @hypothesis.settings(
@@ -95,17 +86,13 @@ def from_grammar(answers: int, seed: int) -> Tally:
         drawn.append((text, candidates))
 
     draw()
-    for text, candidates in drawn:
-        tally.take(answer_outcome, text, candidates)
-    return tally
+    return drawn
 
 
-def from_damage(answers: int, seed: int, source: str, corpus: tuple[str, ...], read: Read) -> Tally:
+def from_damage(answers: int, seed: int, corpus: tuple[str, ...]) -> Iterator[Text]:
     """Damaged members of a corpus."""
-    tally, mutator, draw = Tally(source), Mutator(seed, corpus), random.Random(seed)
-    for _ in range(answers):
-        tally.take(read, mutator.text(), draw.randint(2, MOST_CANDIDATES))
-    return tally
+    mutator, draw = Mutator(seed, corpus), random.Random(seed)
+    return ((mutator.text(), draw.randint(2, MOST_CANDIDATES)) for _ in range(answers))
 
 
 def bodies() -> tuple[str, ...]:
@@ -118,32 +105,27 @@ def bodies() -> tuple[str, ...]:
     )
 
 
-def show(tallies: list[Tally]) -> None:
-    """The counts, for people."""
-    for one in tallies:
-        kinds = ", ".join(f"{name} {count:,}" for name, count in one.outcomes.most_common())
-        click.echo(f"{one.source}: {one.texts:,} texts: {kinds}; slowest {one.slowest_ms:.1f} ms")
-        for wrong in one.wrong[:10]:
-            click.echo(f"  {wrong}")
-    texts, broken = sum(one.texts for one in tallies), sum(len(one.wrong) for one in tallies)
-    click.echo(f"{texts:,} malformed answers, {broken} crashes or rankings that were not given")
-
-
 @click.command()
 @click.option("--answers", default=12_000, show_default=True, help="Texts in all.")
 @click.option("--seed", default=0, show_default=True)
 def main(answers: int, seed: int) -> None:
-    """Read ANSWERS malformed answers and count what they came to."""
+    """Read ANSWERS malformed answers and count the outcomes."""
     share = -(-answers // 3)
     tallies = [
-        from_grammar(share, seed),
-        from_damage(share, seed, "damaged answers", GOOD, answer_outcome),
-        from_damage(share, seed + 1, "damaged bodies", bodies(), body_outcome),
+        tally("grammar", from_grammar(share, seed), answer_outcome),
+        tally("damaged answers", from_damage(share, seed, GOOD), answer_outcome),
+        tally("damaged bodies", from_damage(share, seed + 1, bodies()), body_outcome),
     ]
-    show(tallies)
-    record = {"seed": seed, "sources": [vars(one) for one in tallies], **provenance()}
+    for one in tallies:
+        kinds = ", ".join(f"{name} {count:,}" for name, count in one["outcomes"].most_common())
+        click.echo(f"{one['source']}: {one['outcomes'].total():,} texts: {kinds}; slowest {one['slowest_ms']:.1f} ms")
+        for wrong in one["wrong"][:10]:
+            click.echo(f"  {wrong}")
+    texts, broken = sum(one["outcomes"].total() for one in tallies), sum(len(one["wrong"]) for one in tallies)
+    click.echo(f"{texts:,} malformed answers, {broken} crashes or rankings that were not given")
+    record = {"seed": seed, "sources": tallies, **provenance()}
     PATH.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n")
-    sys.exit(int(any(one.wrong for one in tallies)))
+    sys.exit(int(broken > 0))
 
 
 if __name__ == "__main__":

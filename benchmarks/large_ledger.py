@@ -17,11 +17,8 @@ from statistics import median
 
 import duckdb
 
-from benchmarks.laptop_run import RUN
-from benchmarks.measuring import seconds
-from benchmarks.prefect_share import build_world
-from benchmarks.rows import Row, at_most
-from benchmarks.trained import train
+from benchmarks.laptop import RUN, build_world, new_home, train
+from benchmarks.measuring import Row, seconds
 from storage import exhibits, queries
 from storage.asking import answer
 from storage.ledger import Ledger
@@ -58,8 +55,8 @@ def rows(repeats: int = REPEATS) -> list[Row]:
     slowest = sorted(asked, key=lambda name: -median(asked[name]))
     named = ", ".join(f"{name} {median(asked[name]):.2f} s" for name in slowest[:3])
     note = f"{count:,} rounds in {RUNS} runs, {size:.1f} GiB; slowest of {len(asked)}: {named}"
-    bar, values = at_most(1.0), tuple(asked[slowest[0]])
-    return [Row("exhibits and queries on a ledger of 1,000,000 rounds, the slowest", bar, values, "s", note)]
+    name = "exhibits and queries on a ledger of 1,000,000 rounds, the slowest"
+    return [Row(name, tuple(asked[slowest[0]]), "s", note, at_most=1.0)]
 
 
 def questions(home: Path) -> dict[str, Callable[[], object]]:
@@ -83,8 +80,8 @@ def large_ledger(rounds: int = ROUNDS, runs: int = RUNS) -> Iterator[Path]:
     """A home whose ledger has so many rounds."""
     world = build_world()
     with tempfile.TemporaryDirectory() as folder:
-        home = Path(folder)
-        train(home, world, {"data.prompts": 40, "evaluation.prompts_per_subset": 25})
+        home = new_home(Path(folder), "large", world)
+        train(home, {"data.prompts": 40, "evaluation.prompts_per_subset": 25})
         multiply(home / "ledger.duckdb", rounds, runs)
         yield home
 

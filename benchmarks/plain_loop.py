@@ -1,8 +1,9 @@
-"""The data pipeline as a plain Python loop: the peer of `benchmarks.dialogue_filter`.
+"""The data pipeline as a plain Python loop: the peer of `benchmarks.dialogue_filter`, and the oracle of its tests.
 
-Reads the files with the standard library, applies Open-Assistant's rule and then the further ones that the application
-has (`sql/dialogues/macros.sql`, `decide.sql`), and draws a stratified sample. Rows are parsed once; a hash is computed
-only where a prompt has more than one pair; nothing is written.
+Reads the files with the standard library, applies Open-Assistant's rule for HH-RLHF (`turns_of`, `keeps`, written from
+the rule's description) and then the further ones that the application has (`sql/dialogues/macros.sql`, `decide.sql`),
+and draws a stratified sample. Rows are parsed once; a hash is computed only where a prompt has more than one pair;
+nothing is written.
 """
 
 import gzip
@@ -12,12 +13,12 @@ import random
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from benchmarks.open_assistant import Turns, turns_of
 from storage.sampling import allocate
 
 SEPARATOR = "\x1f"
+Turns = list[tuple[str, str]]
 
 
 class Pair(NamedTuple):
@@ -30,13 +31,50 @@ class Pair(NamedTuple):
     rejected: str
 
 
-Prompts = dict[str, dict[str, Pair]]
-"""By split and the prompt's text, the pair that stays."""
+def turns_of(text: str) -> Turns:
+    """The turns of a dialogue, (speaker, text).
+
+    A paragraph that starts with a name is a turn, others are dropped; consecutive turns of one speaker are joined with
+    a line break.
+    """
+    turns: list[tuple[str, list[str]]] = []
+    for paragraph in text.split("\n\n"):
+        for name in ("Human", "Assistant"):
+            if paragraph.startswith(f"{name}:"):
+                message = paragraph[len(name) + 1 :].strip()
+                if turns and turns[-1][0] == name.lower():
+                    turns[-1][1].append(message)
+                else:
+                    turns.append((name.lower(), [message]))
+    return [(speaker, "\n".join(messages).strip()) for speaker, messages in turns]
 
 
-def filtered(folder: Path) -> Prompts:
-    """The pairs of a folder in the hub's layout that stay."""
-    kept: Prompts = {"train": {}, "test": {}}
+def keeps(chosen: str, rejected: str) -> bool:
+    """Whether a pair stays by Open-Assistant's rule alone.
+
+    Its chosen dialogue has an Assistant turn, both have the same number of turns, and both begin with Human.
+    """
+    first, second = turns_of(chosen), turns_of(rejected)
+    return (
+        any(speaker == "assistant" for speaker, _ in first)
+        and len(first) == len(second)
+        and first[0][0] == second[0][0] == "human"
+    )
+
+
+def read(folder: Path) -> Iterator[tuple[str, str, Any, Any]]:
+    """Subset, split, chosen, rejected of every row of files in the hub's layout; None for a field that is missing."""
+    for path in sorted(folder.glob("*/*.jsonl.gz")):
+        subset, split = path.parent.name, path.name.partition(".")[0]
+        with gzip.open(path, "rb") as file:
+            for line in file:
+                row = json.loads(line)
+                yield subset, split, row.get("chosen"), row.get("rejected")
+
+
+def filtered(folder: Path) -> dict[str, dict[str, Pair]]:
+    """By split and the prompt's text, the pairs of a folder in the hub's layout that stay."""
+    kept: dict[str, dict[str, Pair]] = {"train": {}, "test": {}}
     test_prompts: set[str] = set()
     for pair in faultless(read(folder)):
         prompt = rendered(pair.turns)
@@ -52,17 +90,7 @@ def filtered(folder: Path) -> Prompts:
     return kept
 
 
-def read(folder: Path) -> Iterator[tuple[str, str, object, object]]:
-    """Subset, split, chosen, rejected of every row; None for a field that is missing."""
-    for path in sorted(folder.glob("*/*.jsonl.gz")):
-        subset, split = path.parent.name, path.name.partition(".")[0]
-        with gzip.open(path, "rb") as file:
-            for line in file:
-                row = json.loads(line)
-                yield subset, split, row.get("chosen"), row.get("rejected")
-
-
-def faultless(rows: Iterable[tuple[str, str, object, object]]) -> Iterator[Pair]:
+def faultless(rows: Iterable[tuple[str, str, Any, Any]]) -> Iterator[Pair]:
     """Rows of two dialogues that are one prompt with two replies."""
     for subset, split, chosen, rejected in rows:
         if not isinstance(chosen, str) or not isinstance(rejected, str):

@@ -1,104 +1,128 @@
-"""What Prefect costs: its share of a laptop run, from the start of the process to its end.
+"""Prefect's share of a laptop run, from the start of the process to its end.
 
 The same run once as the user starts it, with the start of Prefect's own server and the wait for its last records, and
-once with Prefect taken away (`benchmarks.no_prefect`), each in a fresh process and an empty home, one right after the
-other. What a user has after the first run is there before: the dialogue world, and Prefect's database. The two sides
-have to end with the same weights, or there is nothing to compare.
+once with Prefect taken away, each in a fresh process and an empty home, one right after the other. A user has two
+things after the first run, and so has each of these: the dialogue world, and Prefect's database. Both sides have to end
+with the same weights.
+
+Taken away: a stand-in for Prefect's package, under which flows and tasks are plain functions. The application's code is
+unchanged. Decorators return their function, a concurrency limit lets everybody in, artifacts go nowhere, no code is
+inside a flow run. Even the time to import Prefect is gone.
 
 It is the profile as it is: fewer prompts would make the run shorter, not Prefect's start, and so overstate the share.
 """
 
+import itertools
 import json
-import os
-import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from statistics import median
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
-from benchmarks.laptop_run import PROFILE
-from benchmarks.measuring import seconds, side_by_side
-from benchmarks.rows import Row, at_most
+from benchmarks.laptop import PROFILE, RUN, build_world, environment, finished, new_home
+from benchmarks.measuring import Row, in_turn, seconds
 
-ROOT = Path(__file__).parent.parent
 REPEATS = 3
-SHORT: dict[str, Any] = {"data": {"prompts": 8}, "method": {"rounds": 1}, "evaluation": {"prompts_per_subset": 2}}
+SHORT = {"data": {"prompts": 8}, "method": {"rounds": 1}, "evaluation": {"prompts_per_subset": 2}}
 """The run that warms up: it makes Prefect's database and reads every library once."""
 
 
-@dataclass
-class LaptopRuns:
-    """Runs of the laptop profile, each in a home of its own below `folder` that shares the world of `home`."""
-
-    folder: Path
-    home: Path
-    overrides: Mapping[str, Any] = field(default_factory=dict)
-    digests: set[str] = field(default_factory=set)
-    """Of the weights that the runs ended with."""
-
-    def run(self, side: str) -> float:
-        """Seconds of one run, `with` or `without` Prefect."""
-        home = Path(tempfile.mkdtemp(dir=self.folder))
-        (home / "world").symlink_to(self.home / "world")
-        return seconds(lambda: self.digests.add(self._weights(side, home)))
-
-    def _weights(self, side: str, home: Path) -> str:
-        """Run it; the digest of the weights."""
-        command = [sys.executable, "-m", "benchmarks.laptop_run", side, json.dumps(self.overrides)]
-        done = subprocess.run(
-            command, cwd=ROOT, env=self._environment(home), capture_output=True, text=True, check=False
-        )
-        if done.returncode != 0:
-            raise RuntimeError(f"A laptop run {side} Prefect ended with {done.returncode}:\n{done.stderr[-2000:]}")
-        return done.stdout.splitlines()[-1]
-
-    def _environment(self, home: Path) -> dict[str, str]:
-        """An own home, and no server: one that is up would keep its start out of the figure."""
-        changes = {"CYCLEALIGN_HOME": str(home), "PREFECT_HOME": str(self.folder / "prefect"), "PREFECT_API_URL": ""}
-        return {**os.environ, **changes}
-
-
-def rows(repeats: int = REPEATS) -> list[Row]:
-    """The share of a laptop run's time that is Prefect's."""
-    with laptop_runs() as laptop:
-        pairs = side_by_side(lambda: laptop.run("with"), lambda: laptop.run("without"), repeats)
-    return [share_row(pairs, laptop.digests)]
-
-
-def share_row(pairs: list[tuple[float, float]], digests: set[str]) -> Row:
-    """The row of these pairs of seconds (with, without).
+def rows(repeats: int = REPEATS, overrides: Mapping[str, Any] | None = None) -> list[Row]:
+    """The share of a laptop run's time that is Prefect's.
 
     Raises:
         RuntimeError: the runs ended with different weights.
     """
+    world, digests, number = build_world(), set(), itertools.count()
+    with tempfile.TemporaryDirectory() as folder:
+
+        def run(side: str, changes: Mapping[str, Any]) -> str:
+            home = new_home(Path(folder), f"{side}-{next(number)}", world)
+            words = [sys.executable, "-m", "benchmarks.prefect_share", side, json.dumps(changes)]
+            return finished(words, environment(home)).splitlines()[-1]
+
+        def timed(side: str) -> float:
+            return seconds(lambda: digests.add(run(side, overrides or {})))
+
+        run("with", SHORT)
+        pairs = in_turn(lambda: timed("with"), lambda: timed("without"), repeats)
     if len(digests) != 1:
         raise RuntimeError(f"Found the weights {sorted(digests)}, expected the same with Prefect and without.")
     shares = tuple((with_prefect - without) / with_prefect for with_prefect, without in pairs)
-    medians = [median(one) for one in zip(*pairs, strict=True)]
-    note = f"{medians[0]:.0f} s with, {medians[1]:.0f} s without, the same weights; world built before"
-    return Row("Prefect's share of a laptop run", at_most(0.10), shares, note=note)
+    with_s, without_s = (median(side) for side in zip(*pairs, strict=True))
+    note = f"{with_s:.0f} s with, {without_s:.0f} s without, the same weights; world built before"
+    return [Row("Prefect's share of a laptop run", shares, note=note, at_most=0.10)]
+
+
+def main(side: str, overrides: dict[str, Any]) -> None:
+    """`cyclealign train` in this process, its last line the digest of the trained weights."""
+    if side == "with":
+        from cli.local import in_process  # noqa: PLC0415  imports Prefect
+
+        status = in_process("flows.train:train", profile=PROFILE, overrides=overrides, run=RUN)
+    else:
+        take_away()
+        from flows.train import train  # noqa: PLC0415  imports the stand-in
+
+        status = train(profile=PROFILE, overrides=overrides, run=RUN)
+    from tasks.evaluation.publication import print_end  # noqa: PLC0415  imports Prefect, or the stand-in
+
+    print_end(RUN)
+    print(status["weights_sha256"])
+
+
+def take_away() -> None:
+    """From now on this process imports the stand-in."""
+    assert "prefect" not in sys.modules
+    sys.meta_path.insert(0, _Finder())
+
+
+def nothing(*_: object, **__: object) -> None:
+    """Stands for everything that is only called for its effect, or imported and not used in a run."""
+
+
+def undecorated(function: Callable[..., Any] | None = None, **_: object) -> Callable[..., Any]:
+    """`@task`, `@task(…)`, `@flow`, `@flow(…)`: the function itself."""
+    return function if function is not None else lambda decorated: decorated
 
 
 @contextmanager
-def laptop_runs() -> Iterator[LaptopRuns]:
-    """Everything warm: the world in the user's home, built there if need be, and one short run done."""
-    home = build_world()
-    with tempfile.TemporaryDirectory() as folder:
-        LaptopRuns(Path(folder), home, SHORT).run("with")
-        yield LaptopRuns(Path(folder), home)
+def no_limit(*_: object, **__: object) -> Iterator[None]:
+    """A concurrency limit that lets everybody in."""
+    yield
 
 
-def build_world() -> Path:
-    """The home folder, in which the profile's world is from now on."""
-    from cyclealign.offline.artifacts import build_world_artifacts  # noqa: PLC0415  imports torch
-    from tasks.context import home_folder, load_settings  # noqa: PLC0415
-    from tasks.cycle.progress import stage  # noqa: PLC0415
+KNOWN: Mapping[str, Mapping[str, object]] = {
+    "prefect": {"flow": undecorated, "task": undecorated},
+    "prefect.concurrency.sync": {"concurrency": no_limit},
+    "prefect.context": {"FlowRunContext": SimpleNamespace(get=nothing)},
+}
+"""What has to do something, by module; every other name of every other module is `nothing`."""
 
-    settings, home = load_settings(PROFILE, {}), home_folder()
-    with stage("Dialogue world and tiny models") as report:
-        build_world_artifacts(home, settings.world, settings.black_box.judge, report)
-    return home
+
+class _Module(ModuleType):
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return KNOWN.get(self.__name__, {}).get(name, nothing)
+
+
+class _Finder(MetaPathFinder, Loader):
+    def find_spec(self, fullname: str, *_: object) -> ModuleSpec | None:
+        return ModuleSpec(fullname, self, is_package=True) if fullname.partition(".")[0] == "prefect" else None
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        return _Module(spec.name)
+
+    def exec_module(self, module: ModuleType) -> None:
+        """There is nothing to execute: `_Module` answers for every name."""
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], json.loads(sys.argv[2]))

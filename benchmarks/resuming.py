@@ -1,38 +1,40 @@
 """The same command again after a kill: how long until the run does something new, and what a replayed round costs.
 
-A run of 1000 steps of one round each is killed behind the checkpoint before step 801, with 32 recorded rounds after it.
-A copy of what the kill left is continued in every repeat. The first figure is the time from the start of the process to
-the first round that it samples: imports, Prefect's server, models, checkpoint, replay, and the sampling itself. The
-second holds the replay of those 32 rounds against the time that they took when they were live, both from the ledger:
-the replay from the account that the process opened after it had loaded the checkpoint, to the beginning of its first
-sampling (so the start of the segment's task counts, too); live rounds from the beginning of their first sampling to
-their last optimizer step.
+A run of 1000 steps of one round each is killed when the ledger has 32 trained rounds behind the checkpoint before step
+801. A copy of the killed home is continued in every repeat. The first figure is the time from the start of the process
+to the first round that it samples: imports, Prefect's server, models, checkpoint, replay, and the sampling itself. The
+second holds the replay against the time that the same rounds took when they were live, both from the ledger: the replay
+from the moment the process had loaded the checkpoint to the beginning of its first sampling (so the start of the
+segment's task counts, too); live rounds from the beginning of their first sampling to their last optimizer step.
 """
 
+import os
 import shutil
+import signal
+import subprocess
 import tempfile
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from typing import NamedTuple
 
-from benchmarks.laptop_run import RUN
-from benchmarks.prefect_share import build_world
-from benchmarks.rows import Row, at_most
-from benchmarks.trained import cut_short, go_on
-from storage.asking import answer
+from benchmarks.laptop import RUN, Settings, build_world, command, environment, new_home, train
+from benchmarks.measuring import ROOT, Row
+from cyclealign.errors import UsageError
+from storage.ledger import Ledger
 
 REPEATS = 3
 STEPS, WAVE, CHECKPOINT_EVERY = 1000, 8, 40
 KEPT, RECORDED = 800, 32
 """Steps before the last checkpoint, and rounds recorded after it, when the run is killed."""
-SETTINGS = {
+SETTINGS: Settings = {
     "data.prompts": STEPS,
     "method.rounds": 1,
     "training.wave": WAVE,
     "training.checkpoint_every": CHECKPOINT_EVERY,
     "evaluation.prompts_per_subset": 2,
 }
+TRAINED = "select count(*) from rounds where run_name = $run and trained_at is not null"
 TIMES = """
     with turns as (
         select
@@ -41,98 +43,97 @@ TIMES = """
             epoch(max(sampled_at)) as sampled,
             epoch(max(sampled_at)) - sum(sampling_seconds + scoring_seconds) as begun,
             epoch(max(trained_at)) as trained
-        from rounds where run_name = '{run}' group by wave
+        from rounds where run_name = $run group by wave
     )
     select
-        resumptions.rounds_replayed as replayed,
-        epoch(resumptions.started_at) as resumed,
+        resumptions.rounds_replayed,
+        epoch(resumptions.started_at),
         max(turns.trained) filter (where turns.step < resumptions.first_new_step)
-        - min(turns.begun) filter (where turns.step >= resumptions.checkpoint_step) as live_seconds,
-        min(turns.begun) filter (where turns.step >= resumptions.first_new_step) as new_begun,
-        min(turns.sampled) filter (where turns.step >= resumptions.first_new_step) as new_sampled
-    from resumptions, turns where resumptions.run_name = '{run}' and resumptions.resumption = 1
+        - min(turns.begun) filter (where turns.step >= resumptions.checkpoint_step),
+        min(turns.begun) filter (where turns.step >= resumptions.first_new_step),
+        min(turns.sampled) filter (where turns.step >= resumptions.first_new_step)
+    from resumptions, turns where resumptions.run_name = $run and resumptions.resumption = 1
     group by all
     """
 """One row: the first resumption of a run with one round per step. `wave` is a turn then."""
 
 
-@dataclass(frozen=True)
-class Continuation:
-    """Times of one continuation, in seconds since the epoch unless they say otherwise."""
+class Continuation(NamedTuple):
+    """Seconds of one continuation."""
 
-    started: float
-    """When the command was given."""
-    resumed: float
-    """When the checkpoint was loaded and the account begun."""
-    new_begun: float
-    """When it began to sample its first new round."""
-    new_sampled: float
-    """When that was recorded."""
     replayed: int
     """Rounds."""
-    live_seconds: float
+    to_checkpoint: float
+    """From the command until the checkpoint was loaded."""
+    to_new: float
+    """From the command until the first new round was sampled."""
+    replaying: float
+    live: float
     """What the replayed rounds took the first time."""
-
-    @property
-    def seconds_to_new(self) -> float:
-        """From the command to the first new round."""
-        return self.new_sampled - self.started
-
-    @property
-    def ratio(self) -> float:
-        """A replayed round in terms of a live one."""
-        return (self.new_begun - self.resumed) / self.live_seconds
 
 
 def rows(repeats: int = REPEATS) -> list[Row]:
     """Seconds until the first new round, and a replayed round in terms of a live one."""
-    world = build_world()
     with tempfile.TemporaryDirectory() as folder:
-        killed = Path(folder) / "killed"
-        killed.mkdir()
-        cut_short(killed, world, SETTINGS, (KEPT + RECORDED) // WAVE)
-        return rows_of([continued(killed, Path(folder) / str(number)) for number in range(repeats)])
-
-
-def rows_of(continuations: list[Continuation]) -> list[Row]:
-    """The rows of these continuations.
-
-    Raises:
-        RuntimeError: one of them replayed another number of rounds.
-    """
-    replayed = {one.replayed for one in continuations}
-    if replayed != {RECORDED}:
-        raise RuntimeError(f"Found {sorted(replayed)} replayed rounds, expected {RECORDED} each time.")
-    again = median((one.new_begun - one.resumed) / RECORDED for one in continuations)
-    live = median(one.live_seconds / RECORDED for one in continuations)
-    begun = median(one.resumed - one.started for one in continuations)
-    where = f"step {KEPT + RECORDED} of {STEPS}, {RECORDED} rounds after the checkpoint"
+        home = new_home(Path(folder), "killed", build_world())
+        run_and_kill(home)
+        found = [continued(home, Path(folder) / str(number)) for number in range(repeats)]
+    usual = Continuation(*map(median, zip(*found, strict=True)))
+    again, live = (1000 * one / usual.replayed for one in (usual.replaying, usual.live))
+    where = f"step {KEPT + usual.replayed:.0f} of {STEPS}, {usual.replayed:.0f} rounds after the checkpoint"
+    begun = f"{where}; {usual.to_checkpoint:.1f} s until the checkpoint was loaded"
+    to_new, ratios = tuple(one.to_new for one in found), tuple(one.replaying / one.live for one in found)
+    replay = f"{again:.0f} ms against {live:.0f} ms; {where}"
     return [
-        Row(
-            "the same command after a kill, to the first new round",
-            at_most(60.0),
-            tuple(one.seconds_to_new for one in continuations),
-            "s",
-            f"{where}; {begun:.1f} s until the checkpoint was loaded",
-        ),
-        Row(
-            "a replayed round against a live one",
-            at_most(1.0),
-            tuple(one.ratio for one in continuations),
-            note=f"{1000 * again:.0f} ms against {1000 * live:.0f} ms; {where}",
-        ),
+        Row("the same command after a kill, to the first new round", to_new, "s", begun, at_most=60.0),
+        Row("a replayed round against a live one", ratios, note=replay, at_most=1.0),
     ]
 
 
+def run_and_kill(home: Path) -> None:
+    """Train until there are enough recorded rounds behind the checkpoint, then SIGKILL.
+
+    Raises:
+        RuntimeError: the run ended before.
+    """
+    process = subprocess.Popen(
+        command(SETTINGS),
+        cwd=ROOT,
+        env=environment(home),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        while trained(home) < KEPT + RECORDED:
+            time.sleep(0.25)
+            if process.poll() is not None:
+                raise RuntimeError(f"A run that was to be killed ended with {process.returncode}.")
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def trained(home: Path) -> int:
+    """Rounds that are trained by now."""
+    try:
+        return int(Ledger(home).query_anywhere(TRAINED, {"run": RUN})[0].to_numpy()[0, 0])
+    except UsageError:  # there is no ledger yet
+        return 0
+
+
 def continued(killed: Path, home: Path) -> Continuation:
-    """Continue a copy of what the kill left, to the run's end."""
+    """Continue a copy of the killed home to the run's end.
+
+    Raises:
+        RuntimeError: nothing was replayed.
+    """
     shutil.copytree(killed, home, symlinks=True)
     started = time.time()
-    go_on(home, SETTINGS)
-    return read(home, started)
-
-
-def read(home: Path, started: float) -> Continuation:
-    """The times that the ledger holds of the run's first resumption."""
-    [row] = answer(home, TIMES.format(run=RUN))[0].to_dict("records")
-    return Continuation(started=started, **{str(name): value for name, value in row.items()})
+    train(home, SETTINGS)
+    [row] = Ledger(home).query_anywhere(TIMES, {"run": RUN})[0].to_numpy().tolist()
+    replayed, resumed, live, new_begun, new_sampled = row
+    if not replayed:
+        raise RuntimeError("Found no replayed round, expected those behind the last checkpoint.")
+    return Continuation(replayed, resumed - started, new_sampled - started, new_begun - resumed, live)

@@ -1,26 +1,26 @@
-"""A judge that takes two seconds to answer: waves of 16 with overlap against one prompt at a time.
+"""A judge that takes two seconds to answer: waves of 16 with overlap against one prompt at a time, and idle time.
 
 Both sides are `cyclealign train` over HTTP against the same judge on loopback, which answers each question two seconds
-after it came, as many at once as are asked. Prompts per minute are those of the cycle, from the first response sampled
-to the last optimizer step; start and evaluation are left out. Of the runs with overlap a second row tells how much of
-that time the slower side, computing or answers, does nothing (`benchmarks.idle_time`). Waves end before a
-checkpoint: both sides have one every four waves of 16; with the laptop profile's, every three, that share is larger.
+after it came, as many at once as are asked. Prompts per minute are those of the cycle, from the first sampled response
+to the last optimizer step; start and evaluation are left out. Waves end before a checkpoint: both sides have one every
+four waves of 16; with the laptop profile's, every three, the idle share is larger.
+
+Idle time, from the times in the ledger: a cycle has two sides, computing (sampling, scoring and training, one at a
+time) and outstanding answers (from the sending of a question to the record of its answer). With waves that overlap, the
+slower of the two should always be at work. A side's time is that of the union of its intervals within the cycle's wall
+time; the slower side is the one with more of it, and its idle share the part of the wall time in which it does nothing.
 """
 
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import median
+from typing import NamedTuple
 
-from benchmarks import idle_time
-from benchmarks.chaos_judge import JudgeProcess
-from benchmarks.idle_time import Sides
-from benchmarks.laptop_run import RUN
-from benchmarks.prefect_share import build_world
-from benchmarks.rows import Row, at_least, at_most
-from benchmarks.trained import train
-from storage.asking import answer
+from benchmarks.judge import JudgeProcess
+from benchmarks.laptop import RUN, build_world, new_home, train
+from benchmarks.measuring import Row, in_turn
+from storage.ledger import Ledger
 
 REPEATS = 3
 LATENCY_S = 2.0
@@ -28,49 +28,53 @@ WAVE = 16
 PROMPTS = {1: 16, WAVE: 128}
 """By prompts per wave; enough that the first wave, which nothing overlaps, hardly counts."""
 CYCLE = """
-    select count(distinct step) / date_diff('millisecond', min(sampled_at), max(trained_at)) * 60000 as per_minute
-    from rounds where run_name = '{run}'
+    select count(distinct step) / date_diff('millisecond', min(sampled_at), max(trained_at)) * 60000
+    from rounds where run_name = $run
     """
+COMPUTING = """
+    select epoch(max(sampled_at)) - sum(sampling_seconds + scoring_seconds), epoch(max(sampled_at))
+    from rounds where run_name = $run group by wave, round
+    union all
+    select epoch(max(trained_at)) - sum(training_seconds), epoch(max(trained_at))
+    from rounds where run_name = $run and trained_at is not null group by wave, round
+    """
+"""Begin and end of each turn of a wave and kind of work; the seconds of a wave are shared among its rounds."""
+ANSWERS = """
+    select epoch(api_attempts.started_at), epoch(api_attempts.ended_at)
+    from api_attempts inner join api_calls on api_attempts.call_key = api_calls.call_key
+    where api_attempts.run_name = $run and api_calls.purpose = 'ranking'
+    """
+"""Begin and end of each sent question."""
 
 
-@dataclass(frozen=True)
-class Cycle:
-    """What is measured of the cycle of one run."""
+class Cycle(NamedTuple):
+    """Prompts per minute, and seconds: of the cycle, and of each side's work within it."""
 
     per_minute: float
-    """Prompts."""
-    sides: Sides
+    wall: float
+    computing: float
+    answers: float
 
 
 def rows(repeats: int = REPEATS) -> list[Row]:
     """How many times more prompts per minute, and the idle share of the slower side."""
     world = build_world()
     with tempfile.TemporaryDirectory() as folder, JudgeProcess(Path(folder), world, LATENCY_S) as judge:
-        pairs = [tuple(cycle(judge.url, world, wave) for wave in PROMPTS) for _ in range(repeats)]
-    return [speed_row(pairs), idle_row([many.sides for _, many in pairs])]
-
-
-def speed_row(pairs: Sequence[tuple[Cycle, ...]]) -> Row:
-    """Of these pairs of runs, one prompt at a time and many."""
-    one, many = (median(cycle.per_minute for cycle in side) for side in zip(*pairs, strict=True))
-    note = f"{many:.0f} against {one:.0f} prompts per minute, {LATENCY_S:.0f} s latency, one round each"
-    ratios = tuple(second.per_minute / first.per_minute for first, second in pairs)
-    name = f"prompts per minute with W = {WAVE} and overlap against W = 1"
-    return Row(name, at_least(10.0), ratios, note=note)
-
-
-def idle_row(cycles: Sequence[Sides]) -> Row:
-    """Of the runs with overlap."""
-    busy = [one.busy() for one in cycles]
-    computing, answers = (median(one[side] for one in busy) for side in ("computing", "answers"))
-    wall = median(end - begin for begin, end in (one.wall for one in cycles))
-    note = f"of {wall:.0f} s: computing {computing:.0f} s, answers outstanding {answers:.0f} s"
-    name = f"idle share of the slower side with W = {WAVE} and overlap, {LATENCY_S:.0f} s latency"
-    return Row(name, at_most(0.15), tuple(one.idle_share for one in cycles), note=note)
+        pairs = in_turn(lambda: cycle(judge.url, world, WAVE), lambda: cycle(judge.url, world, 1), repeats)
+    many, one = (Cycle(*map(median, zip(*side, strict=True))) for side in zip(*pairs, strict=True))
+    against = f"{many.per_minute:.0f} against {one.per_minute:.0f} prompts per minute, {LATENCY_S:.0f} s latency, "
+    ratios = tuple(ours.per_minute / theirs.per_minute for ours, theirs in pairs)
+    idle = tuple(1 - max(ours.computing, ours.answers) / ours.wall for ours, _ in pairs)
+    sides = f"of {many.wall:.0f} s: computing {many.computing:.0f} s, answers outstanding {many.answers:.0f} s"
+    of = f"with W = {WAVE} and overlap"
+    return [
+        Row(f"prompts per minute {of} against W = 1", ratios, note=f"{against}one round each", at_least=10.0),
+        Row(f"idle share of the slower side {of}, {LATENCY_S:.0f} s latency", idle, note=sides, at_most=0.15),
+    ]
 
 
 def cycle(url: str, world: Path, wave: int) -> Cycle:
-    """That of one run with so many prompts in a wave."""
+    """The cycle of one run with so many prompts in a wave."""
     settings = {
         "black_box.endpoint": "api",
         "black_box.base_url": url,
@@ -82,7 +86,19 @@ def cycle(url: str, world: Path, wave: int) -> Cycle:
         "evaluation.prompts_per_subset": 2,
     }
     with tempfile.TemporaryDirectory() as folder:
-        home = Path(folder)
-        train(home, world, settings)
-        per_minute = answer(home, CYCLE.format(run=RUN))[0]["per_minute"].to_numpy()[0]
-        return Cycle(float(per_minute), idle_time.sides(home, RUN))
+        home = new_home(Path(folder), "home", world)
+        train(home, settings)
+        found = [Ledger(home).query_anywhere(query, {"run": RUN})[0] for query in (CYCLE, COMPUTING, ANSWERS)]
+    [[per_minute]], computing, answers = (frame.to_numpy().tolist() for frame in found)
+    within = (min(begin for begin, _ in computing), max(end for _, end in computing))
+    return Cycle(per_minute, within[1] - within[0], covered(computing, within), covered(answers, within))
+
+
+def covered(intervals: Iterable[Sequence[float]], within: tuple[float, float]) -> float:
+    """Seconds of the union of the intervals, as far as they lie within the given one."""
+    total, reached = 0.0, within[0]
+    for begin, end in sorted(map(tuple, intervals)):
+        from_here = max(begin, reached)
+        reached = max(reached, min(end, within[1]))
+        total += max(0.0, reached - from_here)
+    return total

@@ -7,30 +7,26 @@ scores come from a pass of their own. The other way copies the prompt for each r
 one padded batch of full sequences, which gives the scores and is trained on, so that it needs one pass fewer: with
 logits of every position, as published loops have them, and in a second row with transformers' `logits_to_keep`, for
 the responses alone. Prompts are equally long, which spares it the padding. Neither stops early, so both sample the same
-number of tokens, and the ratio of times is that of tokens per second. Decoded greedily, as the tests do, they sample
-the same tokens, score them alike and have the same loss.
+number of tokens, and the ratio of times is that of tokens per second. Decoded greedily, as one wave is before the
+measurement, they sample the same tokens, score them alike and have the same loss.
 
 The batch of eight prompts, a wave of the shipped profile, would take 11 GiB the other way, of four it is half of that.
 The weights are the model's own where `make smollm2` has put them, otherwise random ones of its shape.
 """
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from benchmarks import made_up_model
-from benchmarks.measuring import seconds, side_by_side
-from benchmarks.ranking_steps import where
-from benchmarks.rows import Row, at_least
-from benchmarks.shared_prefix import NEVER
+from benchmarks import made_up
+from benchmarks.measuring import Row, speedups, timed_in_turn
+from benchmarks.published_steps import NEVER
 from cyclealign.method.objectives import rank_loss, sft_loss
 from cyclealign.offline.smollm2 import default_folder
 from cyclealign.records import Prompt, TrainingExample
@@ -43,7 +39,7 @@ from cyclealign.white_box.white_box import WhiteBox
 REPEATS = 3
 PROMPTS, CANDIDATES = 4, 3
 PROMPT_TOKENS, RESPONSE_TOKENS = 128, 48
-SHAPE = {
+SHAPE: Mapping[str, Any] = {
     "vocab_size": 49_152,
     "hidden_size": 576,
     "intermediate_size": 1_536,
@@ -56,30 +52,27 @@ SHAPE = {
 }
 PREFERENCE = (CANDIDATES, *range(CANDIDATES))
 """The rewrite first, then the candidates."""
+SAMPLING = SamplingSettings(temperature=1.0, top_p=0.95, max_new_tokens=RESPONSE_TOKENS)
+GREEDY = SamplingSettings(temperature=0, max_new_tokens=RESPONSE_TOKENS)
 
 
-@dataclass(frozen=True)
-class Round:
-    """What one side did."""
+def rows(repeats: int = REPEATS, shape: Mapping[str, Any] | None = None) -> list[Row]:
+    """How many times more tokens per second.
 
-    tokens: list[list[int]]
-    """Of the candidates, prompt by prompt."""
-    scores: list[float]
-    """log P of the candidates, nats."""
-    loss: float
-
-
-def rows(repeats: int = REPEATS) -> list[Row]:
-    """How many times more tokens per second."""
-    with model_folder() as (folder, origin):
-        white_box, peer = (new_white_box(folder) for _ in range(2))
-        wave, how = Wave.made_up(white_box), f"{origin} weights, {where(white_box.model)}"
-        ours, found = Ours(white_box, wave), []
-        for lean in (False, True):
-            theirs = Theirs(peer, wave, lean=lean)
-            ours.run(), theirs.run()  # warm
-            pairs = side_by_side(partial(seconds, ours.run), partial(seconds, theirs.run), repeats)
-            found.append(row_of(pairs, how, lean=lean))
+    Raises:
+        AssertionError: decoded greedily, the sides sample, score or learn differently.
+    """
+    found = []
+    with model_folder(shape) as (folder, origin):
+        ours, theirs = Ours(folder), Theirs(folder)
+        for theirs.lean in (False, True):
+            mine, others = ours.run(GREEDY), theirs.run(GREEDY)
+            assert mine.tokens == others.tokens
+            torch.testing.assert_close(mine.scores, others.scores, rtol=1e-3, atol=0)
+            torch.testing.assert_close(mine.loss, others.loss, rtol=1e-3, atol=0)
+            pairs = timed_in_turn(lambda: ours.run(SAMPLING), lambda: theirs.run(SAMPLING), repeats)
+            how = f"{origin} weights, {made_up.where(ours.box.model)}"
+            found.append(row_of(pairs, how, lean=theirs.lean))
     return found
 
 
@@ -91,176 +84,126 @@ def row_of(pairs: list[tuple[float, float]], how: str, *, lean: bool) -> Row:
         f"{ours:.0f} against {theirs:.0f} sampled tokens per second, sampling, scoring and training together; "
         f"{PROMPTS} prompts of {PROMPT_TOKENS} + {CANDIDATES}·{RESPONSE_TOKENS} tokens, {how}"
     )
-    ratios = tuple(theirs_s / ours_s for ours_s, theirs_s in pairs)
     name = "a wave on SmolLM2-135M against transformers' own way"
     if lean:
-        return Row(f"{name}, logits of the responses alone", at_least(1.0), ratios, note=note)
-    return Row(name, at_least(1.5), ratios, note=note)
+        name += ", logits of the responses alone"
+    return Row(name, speedups(pairs), note=note, at_least=1.0 if lean else 1.5)
 
 
 @contextmanager
-def model_folder() -> Iterator[tuple[Path, str]]:
-    """Where the model is, and whether its weights are `pretrained` or `random`."""
-    if default_folder().is_dir():
+def model_folder(shape: Mapping[str, Any] | None) -> Iterator[tuple[Path, str]]:
+    """Where the model is, and whether its weights are `pretrained` or `random`; of a given shape they are random."""
+    if shape is None and default_folder().is_dir():
         yield default_folder(), "pretrained"
         return
     with tempfile.TemporaryDirectory() as folder:
-        yield made_up_model.save_shape(Path(folder), SHAPE), "random"
+        yield made_up.save(Path(folder), shape or SHAPE), "random"
 
 
-def new_white_box(folder: Path, prompt: int = PROMPT_TOKENS, response: int = RESPONSE_TOKENS) -> WhiteBox:
-    """The model under a new adapter, with one optimizer step for a wave."""
-    settings = WhiteBoxSettings(
-        model=str(folder),
-        dtype="float32",
-        max_length=prompt + response,
-        lora=LoraSettings(rank=8, alpha=16),
-        sampling=SamplingSettings(temperature=1.0, top_p=0.95, max_new_tokens=response),
-    )
-    training = TrainingSettings(learning_rate=1e-3, prompts_per_optimizer_step=PROMPTS, wave=PROMPTS)
-    return WhiteBox.load(settings, training, MethodSettings(candidates=CANDIDATES), seed=0)
+class Wave(NamedTuple):
+    """What a side made of the prompts."""
+
+    tokens: list[list[int]]
+    """Of the candidates, prompt by prompt."""
+    scores: Tensor
+    """log P of the candidates, nats [prompts · candidates]."""
+    loss: Tensor
 
 
-@dataclass(frozen=True)
-class Wave:
-    """What both sides begin with."""
+class Side:
+    """The model under a new adapter, and the wave's prompts and rewrites, which are the same on both sides."""
 
-    prompts: list[Prompt]
-    encoded: list[list[int]]
-    """The prompts as token ids."""
-    rewrites: list[list[int]]
-    sampling: SamplingSettings
-
-    @classmethod
-    def made_up(
-        cls,
-        white_box: WhiteBox,
-        words: tuple[int, ...] = (2 * PROMPT_TOKENS,) * PROMPTS,
-        sampling: SamplingSettings | None = None,
-    ) -> "Wave":
-        """Prompts of so many words; more than fit are cut."""
-        sampling = sampling or SamplingSettings(temperature=1.0, top_p=0.95, max_new_tokens=RESPONSE_TOKENS)
-        vocabulary = len(white_box.prompt_format.tokenizer)
-        said = [made_up_model.words(vocabulary, count, number) for number, count in enumerate(words)]
-        prompts = [made_up_model.prompt_of(text) for text in said]
-        rewrites = [
-            made_up_model.tokens(vocabulary, sampling.max_new_tokens, "rewrite", number) for number in range(len(words))
-        ]
-        encoded = [white_box.encode_prompt(prompt, sampling.max_new_tokens) for prompt in prompts]
-        return cls(prompts, encoded, rewrites, sampling)
+    def __init__(self, folder: Path) -> None:
+        settings = WhiteBoxSettings(
+            model=str(folder),
+            dtype="float32",
+            max_length=PROMPT_TOKENS + RESPONSE_TOKENS,
+            lora=LoraSettings(rank=8, alpha=16),
+            sampling=SAMPLING,
+        )
+        training = TrainingSettings(learning_rate=1e-3, prompts_per_optimizer_step=PROMPTS, wave=PROMPTS)
+        self.box = WhiteBox.load(settings, training, MethodSettings(candidates=CANDIDATES), seed=0)
+        vocabulary = len(self.box.prompt_format.tokenizer)
+        # twice as many words as fit: the white box cuts all prompts to the same length
+        self.prompts: list[Prompt] = [made_up.prompt(vocabulary, 2 * PROMPT_TOKENS, n) for n in range(PROMPTS)]
+        self.encoded = [self.box.encode_prompt(prompt, RESPONSE_TOKENS) for prompt in self.prompts]
+        self.rewrites = [made_up.tokens(vocabulary, RESPONSE_TOKENS, "rewrite", n) for n in range(PROMPTS)]
 
 
-@dataclass(frozen=True)
-class Ours:
+class Ours(Side):
     """The white box, as the cycle calls it; only that nothing ends a response early."""
 
-    white_box: WhiteBox
-    wave: Wave
-
-    def run(self) -> Round:
+    def run(self, sampling: SamplingSettings) -> Wave:
         """Sample, score, take a step."""
-        wave, tokens = self.wave, self._sampled()
-        groups = [tokens[start : start + CANDIDATES] for start in range(0, len(tokens), CANDIDATES)]
-        asked = [(prompt, [tuple(one) for one in group]) for prompt, group in zip(wave.prompts, groups, strict=True)]
-        scores = self.white_box.log_probabilities(asked)
-        report = self.white_box.optimize(
+        model = self.box.model.eval()
+        uniforms = draw_uniforms(range(PROMPTS), CANDIDATES, RESPONSE_TOKENS)
+        with weights.merged_adapter(model):
+            tokens = decode(model, self.encoded, uniforms, sampling, NEVER)
+        drawn = [[tuple(one) for one in tokens[i * CANDIDATES : (i + 1) * CANDIDATES]] for i in range(PROMPTS)]
+        scores = self.box.log_probabilities(list(zip(self.prompts, drawn, strict=True)))
+        report = self.box.optimize(
             [
                 TrainingExample(prompt, (*group, tuple(rewrite)), PREFERENCE, CANDIDATES)
-                for (prompt, group), rewrite in zip(asked, wave.rewrites, strict=True)
+                for prompt, group, rewrite in zip(self.prompts, drawn, self.rewrites, strict=True)
             ]
         )
-        return Round(tokens, [one.total for group in scores for one in group], report.loss)
-
-    def _sampled(self) -> list[list[int]]:
-        wave, model = self.wave, self.white_box.model.eval()
-        uniforms = draw_uniforms(range(len(wave.encoded)), CANDIDATES, wave.sampling.max_new_tokens)
-        with weights.merged_adapter(model):
-            return decode(model, wave.encoded, uniforms, wave.sampling, NEVER)
+        return Wave(tokens, torch.tensor([one.total for group in scores for one in group]), torch.tensor(report.loss))
 
 
-class Theirs:
-    """The same with `generate` and one padded batch.
+class Theirs(Side):
+    """The same with `generate` and one padded batch, on the network of a white box."""
 
-    Args:
-        white_box: Only its network is used.
-        wave: What it begins with.
-        lean: Whether logits are computed for the responses alone.
-    """
+    lean = False
+    """Whether logits are computed for the responses alone."""
 
-    def __init__(self, white_box: WhiteBox, wave: Wave, *, lean: bool = False) -> None:
-        self._lean = lean
-        self._model = white_box.model
-        self._wave = wave
-        self._device = next(self._model.parameters()).device
-        trained = [one for one in self._model.parameters() if one.requires_grad]
-        self._optimizer = torch.optim.AdamW(trained, lr=1e-3, weight_decay=0.0)
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self._model = self.box.model
+        self._trained = [one for one in self._model.parameters() if one.requires_grad]
+        self._optimizer = torch.optim.AdamW(self._trained, lr=1e-3, weight_decay=0.0)
+        self._prompts = torch.tensor(self.encoded, device=next(self._model.parameters()).device)
 
-    def run(self) -> Round:
+    def run(self, sampling: SamplingSettings) -> Wave:
         """Sample, then score and train on the same log-probabilities."""
-        prompts, mask = self._padded(self._wave.encoded)
-        tokens = self._generated(prompts, mask)
-        rewrites = torch.tensor(self._wave.rewrites, device=self._device)
-        responses = torch.cat([tokens.view(len(rewrites), CANDIDATES, -1), rewrites[:, None]], 1)
-        totals = self._log_probabilities(prompts, mask, responses)
-        p = totals / responses.shape[-1]
-        loss = torch.stack(
-            [rank_loss("pro", one[list(PREFERENCE)]) + (CANDIDATES - 1) ** 2 * sft_loss(one[CANDIDATES]) for one in p]
-        ).mean()
-        self._step(loss)
-        return Round(tokens.tolist(), totals[:, :CANDIDATES].flatten().tolist(), loss.item())
-
-    def _padded(self, prompts: list[list[int]]) -> tuple[Tensor, Tensor]:
-        """Ids and mask [W, longest], padded on the left."""
-        longest = max(map(len, prompts))
-        ids = [[0] * (longest - len(one)) + one for one in prompts]
-        real = [[0] * (longest - len(one)) + [1] * len(one) for one in prompts]
-        return torch.tensor(ids, device=self._device), torch.tensor(real, device=self._device)
+        tokens = self._generated(sampling)
+        rewrites = torch.tensor(self.rewrites, device=tokens.device)
+        totals = self._log_probabilities(torch.cat([tokens.view(PROMPTS, CANDIDATES, -1), rewrites[:, None]], 1))
+        losses = [
+            rank_loss("pro", p[list(PREFERENCE)]) + (CANDIDATES - 1) ** 2 * sft_loss(p[CANDIDATES])
+            for p in totals / RESPONSE_TOKENS
+        ]
+        loss = torch.stack(losses).mean()
+        torch.autograd.backward(loss)
+        torch.nn.utils.clip_grad_norm_(self._trained, 1.0)
+        self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=True)
+        return Wave(tokens.tolist(), totals[:, :CANDIDATES].flatten().detach().cpu(), loss.detach().cpu())
 
     @torch.no_grad()
-    def _generated(self, prompts: Tensor, mask: Tensor) -> Tensor:
-        """Token ids [W · candidates, T]."""
-        sampling = self._wave.sampling
+    def _generated(self, sampling: SamplingSettings) -> Tensor:
+        """Token ids [prompts · candidates, T]."""
         how: dict[str, Any] = {"do_sample": True, "temperature": sampling.temperature, "top_p": sampling.top_p}
         how |= {"top_k": 0, "num_return_sequences": CANDIDATES}
+        prompts = self._prompts
         if sampling.temperature == 0:
-            how = {"do_sample": False}
-            prompts, mask = (one.repeat_interleave(CANDIDATES, 0) for one in (prompts, mask))
+            how, prompts = {"do_sample": False}, prompts.repeat_interleave(CANDIDATES, 0)
         self._model.eval()
         self._model.merge_adapter()
-        found = self._model.generate(
-            input_ids=prompts,
-            attention_mask=mask,
-            max_new_tokens=sampling.max_new_tokens,
-            eos_token_id=None,
-            pad_token_id=0,
-            **how,
-        )
+        how |= {"max_new_tokens": sampling.max_new_tokens, "eos_token_id": None, "pad_token_id": 0}
+        found = self._model.generate(input_ids=prompts, attention_mask=torch.ones_like(prompts), **how)
         self._model.unmerge_adapter()
         generated: Tensor = found[:, prompts.shape[1] :]
         return generated
 
-    def _log_probabilities(self, prompts: Tensor, mask: Tensor, responses: Tensor) -> Tensor:
-        """log P [W, candidates + 1] of responses [W, candidates + 1, T], with gradients."""
+    def _log_probabilities(self, responses: Tensor) -> Tensor:
+        """log P [prompts, R] of responses [prompts, R, T], with gradients."""
         count, length = responses.shape[1:]
-        ids = torch.cat([prompts.repeat_interleave(count, 0), responses.flatten(0, 1)], 1)
-        real = torch.cat([mask.repeat_interleave(count, 0), torch.ones_like(responses.flatten(0, 1))], 1)
-        positions = (real.cumsum(-1) - 1).clamp_min(0)
+        ids = torch.cat([self._prompts.repeat_interleave(count, 0), responses.flatten(0, 1)], 1)
         self._model.train()
+        kept = length + 1 if self.lean else 0
         logits = self._model(
-            input_ids=ids,
-            attention_mask=real,
-            position_ids=positions,
-            use_cache=False,
-            logits_to_keep=length + 1 if self._lean else 0,
+            input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False, logits_to_keep=kept
         ).logits
         values = torch.log_softmax(logits[:, -length - 1 : -1], -1)
-        chosen = values.gather(-1, responses.flatten(0, 1)[..., None])[..., 0]
-        totals: Tensor = chosen.sum(-1).view(-1, count)
+        totals: Tensor = values.gather(-1, responses.flatten(0, 1)[..., None])[..., 0].sum(-1).view(-1, count)
         return totals
-
-    def _step(self, loss: Tensor) -> None:
-        torch.autograd.backward(loss)
-        trained = self._optimizer.param_groups[0]["params"]
-        torch.nn.utils.clip_grad_norm_(trained, 1.0)
-        self._optimizer.step()
-        self._optimizer.zero_grad(set_to_none=True)

@@ -7,39 +7,48 @@ needs a server, and on a CPU it says nothing about GPUs.
 """
 
 import sys
-import time
 from collections.abc import Sequence
 from statistics import median
 
 import httpx2
 import torch
 
+from benchmarks.measuring import in_turn, seconds, speedups
 from cyclealign.records import Prompt, Response, TrainingExample, Turn
 from cyclealign.sampling_settings import SamplingSettings
 from cyclealign.settings import MethodSettings, TrainingSettings, WhiteBoxSettings
 from cyclealign.white_box.vllm_server import VllmServer
 from cyclealign.white_box.white_box import WhiteBox
 
-PROMPTS, RESPONSES, TOKENS, REPEATS = 16, 4, 64, 3
+RESPONSES, TOKENS, REPEATS = 4, 64, 3
 FOOD = ("rice", "bread", "soup", "beans", "eggs", "pasta", "potatoes", "fish")
-QUESTIONS = [f"How do I cook {one}, and what goes well with it?" for one in FOOD] + [
-    f"Tell me a story about a child who liked {one}." for one in FOOD
+QUESTIONS = ("How do I cook {}, and what goes well with it?", "Tell me a story about a child who liked {}.")
+PROMPTS = [
+    Prompt.from_turns("helpful-base", "test", [Turn("human", one.format(food))]) for one in QUESTIONS for food in FOOD
 ]
-WARM = SamplingSettings(temperature=1.0, top_p=0.95, max_new_tokens=TOKENS)
-GREEDY = SamplingSettings(temperature=0, max_new_tokens=TOKENS)
 
 
-def main() -> None:
+def main(url: str, dtype: str = "float32") -> None:
     """Print the comparison."""
-    url, dtype = sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else "float32"
     white_box = trained(url, dtype)
-    print(f"greedy, {dtype}: {agreement(drawn(white_box, 'vllm', GREEDY), drawn(white_box, 'transformers', GREEDY))}")
+
+    def drawn(engine: str, count: int, temperature: float) -> list[list[Response]]:
+        by = {"temperature": temperature, "top_p": 0.95, "max_new_tokens": TOKENS, "engine": engine}
+        return white_box.sample(PROMPTS, range(len(PROMPTS)), count, SamplingSettings.model_validate(by))
+
+    def timed(engine: str) -> float:
+        found: list[list[Response]] = []
+        taken = seconds(lambda: found.extend(drawn(engine, RESPONSES, 1.0)))
+        assert all(len(one.tokens) == TOKENS for responses in found for one in responses)
+        return taken
+
+    print(f"greedy, {dtype}: {agreement(drawn('vllm', 1, 0), drawn('transformers', 1, 0))}")
     white_box.prompt_format.stop_ids, white_box.prompt_format.stop_texts = (), ()
-    pairs = [tuple(seconds(white_box, engine) for engine in ("vllm", "transformers")) for _ in range(REPEATS)]
-    theirs, ours = (PROMPTS * RESPONSES * TOKENS / median(side) for side in zip(*pairs, strict=True))
-    spread = sorted(ours_s / theirs_s for theirs_s, ours_s in pairs)
+    pairs = in_turn(lambda: timed("vllm"), lambda: timed("transformers"), REPEATS)
+    theirs, ours = (len(PROMPTS) * RESPONSES * TOKENS / median(side) for side in zip(*pairs, strict=True))
+    spread = sorted(speedups(pairs))
     print(
-        f"{PROMPTS} prompts x {RESPONSES} responses x {TOKENS} tokens: vLLM {theirs:.0f} tokens/s, own decoding "
+        f"{len(PROMPTS)} prompts x {RESPONSES} responses x {TOKENS} tokens: vLLM {theirs:.0f} tokens/s, own decoding "
         f"{ours:.0f} tokens/s with {torch.get_num_threads()} threads; ratio {median(spread):.2f} "
         f"({spread[0]:.2f} to {spread[-1]:.2f})"
     )
@@ -54,29 +63,9 @@ def trained(url: str, dtype: str) -> WhiteBox:
     white_box = WhiteBox.load(settings, TrainingSettings(learning_rate=5e-4), MethodSettings(), seed=1)
     white_box.server = VllmServer(settings.vllm)
     target = white_box.encode_reply("First of all, wash your hands and put on an apron.", TOKENS).tokens
-    for prompt in prompts()[:12]:
+    for prompt in PROMPTS[:12]:
         white_box.optimize([TrainingExample(prompt, (target,), (0,), 0)])
     return white_box
-
-
-def prompts() -> list[Prompt]:
-    """The wave."""
-    return [Prompt.from_turns("helpful-base", "test", [Turn("human", one)]) for one in QUESTIONS]
-
-
-def drawn(white_box: WhiteBox, engine: str, sampling: SamplingSettings, count: int = 1) -> list[list[Response]]:
-    """The wave's responses by an engine."""
-    by = sampling.model_copy(update={"engine": engine})
-    return white_box.sample(prompts(), range(PROMPTS), count, by)
-
-
-def seconds(white_box: WhiteBox, engine: str) -> float:
-    """How long a wave takes; that all of it was sampled is made sure of."""
-    clock = time.monotonic()
-    found = drawn(white_box, engine, WARM, RESPONSES)
-    taken = time.monotonic() - clock
-    assert all(len(one.tokens) == TOKENS for responses in found for one in responses)
-    return taken
 
 
 def agreement(some: Sequence[Sequence[Response]], others: Sequence[Sequence[Response]]) -> str:
@@ -88,4 +77,4 @@ def agreement(some: Sequence[Sequence[Response]], others: Sequence[Sequence[Resp
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from benchmarks.open_assistant import keeps, read_files, turns_of
+from benchmarks.plain_loop import keeps, read, turns_of
 from cyclealign.data.hh_rlhf import DialogueFolder
 from cyclealign.settings import DataSettings
 from storage import queries
@@ -149,7 +149,7 @@ def test_every_real_pair_is_kept_and_split_as_open_assistant_does(ledger: Ledger
     )
     expected = Counter(
         (subset, split, tuple(turns_of(chosen)[:-1]), turns_of(chosen)[-1][1], turns_of(rejected)[-1][1])
-        for subset, split, chosen, rejected in read_files(folder)
+        for subset, split, chosen, rejected in read(folder)
         if keeps(chosen, rejected)
     )
     assert found == expected

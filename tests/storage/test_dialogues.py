@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from benchmarks.open_assistant import write_files
+from benchmarks.made_up_dialogues import write_files
 from cyclealign.data.hh_rlhf import DialogueFolder, DialogueTable
 from cyclealign.errors import DataError, StorageFull
 from cyclealign.records import SUBSETS, Turn, prompt_id

@@ -1,6 +1,6 @@
-"""The judge of the chaos run, in a process of its own: `python -m benchmarks.chaos_judge LOG [LATENCY_S]`.
+"""The offline judge in a process of its own: `python -m benchmarks.judge LOG [LATENCY_S]`.
 
-What `cyclealign judge` serves, with a log of every question in front of it: a line when it arrives and a line when
+`cyclealign judge`'s application, with a log of every question in front of it: a line when it arrives and a line when
 its answer goes out (`tests.flows.asked`). Prints its URL when it listens. `JudgeProcess` starts it and reads the log.
 """
 
@@ -12,12 +12,11 @@ import subprocess
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from types import TracebackType
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from benchmarks.laptop_run import PROFILE
-from benchmarks.prefect_share import ROOT
+from benchmarks.laptop import PROFILE
+from benchmarks.measuring import ROOT
 from cyclealign.loopback import Guard, serve
 from tests.flows.asked import Asked, Counted
 
@@ -28,13 +27,13 @@ LONGEST_LINE = 300
 class JudgeProcess:
     """The running judge; a context manager. Keeps its log below `folder`, finds the world in `home`.
 
-    Every answer comes `latency_s` seconds late, however many are asked for at once.
+    Every answer comes `latency_s` seconds late, as many at once as are asked.
     """
 
     def __init__(self, folder: Path, home: Path, latency_s: float = 0.0) -> None:
         self._log = folder / "judge.jsonl"
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.chaos_judge", str(self._log), str(latency_s)],
+            [sys.executable, "-m", "benchmarks.judge", str(self._log), str(latency_s)],
             cwd=ROOT,
             env={**os.environ, "CYCLEALIGN_HOME": str(home), "OMP_NUM_THREADS": "1"},
             stdout=subprocess.PIPE,
@@ -48,19 +47,17 @@ class JudgeProcess:
             raise RuntimeError("The judge did not start; its last words are above.")
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._process.terminate()
         self._process.wait()
 
     def log(self, asker: str) -> list[Asked]:
-        """Everything noted about one asker's questions so far, in order."""
+        """All questions and answers of one asker so far, in order."""
         *lines, _ = self._log.read_text().split("\n")  # the last one is empty, or still being written
         return [one for one in (Asked(**json.loads(line)) for line in lines) if one.asker == asker]
 
     def is_asked_by(self, asker: str) -> bool:
-        """Whether the last thing that happened is a question of this asker."""
+        """Whether the newest line is a question of this asker."""
         with self._log.open("rb") as log:
             log.seek(max(0, log.seek(0, os.SEEK_END) - LONGEST_LINE))
             last = log.read().decode().splitlines()[-1:]
@@ -79,7 +76,7 @@ def late(app: ASGIApp, latency_s: float) -> ASGIApp:
 
 def main(log: Path, latency_s: float = 0.0) -> None:
     """Serve until terminated."""
-    from tasks.context import home_folder, load_settings  # noqa: PLC0415  the other side of this module needs no torch
+    from tasks.context import home_folder, load_settings  # noqa: PLC0415  `JudgeProcess` needs no torch
     from tasks.preparation import standalone_judge  # noqa: PLC0415
 
     app = late(standalone_judge(load_settings(PROFILE, {}), home_folder()), latency_s)
