@@ -2,14 +2,13 @@
 
 Claim: at concurrency 16 every question is answered with the ranking that the server gave, or recorded with the reason
 why not; no request is sent without its worst case being recorded before, and what is spent or reserved is never above
-the cap. Two servers on loopback: our own, whose faults are drawn from a list (`tests.models.black_box.fault_server`),
+the cap. Two servers on loopback: our own, whose faults are drawn from a list (`tests.black_box.model_server`),
 under a cap that is reached halfway and then raised; and aimock from npm, with its own faults. Money is play money.
 
 Prints the counts, writes `faults.json`; exit code 1 when a claim does not hold. Without npm the second part is not run
 and the output says so.
 """
 
-import asyncio
 import json
 import random
 import sys
@@ -26,13 +25,16 @@ from benchmarks import aimock
 from benchmarks.measuring import provenance
 from cyclealign.black_box.endpoint import ChatEndpoint
 from cyclealign.errors import BudgetReached, RunPaused
-from cyclealign.records import Prompt, Turn
-from cyclealign.settings import BlackBoxSettings, MethodSettings, PriceSettings
+from cyclealign.profiles import resolve
+from cyclealign.records import Answer, Prompt, Response, Turn
+from cyclealign.settings import BlackBoxSettings, PriceSettings
 from storage.ledger import Ledger
+from storage.round_values import SampledRound
 from tasks.asking.pace import Backoff
-from tasks.asking.protocol import Asker
-from tasks.cycle.ranking import RankingOutcome, RankingQuestion, rank
-from tests.models.black_box.fault_server import USAGE, FaultServer, answer
+from tasks.asking.protocol import Account, Direct
+from tasks.asking.questions import Asker, Outcome
+from tasks.cycle.ranking import ranking_question, shown_order
+from tests.black_box.model_server import USAGE, ModelServer, answer
 from tests.serving import serving
 
 PATH = Path(__file__).parent / "faults.json"
@@ -61,18 +63,19 @@ ATTEMPTS = """
     from api_attempts
     where run_name = $run
     """
-Outcome = RankingOutcome | RunPaused
+SETTINGS = resolve(RUN, {"data": {"source": "folder"}, "white_box": {"model": "m"}, "black_box": {"model": "m"}}, {})
+Result = Outcome[Answer] | RunPaused
 Counts = dict[str, Any]
 """What asking all questions of a server came to, see `account`."""
 
 
 def own_server(count: int, seed: int) -> list[Counts]:
     """Our own server, under a cap that does not suffice, and then under one that does."""
-    server = FaultServer(plan=lambda number, _body: behaviour(seed, number))
+    server = ModelServer(plan=lambda number, _body: behaviour(seed, number))
     with serving(server), tempfile.TemporaryDirectory() as home:
-        ledger, asked = Ledger(Path(home)), questions(count)
+        ledger = Ledger(Path(home))
         found = [
-            account(f"our own server, a cap of ${cap:.2f}", ledger, asked, cap, ask_all(ledger, server.url, asked, cap))
+            account(f"our own server, a cap of ${cap:.2f}", ledger, cap, *ask_all(ledger, server.url, count, cap))
             for cap in (LOW_CAP_USD, CAP_USD)
         ]
         ledger.close()
@@ -96,8 +99,8 @@ def other_server(count: int) -> list[Counts]:
         AimockMissing: it cannot be run here.
     """
     with aimock.serving(fixtures(), CHAOS) as server, tempfile.TemporaryDirectory() as home:
-        ledger, asked = Ledger(Path(home)), questions(count)
-        counts = account(aimock.PACKAGE, ledger, asked, CAP_USD, ask_all(ledger, server.url, asked, CAP_USD))
+        ledger = Ledger(Path(home))
+        counts = account(aimock.PACKAGE, ledger, CAP_USD, *ask_all(ledger, server.url, count, CAP_USD))
         journal = [entry["response"] for entry in server.journal()]
         ledger.close()
     kinds = Counter(one.get("chaosAction") or f"status {one['status']}" for one in journal)
@@ -124,55 +127,49 @@ def fixtures() -> list[dict[str, Any]]:
     return answers
 
 
-def questions(count: int) -> list[RankingQuestion]:
-    """So many different questions; every fiftieth carries the first mark, the one after it the second, and so on."""
+def sampled(step: int) -> SampledRound:
+    """The round of a question."""
+    return SampledRound(step, 1, step, "", tuple(Response(text, (), True) for text in CANDIDATES), (), (), 0.0, 0.0)
+
+
+def ask_all(ledger: Ledger, url: str, count: int, cap_usd: float) -> tuple[list[Result], float]:
+    """The outcomes of so many questions, asked at the same time over the path of the training loop, and the seconds.
+
+    Every fiftieth question carries the first mark, the one after it the second, and so on. Where the cap or a refusal
+    stopped a question, the outcome is that.
+    """
+    black_box = BlackBoxSettings(
+        base_url=url, model="some-model", concurrency=CONCURRENCY, timeout_s=3.0, budget_usd=cap_usd, price=PRICE
+    )
+    settings = SETTINGS.model_copy(update={"black_box": black_box})
     marks = dict(enumerate(f" [{mark}]" for mark in MARKS))
     texts = [f"Which fruit is best in month {step}?{marks.get(step % 50, '')}" for step in range(count)]
     prompts = [Prompt.from_turns("helpful-base", "train", [Turn("human", text)]) for text in texts]
-    return [RankingQuestion(step, 1, prompt, CANDIDATES, (), 0) for step, prompt in enumerate(prompts)]
-
-
-def ask_all(ledger: Ledger, url: str, asked: Sequence[RankingQuestion], cap_usd: float) -> tuple[list[Outcome], float]:
-    """The outcomes of all questions, asked at the same time over the path of the training loop, and the seconds.
-
-    Where the cap or a refusal stopped a question, the outcome is that.
-    """
-    settings = BlackBoxSettings(
-        base_url=url, model="some-model", concurrency=CONCURRENCY, timeout_s=3.0, budget_usd=cap_usd, price=PRICE
-    )
-
-    async def ask() -> list[Outcome]:
-        asker = Asker(ledger, ChatEndpoint(settings), settings, RUN, Backoff(first_s=0.02, most_s=0.5))
-
-        async def outcome(question: RankingQuestion) -> Outcome:
-            try:
-                return await rank(asker, question, MethodSettings(), settings)
-            except RunPaused as pause:
-                return pause
-
-        try:
-            return list(await asyncio.gather(*map(outcome, asked)))
-        finally:
-            await asker.endpoint.close()
-
+    way = Direct(Account(ledger, RUN, black_box, lambda: ChatEndpoint(black_box)), Backoff(first_s=0.02, most_s=0.5))
+    results: list[Result] = []
     started = time.monotonic()
-    return asyncio.run(ask()), time.monotonic() - started
+    with Asker(way) as asker:
+        asked = [ranking_question(settings, sampled(step), prompt, ()) for step, prompt in enumerate(prompts)]
+        for future in [asker.submit([question]) for question in asked]:
+            try:
+                results += future.result()
+            except RunPaused as pause:
+                results.append(pause)
+    return results, time.monotonic() - started
 
 
-def account(
-    server: str, ledger: Ledger, asked: Sequence[RankingQuestion], cap_usd: float, asking: tuple[list[Outcome], float]
-) -> Counts:
+def account(server: str, ledger: Ledger, cap_usd: float, results: Sequence[Result], seconds: float) -> Counts:
     """The counts by the ledger and the outcomes; `rankings` are those given, beside the order that was shown."""
-    outcomes, seconds = asking
-    done = [one for one in outcomes if isinstance(one, RankingOutcome)]
+    done = [(step, one) for step, one in enumerate(results) if isinstance(one, Outcome)]
     rows: list[dict[str, Any]] = ledger.query_anywhere(ATTEMPTS, {"run": RUN})[0].to_dict("records")  # type: ignore[assignment]
     bought = Counter(row["call_key"] for row in rows if row["state"] == "answered")
+    shown = [(one.answer, shown_order(SETTINGS, sampled(step), one.asks - 1)) for step, one in done]
     return {
         "server": server,
-        "questions": len(asked),
-        "answered": sum(one.answer is not None for one in done),
-        "recorded": Counter(one.unranked.reason for one in done if one.unranked),  # without an answer, by reason
-        "stopped": Counter(type(one).__name__ for one in outcomes if not isinstance(one, RankingOutcome)),
+        "questions": len(results),
+        "answered": sum(one.answer is not None for _, one in done),
+        "recorded": Counter(one.reason for _, one in done if one.reason),  # without an answer, by reason
+        "stopped": Counter(type(one).__name__ for one in results if not isinstance(one, Outcome)),
         "attempts": len(rows),
         "failures": Counter(row["failure"] for row in rows if row["state"] == "failed"),
         "open_attempts": sum(row["state"] == "in_flight" for row in rows),
@@ -183,7 +180,7 @@ def account(
         "most_committed_usd": highest([(row, row["reserve"], row["cost"] - row["reserve"]) for row in rows]),
         "cap_usd": cap_usd,
         "seconds": round(seconds, 1),
-        "rankings": [(one.answer.ranking, one.permutation) for one in done if one.answer],
+        "rankings": [(given.ranking, order) for given, order in shown if given],
         "at_the_server": Counter(),
         "charged_usd": 0.0,  # by the server's count
     }

@@ -35,11 +35,11 @@ from cyclealign.settings import Settings
 from cyclealign.white_box.white_box import WhiteBox
 from storage import rounds, runs
 from storage.ledger import Ledger
-from tasks.asking.protocol import Asker
+from tasks.asking.protocol import Account, Direct
+from tasks.asking.questions import Asker
 from tasks.context import RunContext, new_run
 from tasks.cycle.assembly import demonstration_pool, make_progress
 from tasks.cycle.loop import Cycle, begin, conclude, example, run_segment, train
-from tasks.cycle.ranking import RankingDesk
 from tasks.cycle.segments import Segment, segments
 
 REPEATS = 3
@@ -118,15 +118,16 @@ def cycle_of(home: Path, settings: Settings, prompts: Sequence[Prompt]) -> Itera
     white_box = new_white_box(settings)
     rewrite = made_up.words(len(white_box.prompt_format.tokenizer), RESPONSE_TOKENS - 1, "rewrite")
     judge = create_app(made_up.InstantJudge(CANDIDATES, rewrite), settings.black_box.model)
-    asker = Asker(context.ledger, ChatEndpoint(settings.black_box, judge), settings.black_box, RUN)
-    with RankingDesk(asker, settings.method, settings.black_box) as desk:
+    black_box = settings.black_box
+    account = Account(context.ledger, RUN, black_box, lambda: ChatEndpoint(black_box, judge))
+    with Asker(Direct(account)) as asker:
         yield Cycle(
             ledger=context.ledger,
             run_name=RUN,
             settings=settings,
             prompts=prompts,
             white_box=white_box,
-            desk=desk,
+            ask=asker.submit,
             pool=demonstration_pool(context, 0),
             progress=make_progress(context, list(prompts)),
             resumption=None,

@@ -6,7 +6,8 @@ from prefect import flow
 from pydantic import Field
 
 from storage import calls
-from tasks.asking.channels import RUN_CAP, DirectChannel, account
+from tasks.asking.protocol import Direct, account
+from tasks.asking.questions import Asker
 from tasks.evaluation.audit import audit_rankings
 from tasks.evaluation.audit_publication import publish_audit
 from tasks.evaluation.systems import evaluated_run
@@ -30,6 +31,6 @@ def audit(
     calls.close_orphans(context.ledger)
     prepared = prepare(context)
     open_endpoint = ranking_endpoint(context.settings, context.home, prepared.stand_ins)
-    channel = DirectChannel(account(context, context.settings.black_box, open_endpoint, RUN_CAP))
-    audit_rankings(context, channel, share, seed)
+    with Asker(Direct(account(context, context.settings.black_box, open_endpoint))) as asker:
+        audit_rankings(context, asker, share, seed)
     return publish_audit(context)

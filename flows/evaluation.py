@@ -11,11 +11,11 @@ from cyclealign.white_box.white_box import WhiteBox
 from storage import calls, runs
 from tasks.context import RunContext
 from tasks.cycle.sampling_server import sampling_by
+from tasks.evaluation.comparison import compare_systems, judge_account
 from tasks.evaluation.generation import Part, respond, respond_as, score
-from tasks.evaluation.matches import compare_systems, judge_account
 from tasks.evaluation.publication import adapter_of, publish_exhibits, publish_report
 from tasks.evaluation.system_publication import publish_systems
-from tasks.evaluation.systems import check_judge, check_systems, evaluated_run, load_responder
+from tasks.evaluation.systems import check_judge, check_systems, evaluated_run, responder_of
 from tasks.machine import computing_as_before
 from tasks.models import require_reward_model, reward_models, white_box_path
 from tasks.preparation import Prepared, prepare
@@ -62,7 +62,7 @@ def respond_all(context: RunContext, prepared: Prepared, trained: Path, others: 
         parts += respond_as(context, sampling_by(context.settings, white_box), prepared.evaluation, role)
         del white_box
     for system in others:
-        responder = load_responder(context, system, prepared.stand_ins)
-        parts += respond(context, responder, prepared.evaluation, system.label)
+        with responder_of(context, system, prepared.stand_ins) as responder:
+            parts += respond(context, responder, prepared.evaluation, system.label)
         del responder
     return parts

@@ -123,15 +123,8 @@ def judge_app(settings: Settings, home: Path, stand_ins: StandIns) -> "Starlette
     return create_app(load_judge(settings, home, stand_ins), settings.black_box.model)
 
 
-def endpoint(settings: Settings, home: Path, stand_ins: StandIns) -> ChatEndpoint:
-    """Where the black box answers: an API, or the offline judge in this process over the same client."""
-    if settings.black_box.endpoint == "api":
-        return ChatEndpoint(settings.black_box)
-    return ChatEndpoint(settings.black_box, judge_app(settings, home, stand_ins))
-
-
 def ranking_endpoint(settings: Settings, home: Path, stand_ins: StandIns) -> Callable[[], ChatEndpoint]:
-    """How an endpoint of the black box is opened, more than once; an offline judge is loaded once."""
+    """How an endpoint of the black box is opened: an API, or the offline judge in this process, loaded once."""
     black_box = settings.black_box
     if black_box.endpoint == "api":
         return lambda: ChatEndpoint(black_box)

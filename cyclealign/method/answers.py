@@ -10,7 +10,8 @@ import re
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
-Reason = Literal["refusal", "truncated", "content_filter", "malformed"]
+Reason = Literal["refusal", "truncated", "content_filter", "malformed", "call_rejected", "call_failed"]
+"""Why a question has no answer; the last two are those of the call, not of what came back."""
 
 
 class RankingAnswer(NamedTuple):

@@ -1,235 +1,183 @@
-"""The other channel: calls of the evaluation through the endpoint's Batch API, for a share of the price.
+"""Calls sent together through the endpoint's Batch API, for a share of the price.
 
-A batch is planned and committed before anything leaves: its calls, their attempts, their reserve. Then its file
-goes up, the batch is made under our own name for it, and its answers are fetched when it has ended. Whoever dies
-in between leaves a batch that the next start carries on from where it was: the file may go up twice, which costs
-nothing; before a batch is made, the provider is asked for one of that name. Answers come into the ledger like any
-other, whichever run fetches them: a batch that another run submitted is waited for by all who want its answers.
+`Batches` plans and commits a batch before anything leaves: its calls, their attempts, their reserve. Then it uploads
+the file, makes the batch under our own name for it, and fetches the answers when it has ended. A process that dies in
+between leaves a batch that the next start carries on from where it was: the file may go up twice, which costs nothing;
+before making a batch, `Batches` asks the provider for one of that name. Answers enter the ledger like any other,
+whichever run fetches them: every run that wants answers of a submitted batch waits for it.
 Leaves out the provider's side (`cyclealign.black_box.batch_endpoint`) and the rows (`storage.batches`).
 """
 
 import asyncio
 import json
-import threading
-from collections.abc import Awaitable, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from decimal import Decimal
 from functools import partial
 from itertools import accumulate
-from typing import Final, TypeVar
+from typing import ClassVar, Final, TypeVar
 
 from cyclealign.black_box.batch_endpoint import PATH, BatchEndpoint, BatchState
 from cyclealign.black_box.batch_lines import answer_lines, outcome_of
 from cyclealign.black_box.failures import AGAIN
 from cyclealign.black_box.prices import Prices
-from cyclealign.errors import (
-    BudgetReached,
-    CallFailed,
-    CallRejected,
-    CallTransient,
-    EndpointRefused,
-    RunPaused,
-    UsageError,
-)
-from cyclealign.records import ChatReply, ChatRequest
+from cyclealign.errors import CallFailed, CallRejected, CallTransient, EndpointRefused, RunPaused, UsageError
+from cyclealign.records import ChatReply
 from cyclealign.seeds import derive_seed
 from cyclealign.settings import BatchSettings
 from storage import batches
 from storage.batches import BatchCall, BatchRow, PlannedCall
 from storage.calls import CallDescription
-from tasks.asking.call_records import CallRecords
-from tasks.asking.channels import RUN_CAP, Account, Channel, DirectChannel, Outcome
 from tasks.asking.pace import PATIENT, Backoff
+from tasks.asking.protocol import Account, CallRecords, Direct
+from tasks.asking.questions import Asker
 from tasks.cycle.progress import say
 
 T = TypeVar("T")
 MOST_CALLS: Final = 50_000
 MOST_BYTES: Final = 190_000_000
 """What OpenAI takes in one batch, and a little less than the 200 MB of its file."""
-SLICE_S: Final = 0.2
-"""How soon a wait notices that it is to stop."""
 
 
-def channel_for(account: Account, settings: BatchSettings) -> Channel:
-    """The way to an endpoint; a batch that an earlier start left is finished first, so that nothing is bought twice.
+@contextmanager
+def asker_of(account: Account, settings: BatchSettings) -> Iterator[Asker]:
+    """Asks in batches where the settings want that; else one by one, after a batch that an earlier start left.
 
     Raises:
-        UsageError: batches are wanted, and the endpoint is an offline one.
+        UsageError: the settings want batches, and the endpoint is an offline one.
         RunPaused: an earlier batch cannot be finished now.
     """
-    through_batches = BatchChannel(account, settings)
     if settings.enabled and account.settings.endpoint != "api":
         raise UsageError(
             f"{account.settings.model} answers in this process. Expected evaluation.batches.enabled=false."
         )
-    if settings.enabled:
-        return through_batches
-    if batches.unfinished(account.ledger, account.run_name, account.origin):
-        through_batches.outcomes([])
-    return DirectChannel(account)
+    if settings.enabled or batches.unfinished(account.ledger, account.run_name, account.origin):
+        with Asker(Batches(account, settings)) as asker:
+            if settings.enabled:
+                yield asker
+                return
+            asker.ask([])  # nothing is bought twice
+    with Asker(Direct(account)) as asker:
+        yield asker
 
 
-@dataclass
-class BatchChannel:
-    """Many requests at once, as batches of the endpoint."""
+class Batches:
+    """Sends calls as batches of the endpoint. Belongs to one event loop."""
 
-    account: Account
-    settings: BatchSettings
-    backoff: Backoff = PATIENT
-    portion: int | None = None
-    _stopping: threading.Event = field(default_factory=threading.Event, init=False)
+    together: ClassVar[bool] = True
 
-    @property
-    def price_share(self) -> float:
-        """What a call costs in a batch."""
-        return self.settings.price_share
+    def __init__(self, account: Account, settings: BatchSettings, backoff: Backoff = PATIENT) -> None:
+        self.account = account
+        self.prices = Prices(account.settings, Decimal(str(settings.price_share)))
+        self.records = CallRecords(account.ledger, self.prices)
+        self._endpoint = BatchEndpoint(account.settings)
+        self._poll_s, self._backoff = settings.poll_s, backoff
+        self._stopped = asyncio.Event()
 
-    def key(self, request: ChatRequest) -> str:
-        """The call key of a request."""
-        return request.key(self.account.origin)
+    async def send(self, calls: Sequence[CallDescription]) -> list[ChatReply | CallFailed]:
+        """The outcome of each call; first finishes the run's earlier batches, and others that hold one of the calls.
 
-    def outcomes(self, requests: Sequence[ChatRequest], ask: int = 0) -> list[Outcome]:
-        """The outcome of each request; see `Channel`. Earlier batches are finished first."""
-        with ThreadPoolExecutor(1) as pool:  # a thread of its own: the caller may be inside an event loop
-            results = pool.submit(asyncio.run, self._outcomes(requests, ask))
-            try:
-                return results.result()
-            except KeyboardInterrupt:
-                self._stopping.set()
-                raise
+        Raises:
+            RunPaused: a batch is refused, does not get through, or goes on without us; or the cap is reached.
+        """
+        await self._finish([call.key for call in calls])
+        unknown = {call.key: call for call in calls}.values()
+        wanted = [
+            PlannedCall(call, self.prices.reserve_usd(call.request)) for call in unknown if await self._open(call.key)
+        ]
+        while wanted:
+            planned = await asyncio.to_thread(batches.plan, self.account.ledger, _fitting(wanted), self.account.budget)
+            wanted = wanted[planned:]
+            await self._finish()
+        lost = CallTransient("The batch brought no answer to this call.", kind="no_answer")
+        return [await self.records.outcome(call.key) or lost for call in calls]
 
-    async def _outcomes(self, requests: Sequence[ChatRequest], ask: int) -> list[Outcome]:
-        courier = _Courier(self.account, self.settings, self.backoff, self._stopping)
-        try:
-            await courier.finish(requests)
-            await courier.send(requests, ask)
-            return [await courier.outcome(request) for request in requests]
-        except BudgetReached as error:
-            raise BudgetReached(str(error).replace(RUN_CAP, self.account.cap)) from None
-        finally:
-            await courier.endpoint.close()
+    def stop(self) -> None:
+        """Wait for nothing any more: a batch goes on at the provider without us."""
+        self._stopped.set()
 
+    async def close(self) -> None:
+        """Give the connections back."""
+        await self._endpoint.close()
 
-class _Courier:
-    """Carries batches to the endpoint and answers back; belongs to one event loop."""
+    async def _open(self, key: str) -> bool:
+        return await self.records.outcome(key) is None
 
-    def __init__(self, account: Account, settings: BatchSettings, backoff: Backoff, stopping: threading.Event) -> None:
-        self.endpoint = BatchEndpoint(account.settings)
-        self._account, self._settings, self._backoff = account, settings, backoff
-        self._stopping = stopping
-        self._prices = Prices(account.settings, Decimal(str(settings.price_share)))
-        self._records = CallRecords(account.ledger, self._prices)
-
-    async def finish(self, requests: Sequence[ChatRequest] = ()) -> None:
-        """Carry to its end every unfinished batch of this run, and of others where it holds one of the requests."""
-        account, keys = self._account, [self._key(one) for one in requests]
+    async def _finish(self, keys: Sequence[str] = ()) -> None:
+        account = self.account
         for batch in batches.unfinished(account.ledger, account.run_name, account.origin, keys):
             await self._carry(batch)
 
-    async def send(self, requests: Sequence[ChatRequest], ask: int) -> None:
-        """Plan and carry batches until every request that had no outcome was in one."""
-        unknown = {self._key(one): one for one in requests}
-        wanted = [self._planned(key, one, ask) for key, one in unknown.items() if await self._open(key)]
-        budget = self._account.settings.budget_usd
-        while wanted:
-            cap = None if budget is None else Decimal(str(budget))
-            taken = await asyncio.to_thread(batches.plan, self._account.ledger, _fitting(wanted), cap)
-            wanted = wanted[taken:]
-            await self.finish()
-
-    async def outcome(self, request: ChatRequest) -> Outcome:
-        """What the ledger has of a request now."""
-        try:
-            recorded = await self._records.outcome(self._key(request))
-        except CallRejected as error:
-            return error
-        return recorded or CallTransient("The batch brought no answer to this call.", kind="no_answer")
-
-    async def _open(self, key: str) -> bool:
-        try:
-            return await self._records.outcome(key) is None
-        except CallRejected:
-            return False
-
-    def _key(self, request: ChatRequest) -> str:
-        return request.key(self._account.origin)
-
-    def _planned(self, key: str, request: ChatRequest, ask: int) -> PlannedCall:
-        account = self._account
-        call = CallDescription(key, account.run_name, request, account.origin, ask=ask)
-        return PlannedCall(call, self._prices.reserve_usd(request))
-
     async def _carry(self, batch: BatchRow) -> None:
         """From wherever a batch was left to its answers in the ledger."""
-        calls, batch_id = batches.calls_of(self._account.ledger, batch.batch), batch.provider_batch_id
+        calls, batch_id = batches.calls_of(self.account.ledger, batch.batch), batch.provider_batch_id
         if batch_id is None:
             # made before and not noted, by a process that died or a request that was lost: then it is that one
-            made = await self._patiently(lambda: self.endpoint.find(batch.batch, batch.planned_at))
+            made = await self._patiently(lambda: self._endpoint.find(batch.batch, batch.planned_at))
             if made is None:
                 planned, calls = calls, await self._still_wanted(calls)
                 file_id = batch.input_file_id if len(calls) == len(planned) else None
                 made = await self._made(batch, calls, file_id) if calls else None
             if made is None:
-                batches.end(self._account.ledger, batch.batch)
+                batches.end(self.account.ledger, batch.batch)
                 return
             batch_id = made.batch_id
-            batches.submitted(self._account.ledger, batch.batch, batch_id)
-        state = await self._wait(batch_id, len(calls))
+            batches.submitted(self.account.ledger, batch.batch, batch_id)
+        state = await self._ended(batch_id, len(calls))
         await self._collect(batch, calls, state)
 
     async def _still_wanted(self, calls: Sequence[BatchCall]) -> list[BatchCall]:
-        """The calls that nobody else had answered since they were planned; the others are not sent."""
+        """The calls that no other run had answered since they were planned; the others are not sent."""
         wanted = []
         for call in calls:
             if await self._open(call.call_key):
                 wanted.append(call)
             elif call.in_flight:
                 unsent = CallTransient("Another run had it answered first.", kind="answered_elsewhere")
-                await self._records.failed(call.attempt, unsent, call.reserved_usd)
+                await self.records.failed(call.attempt, unsent, call.reserved_usd)
         return wanted
 
     async def _made(self, batch: BatchRow, calls: Sequence[BatchCall], file_id: str | None) -> BatchState:
         """The batch at the provider, of the file that an earlier start left there, or of a new one."""
         if file_id is None:
             content = "".join(_line(call) for call in calls)
-            file_id = await self._patiently(lambda: self.endpoint.upload(f"{batch.batch}.jsonl", content))
-            batches.uploaded(self._account.ledger, batch.batch, file_id)
+            file_id = await self._patiently(lambda: self._endpoint.upload(f"{batch.batch}.jsonl", content))
+            batches.uploaded(self.account.ledger, batch.batch, file_id)
         return await self._patiently(lambda: self._submit(batch, file_id))
 
     async def _submit(self, batch: BatchRow, file_id: str) -> BatchState:
         """The request may have got through although its answer was lost: then it is not made again."""
-        found = await self.endpoint.find(batch.batch, batch.planned_at)
-        return found or await self.endpoint.create(batch.batch, file_id)
+        found = await self._endpoint.find(batch.batch, batch.planned_at)
+        return found or await self._endpoint.create(batch.batch, file_id)
 
-    async def _wait(self, batch_id: str, calls: int) -> BatchState:
-        told = ""
+    async def _ended(self, batch_id: str, calls: int) -> BatchState:
+        """Wait for the end of a batch, and say how far it is."""
+        said = ""
         while True:
-            state = await self._patiently(lambda: self.endpoint.state(batch_id))
+            state = await self._patiently(lambda: self._endpoint.state(batch_id))
             line = f"  batch {batch_id}: {state.status}, {state.done} of {calls} calls"
-            if line != told:
+            if line != said:
                 say(line)
             if state.ended:
                 return state
-            told = line
-            await self._pause(self._settings.poll_s)
+            said = line
+            await self._pause(self._poll_s)
 
     async def _collect(self, batch: BatchRow, calls: Sequence[BatchCall], state: BatchState) -> None:
-        texts = [await self._patiently(partial(self.endpoint.download, file)) for file in state.files]
+        texts = [await self._patiently(partial(self._endpoint.download, file)) for file in state.files]
         lines = answer_lines(texts)
         for call in calls:
-            if call.in_flight:  # else it was settled by a process that died while it collected
-                await self._settle(call, outcome_of(lines.get(call.call_key), state.status))
+            if not call.in_flight:  # settled by a process that died while it collected
+                continue
+            outcome = outcome_of(lines.get(call.call_key), state.status)
+            if isinstance(outcome, CallFailed):
+                await self.records.failed(call.attempt, outcome, call.reserved_usd)
+            else:
+                await self.records.replied(call.attempt, call.model, outcome, call.reserved_usd)
         problem = f"{state.status}: {state.problem}" if state.status == "failed" else None
-        batches.end(self._account.ledger, batch.batch, problem)
+        batches.end(self.account.ledger, batch.batch, problem)
         if problem is not None:
             raise RunPaused(f"The endpoint refused batch {state.batch_id} ({problem}). Nothing was charged. {AGAIN}")
-
-    async def _settle(self, call: BatchCall, outcome: ChatReply | CallFailed) -> None:
-        if isinstance(outcome, CallFailed):
-            await self._records.failed(call.attempt, outcome, call.reserved_usd)
-        else:
-            await self._records.replied(call.attempt, call.model, outcome, call.reserved_usd)
 
     async def _patiently(self, attempt: Callable[[], Awaitable[T]]) -> T:
         """One request of the Batch API, tried again where that may help.
@@ -238,7 +186,7 @@ class _Courier:
             EndpointRefused: it does not get through.
         """
         failure: CallFailed = CallTransient("No attempt was made.")
-        for number in range(1, self._account.settings.attempts + 1):
+        for number in range(1, self.account.settings.attempts + 1):
             try:
                 return await attempt()
             except CallRejected as error:
@@ -246,18 +194,16 @@ class _Courier:
                 break
             except CallTransient as error:
                 failure = error
-            seed = derive_seed("batch backoff", self._account.run_name, number)
+            seed = derive_seed("batch backoff", self.account.run_name, number)
             await self._pause(failure.retry_after or self._backoff.seconds(number, seed))
-        words = f"The Batch API of {self._account.origin} does not take the request: {failure} {AGAIN}"
+        words = f"The Batch API of {self.account.origin} does not take the request: {failure} {AGAIN}"
         raise EndpointRefused(words, kind=failure.kind, http_status=failure.http_status)
 
     async def _pause(self, seconds: float) -> None:
-        """Wait, unless the run is to stop: the batch goes on at the provider without us."""
-        until = asyncio.get_running_loop().time() + seconds
-        while (left := until - asyncio.get_running_loop().time()) > 0:
-            if self._stopping.is_set():
-                raise RunPaused(f"A batch is under way at {self._account.origin}. {AGAIN}")
-            await asyncio.sleep(min(left, SLICE_S))
+        """Wait, unless the run is to stop."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._stopped.wait(), seconds)
+            raise RunPaused(f"A batch is under way at {self.account.origin}. {AGAIN}")
 
 
 def _fitting(wanted: Sequence[PlannedCall]) -> Sequence[PlannedCall]:

@@ -1,9 +1,8 @@
-"""How fast one endpoint may be asked: one gate for all workers that call it.
+"""How fast one endpoint may be asked: one gate for all calls to it.
 
-The number of calls under way is halved when the endpoint says that it is too much and creeps up with every
-success (additive increase, multiplicative decrease); a wait that the endpoint asks for holds everybody; and
-once no call can get through, the gate closes and every worker stops without sending. Belongs to one event
-loop. Leaves out: what a failure means and when to try again (`tasks.asking.protocol`).
+A failure that says "too much" halves the number of calls under way, every success raises it a little (additive
+increase, multiplicative decrease); a wait that the endpoint asks for holds every call; a closed gate lets none
+through any more. A gate belongs to one event loop. Leaves out what a failure means (`tasks.asking.protocol`).
 """
 
 import asyncio
@@ -31,12 +30,8 @@ class Backoff:
 PATIENT: Final = Backoff()
 
 
-class Pace:
-    """The gate. Times are seconds of the event loop's clock.
-
-    Args:
-        most: Calls under way at once, at most.
-    """
+class Gate:
+    """Lets at most `most` calls through at once. Times are seconds of the event loop's clock."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -53,8 +48,8 @@ class Pace:
         return int(self._allowed)
 
     @asynccontextmanager
-    async def turn(self, not_before: float = 0.0) -> AsyncIterator[float]:
-        """Hold one of the places; entered when there is one, not before the given time, yielding that moment.
+    async def place(self, not_before: float = 0.0) -> AsyncIterator[float]:
+        """Wait for a place among the calls under way, and until the given time; yields the moment of entering.
 
         Raises:
             RunPaused: the gate is closed.
@@ -70,7 +65,7 @@ class Pace:
             self._wake()
 
     async def change(self) -> None:
-        """Wait until a place is given back, or anything else changes."""
+        """Wait until a call leaves or the gate closes."""
         await self._changed.wait()
 
     def speed_up(self) -> None:
@@ -84,11 +79,11 @@ class Pace:
             self._slowed_at = now()
 
     def hold(self, seconds: float) -> None:
-        """Nobody sends for so long."""
+        """Let no call through for so long."""
         self._not_before = max(self._not_before, now() + seconds)
 
     def close(self, error: RunPaused) -> None:
-        """Nobody sends any more; who waits or comes later gets this error."""
+        """Let no call through any more: those that wait or come later get this error."""
         self._closed_by = self._closed_by or error
         self._wake()
 

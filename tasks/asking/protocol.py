@@ -1,208 +1,288 @@
 """The protocol of a paid call: reserve and commit, send, commit what came back; only then may it be read.
 
-`Asker.ask` gives the recorded outcome of a call that was made before, under whatever run, and otherwise makes
-attempts until one brings an outcome. An attempt is committed as in flight with its worst-case cost before it
-is sent, so that spend is never understated and a cap holds under concurrency; whoever dies in between leaves
-an attempt that the next start charges in full. Leaves out: how to reach the endpoint
-(`cyclealign.black_box.endpoint`), what an answer says (`tasks.cycle.ranking`), the rows (`tasks.asking.call_records`).
+`Direct` gives the recorded outcome of a call that any run made before, and otherwise makes attempts until one brings
+an outcome. It commits each attempt as in flight with its worst-case cost before sending it, so that spend is never
+understated and a cap holds under concurrency; a process that dies in between leaves an attempt that the next start
+charges in full. `CallRecords` alone writes calls into the ledger, for batches too.
+Leaves out the endpoint (`cyclealign.black_box.endpoint`) and what an answer says (`tasks.asking.questions`).
 """
 
 import asyncio
 import logging
 import weakref
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from decimal import Decimal
-from typing import Final
+from functools import cached_property
+from typing import ClassVar, Concatenate, Final, ParamSpec, TypeVar
 
 from cyclealign.black_box.endpoint import ChatEndpoint
 from cyclealign.black_box.failures import AGAIN
 from cyclealign.black_box.prices import Prices
-from cyclealign.errors import BudgetReached, CallFailed, CallTransient, CycleAlignError, EndpointRefused, RunPaused
-from cyclealign.records import ChatReply, ChatRequest
+from cyclealign.errors import (
+    BudgetReached,
+    CallFailed,
+    CallRejected,
+    CallTransient,
+    CycleAlignError,
+    EndpointRefused,
+    RunPaused,
+)
+from cyclealign.records import ChatReply
 from cyclealign.seeds import derive_seed
 from cyclealign.settings import BlackBoxSettings
-from storage.calls import CallDescription
+from storage import calls
+from storage.calls import CallDescription, SettledState
 from storage.ledger import Ledger
-from tasks.asking.call_records import CallRecords
-from tasks.asking.pace import PATIENT, Backoff, Pace, now
+from tasks.asking.pace import PATIENT, Backoff, Gate, now
+from tasks.context import RunContext
 
-logger = logging.getLogger(__name__)
-
+LOGGER = logging.getLogger(__name__)
+P = ParamSpec("P")
+T = TypeVar("T")
+RUN_CAP: Final = "black_box.budget_usd"
+NOTHING: Final = Decimal(0)
 OUTAGES: Final = frozenset({"connection", "overloaded", "rate_limit"})
 """Failures that say something about the endpoint; the others may be the fault of one request."""
 AT_ONCE: Final = 8
 """Calls at once where the settings say nothing."""
 LONGEST_WAIT_S: Final = 600.0
-"""Who asks to wait longer than this pauses the run."""
+"""An endpoint that asks for a longer wait pauses the run."""
 
 
-class Asker:
-    """Asks one endpoint on behalf of one run and keeps everything in the ledger. Belongs to one event loop.
+@dataclass(frozen=True)
+class Account:
+    """Which run asks which endpoint, and under which cap it pays."""
 
-    Args:
-        ledger: Where calls and attempts are committed.
-        endpoint: Where they go.
-        settings: Attempts, concurrency, cap and prices.
-        run_name: The run that pays.
-        backoff: Waiting times between attempts.
+    ledger: Ledger
+    run_name: str
+    settings: BlackBoxSettings
+    """Of the endpoint; `budget_usd` caps everything that the run spends."""
+    open_endpoint: Callable[[], ChatEndpoint]
+    """A new one each time: an endpoint belongs to one event loop."""
+    cap: str = RUN_CAP
+    """The setting that holds the cap."""
+
+    @cached_property
+    def origin(self) -> str:
+        """Tells endpoints apart in call keys."""
+        return self.open_endpoint().origin
+
+    @property
+    def budget(self) -> Decimal | None:
+        """The cap, US dollars."""
+        return None if self.settings.budget_usd is None else Decimal(str(self.settings.budget_usd))
+
+
+def account(
+    context: RunContext, settings: BlackBoxSettings, open_endpoint: Callable[[], ChatEndpoint], cap: str = RUN_CAP
+) -> Account:
+    """The run's account with an endpoint; without a cap of its own (`cap`), the run's holds."""
+    if settings.budget_usd is not None:
+        return Account(context.ledger, context.name, settings, open_endpoint, cap)
+    capped = settings.model_copy(update={"budget_usd": context.settings.black_box.budget_usd})
+    return Account(context.ledger, context.name, capped, open_endpoint)
+
+
+class CallRecords:
+    """The ledger's account of the calls to one endpoint; every method comes back after its commit."""
+
+    def __init__(self, ledger: Ledger, prices: Prices) -> None:
+        self._ledger = ledger
+        self._prices = prices
+        self._warned_of_missing_usage = False
+
+    async def outcome(self, key: str) -> ChatReply | CallRejected | None:
+        """What a call came to when any run made it; None when it has no outcome yet."""
+        found = await self._in_ledger(calls.find, key)
+        if found is None or found.state == "open":
+            return None
+        if found.reply is not None and found.state != "rejected":
+            return found.reply
+        words, kind = (found.reply.raw, found.reply.finish_reason) if found.reply else ("", None)
+        return CallRejected(f"Recorded as rejected. {words}", kind=kind or "bad_request")
+
+    async def begin(self, call: CallDescription, reserved: Decimal, cap: Decimal | None) -> int:
+        """Commit an attempt as in flight with its reserve; returns its number.
+
+        Raises:
+            BudgetReached: the reserve does not fit under the cap.
+        """
+        return await self._in_ledger(calls.begin_attempt, call, reserved, cap)
+
+    async def replied(self, attempt: int, model: str, reply: ChatReply, reserved: Decimal) -> None:
+        """Commit what the model that was asked for sent back, as received, and what it cost."""
+        cost = self._charge(model, reply, reserved)
+        await self._in_ledger(calls.settle, attempt, reply, cost, _state(reply))
+
+    async def failed(self, attempt: int, error: CallFailed | EndpointRefused, reserved: Decimal) -> None:
+        """Commit that an attempt brought no answer; it costs its reserve where the endpoint may have charged for it."""
+        billed = False
+        if isinstance(error, CallRejected):
+            rejection = ChatReply(str(error), None, None, error.kind, None, 0, 0)
+            await self._in_ledger(calls.settle, attempt, rejection, NOTHING, "rejected")
+        if isinstance(error, CallFailed):
+            billed = error.billed
+            if error.raw:
+                await self._in_ledger(calls.keep_unreadable, attempt, error.raw)
+        cost = reserved if billed else NOTHING
+        await self._in_ledger(calls.fail_attempt, attempt, error.kind, error.http_status, cost)
+
+    async def judged(self, verdicts: Mapping[str, str]) -> None:
+        """Commit what reading said of answers, by call key."""
+        await self._in_ledger(calls.record_verdicts, verdicts)
+
+    def _charge(self, model: str, reply: ChatReply, reserved: Decimal) -> Decimal:
+        """What the reply cost; without usage in it, the worst case."""
+        if not reply.prompt_tokens and not reply.completion_tokens:
+            if not self._warned_of_missing_usage:
+                LOGGER.warning("black box: replies without token usage are charged at their worst case")
+            self._warned_of_missing_usage = True
+            return reserved
+        return self._prices.cost_usd(model, reply.prompt_tokens, reply.completion_tokens) or NOTHING
+
+    async def _in_ledger(self, use: Callable[Concatenate[Ledger, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Use the ledger in another thread: waiting for its lock must not keep answers from arriving in time."""
+        return await asyncio.to_thread(use, self._ledger, *args, **kwargs)
+
+
+def _state(reply: ChatReply) -> SettledState:
+    """What the call came to, by the reply's own account."""
+    if reply.finish_reason == "length":
+        return "truncated"
+    return "refused" if reply.refusal or reply.finish_reason == "content_filter" else "answered"
+
+
+class Direct:
+    """Sends each call by itself, as many at once as the endpoint takes. Belongs to one event loop.
 
     Raises:
         UsageError: there is a cap, and no price to keep it by.
     """
 
-    def __init__(
-        self,
-        ledger: Ledger,
-        endpoint: ChatEndpoint,
-        settings: BlackBoxSettings,
-        run_name: str,
-        backoff: Backoff = PATIENT,
-    ) -> None:
-        self.endpoint = endpoint
-        self._settings = settings
-        self._run_name = run_name
+    together: ClassVar[bool] = False
+
+    def __init__(self, account: Account, backoff: Backoff = PATIENT) -> None:
+        self.account = account
+        self.prices = Prices(account.settings)
+        self.prices.require_price()
+        self.records = CallRecords(account.ledger, self.prices)
         self._backoff = backoff
-        self._prices = Prices(settings)
-        self._prices.require_price()
-        self._records = CallRecords(ledger, self._prices)
-        self._pace = Pace(settings.concurrency or AT_ONCE)
+        self._endpoint = account.open_endpoint()
+        self._gate = Gate(account.settings.concurrency or AT_ONCE)
         self._outstanding = 0
         self._settled = 0
         self._last_success = 0.0
         self._locks: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
 
-    async def ask(
-        self, request: ChatRequest, step: int | None = None, round: int | None = None, ask: int = 0
-    ) -> ChatReply:
-        """The outcome of `request`: recorded, or brought by as many attempts as it takes.
+    async def send(self, calls: Sequence[CallDescription]) -> list[ChatReply | CallFailed]:
+        """The outcome of each call: recorded, or brought by as many attempts as it takes.
 
-        A recorded refusal or truncation is returned as what it was; the slot is spent, and asking again takes
-        another slot.
-
-        Args:
-            request: The question in its slot.
-            step: The step that asks, for the record.
-            round: The round that asks, for the record.
-            ask: The number of the ask in that round, for the record.
+        A failure is a `CallRejected` (the endpoint will never accept the request, now or when it was recorded), or a
+        `CallTransient` (all attempts failed while other calls came through).
 
         Raises:
-            CallRejected: the endpoint will never accept this request (now or when it was recorded).
-            CallTransient: all attempts failed while other calls came through.
             EndpointRefused: no call gets through; raised by every call from then on.
             BudgetReached: the next attempt could exceed the cap.
         """
-        key = self.key(request)
-        call = CallDescription(
-            key=key,
-            run_name=self._run_name,
-            request=request,
-            origin=self.endpoint.origin,
-            step=step,
-            round=round,
-            ask=ask,
-        )
-        async with self._locks.setdefault(key, asyncio.Lock()):
-            recorded = await self._records.outcome(key)
-            if recorded is not None:
-                return recorded
-            return await self._attempts(call)
-
-    def key(self, request: ChatRequest) -> str:
-        """The call key of `request` at this endpoint."""
-        return request.key(self.endpoint.origin)
-
-    async def record_verdict(self, request: ChatRequest, verdict: str) -> None:
-        """Store what reading the outcome of `request` said: `accepted`, or why not."""
-        await self._records.judged(self.key(request), verdict)
+        return list(await asyncio.gather(*map(self._outcome, calls)))
 
     def stop(self) -> None:
         """Send nothing any more; calls under way still bring and record their outcome."""
-        self._pace.close(RunPaused(f"The run is closing; no more questions are sent. {AGAIN}"))
+        self._gate.close(RunPaused(f"The run is closing; no more questions are sent. {AGAIN}"))
+
+    async def close(self) -> None:
+        """Give the connections back."""
+        await self._endpoint.close()
+
+    async def _outcome(self, call: CallDescription) -> ChatReply | CallFailed:
+        async with self._locks.setdefault(call.key, asyncio.Lock()):
+            recorded = await self.records.outcome(call.key)
+            if recorded is not None:
+                return recorded
+            try:
+                return await self._attempts(call)
+            except CallFailed as error:
+                return error
 
     async def _attempts(self, call: CallDescription) -> ChatReply:
         started, not_before, failure = now(), 0.0, CallTransient("No attempt was made.")
-        for attempt in range(1, self._settings.attempts + 1):
+        for attempt in range(1, self.account.settings.attempts + 1):
             try:
-                async with self._pace.turn(not_before) as entered:
+                async with self._gate.place(not_before) as entered:
                     return await self._attempt(call, entered)
             except CallTransient as error:
                 failure = error
             seed = derive_seed("backoff", call.key, attempt)
             not_before = now() + self._backoff.seconds(attempt, seed)
-            logger.info("black box: attempt %d failed (%s)", attempt, failure.kind)
+            LOGGER.info("black box: attempt %d failed (%s)", attempt, failure.kind)
         raise self._given_up(failure, started)
 
     async def _attempt(self, call: CallDescription, entered: float) -> ChatReply:
-        self.endpoint.require_key()
-        reserved = self._prices.reserve_usd(call.request)
+        """One attempt, and the commit of whatever comes of it before anything else happens."""
+        self._endpoint.require_key()
+        reserved = self.prices.reserve_usd(call.request)
         attempt = await self._begin(call, reserved)
         try:
-            reply = await self._send(call.request, attempt, reserved)
-        except CallTransient as error:
+            reply = await self._endpoint.send(call.request)
+        except (CallFailed, EndpointRefused) as error:
+            await self.records.failed(attempt, error, reserved)
             self._heed(error, entered)
             raise
-        except EndpointRefused as error:
-            self._pace.close(error)
-            raise
+        else:
+            await self.records.replied(attempt, call.request.model, reply, reserved)
         finally:
             self._outstanding -= 1
             self._settled += 1
-        self._pace.speed_up()
+        self._gate.speed_up()
         self._last_success = now()
         return reply
 
     async def _begin(self, call: CallDescription, reserved: Decimal) -> int:
         """Commit the attempt as in flight; near the cap, wait for reserves of other calls to become costs.
 
-        The attempt counts as outstanding from before its commit on: who does not fit beside it waits for it.
+        The attempt counts as outstanding from before its commit on: another that does not fit beside it waits for it.
         """
-        cap = None if self._settings.budget_usd is None else Decimal(str(self._settings.budget_usd))
         while True:
             settled = self._settled
             self._outstanding += 1
             try:
-                return await self._records.begin(call, reserved, cap)
+                return await self.records.begin(call, reserved, self.account.budget)
             except BaseException as error:
                 self._outstanding -= 1
                 may_fit_later = self._outstanding > 0 or self._settled > settled
                 if not (isinstance(error, BudgetReached) and may_fit_later):
                     raise
             if self._settled == settled:
-                await self._pace.change()
+                await self._gate.change()
 
-    async def _send(self, request: ChatRequest, attempt: int, reserved: Decimal) -> ChatReply:
-        """One attempt, and the commit of whatever comes of it before anything else happens."""
-        try:
-            reply = await self.endpoint.send(request)
-        except (CallFailed, EndpointRefused, asyncio.CancelledError) as error:
-            await self._records.failed(attempt, error, reserved)
-            raise
-        await self._records.replied(attempt, request.model, reply, reserved)
-        return reply
-
-    def _heed(self, error: CallTransient, entered: float) -> None:
-        """Slow down and wait as the endpoint asks.
+    def _heed(self, error: CallFailed | EndpointRefused, entered: float) -> None:
+        """Slow down, wait or close as the endpoint asks.
 
         Raises:
             EndpointRefused: it asks for longer than a run should wait.
         """
+        if isinstance(error, EndpointRefused):
+            self._gate.close(error)
+            return
         if error.kind in ("rate_limit", "overloaded"):
-            self._pace.slow_down(entered)
+            self._gate.slow_down(entered)
         if error.retry_after is None:
             return
         if error.retry_after > LONGEST_WAIT_S:
             raise self._paused(f"It asks to wait {error.retry_after:.0f} seconds ({error}).", error) from None
-        self._pace.hold(error.retry_after)
+        self._gate.hold(error.retry_after)
 
     def _given_up(self, failure: CallTransient, started: float) -> CycleAlignError:
         """All attempts are used up: the endpoint's fault if nothing came through meanwhile, or the call's."""
-        words = f"{self._settings.attempts} attempts failed, the last one so: {failure}"
+        words = f"{self.account.settings.attempts} attempts failed, the last one so: {failure}"
         nothing_yet = not self._last_success  # an endpoint that has never answered is no matter of one question
         if self._last_success < started and (failure.kind in OUTAGES or nothing_yet):
             return self._paused(f"No call came through: {words}", failure)
         return CallTransient(words, kind=failure.kind, http_status=failure.http_status)
 
-    def _paused(self, words: str, failure: CallTransient) -> EndpointRefused:
-        message = f"The endpoint {self.endpoint.origin} does not answer. {words} {AGAIN}"
+    def _paused(self, words: str, failure: CallFailed) -> EndpointRefused:
+        message = f"The endpoint {self.account.origin} does not answer. {words} {AGAIN}"
         refusal = EndpointRefused(message, kind=failure.kind, http_status=failure.http_status)
-        self._pace.close(refusal)
+        self._gate.close(refusal)
         return refusal

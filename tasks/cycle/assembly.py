@@ -8,6 +8,7 @@ from uuid import UUID
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.context import FlowRunContext
 
+from cyclealign.black_box.capabilities import parameters_for
 from cyclealign.black_box.endpoint import ChatEndpoint
 from cyclealign.black_box.failures import AGAIN
 from cyclealign.black_box.prices import Prices
@@ -21,16 +22,16 @@ from cyclealign.white_box.ranked_white_box import white_box_alone, white_box_of_
 from cyclealign.white_box.white_box import WhiteBox
 from storage import calls, resumptions, rounds, runs
 from storage.round_values import SampledRound
-from tasks.asking.protocol import Asker
+from tasks.asking.protocol import Account, Direct
+from tasks.asking.questions import Asker
 from tasks.context import RunContext
 from tasks.cycle.checkpointing import go_back
 from tasks.cycle.loop import Cycle
 from tasks.cycle.progress import Progress, say
-from tasks.cycle.ranking import RankingDesk
 from tasks.cycle.sampling_server import sampling_by
 from tasks.estimating import announce
 from tasks.findings import listens
-from tasks.models import endpoint, key_variables, reward_models, white_box_path
+from tasks.models import key_variables, ranking_endpoint, reward_models, white_box_path
 from tasks.preparation import Prepared
 
 
@@ -46,7 +47,7 @@ class Assembly:
 
 @contextmanager
 def assemble(context: RunContext, prepared: Prepared) -> Iterator[Assembly]:
-    """Load the models, go back to the last checkpoint, open the desk that asks the black box; close it at the end.
+    """Load the models, go back to the last checkpoint, get ready to ask the black box.
 
     Raises:
         ModelError: a model cannot be loaded.
@@ -57,16 +58,16 @@ def assemble(context: RunContext, prepared: Prepared) -> Iterator[Assembly]:
         calls.close_orphans(context.ledger)
         rounds.record_static(context.ledger, context.name, STATIC_DEMONSTRATION)
         announce(context, prepared.training)
-        black_box = endpoint(settings, context.home, prepared.stand_ins)
-        asker = Asker(context.ledger, black_box, settings.black_box_of_the_cycle(), context.name)
-        with RankingDesk(asker, settings.method, settings.black_box) as desk:
+        black_box = ranking_endpoint(settings, context.home, prepared.stand_ins)
+        account = Account(context.ledger, context.name, settings.black_box_of_the_cycle(), black_box)
+        with Asker(Direct(account)) as asker:
             cycle = Cycle(
                 ledger=context.ledger,
                 run_name=context.name,
                 settings=settings,
                 prompts=prepared.training,
                 white_box=white_box,
-                desk=desk,
+                ask=asker.submit,
                 pool=demonstration_pool(context, start),
                 progress=make_progress(context, prepared.training),
                 resumption=resumptions.begin(context.ledger, context.name, start),
@@ -78,11 +79,12 @@ def require_black_box(context: RunContext) -> None:
     """Price, key and endpoint are looked for before anything is built or loaded; a run whose steps are done needs none.
 
     Raises:
-        UsageError: there is a cap and no known price.
+        UsageError: there is a cap and no known price, or a parameter is set that the model does not take.
         RunPaused: the endpoint has no key, or nobody listens there.
     """
     status, black_box = runs.status(context.ledger, context.name)[0], context.settings.black_box
     Prices(black_box).require_price()
+    parameters_for(black_box, None)
     if status.step == status.steps or black_box.endpoint != "api":
         return
     ChatEndpoint(black_box).require_key()

@@ -11,7 +11,7 @@ What the ledger already holds is read back instead of sampled or asked: the weig
 import logging
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 
@@ -21,11 +21,16 @@ from prefect.runtime import task_run
 
 from cyclealign.errors import TrainingDiverged
 from cyclealign.method.agreement import agreement
-from cyclealign.method.demonstrations import AdmittedDemonstration, DemonstrationPool, dynamic_demonstration
+from cyclealign.method.demonstrations import (
+    AdmittedDemonstration,
+    Demonstration,
+    DemonstrationPool,
+    dynamic_demonstration,
+)
 from cyclealign.method.objectives import preference_order
 from cyclealign.method.ranking_prompt import presentable
 from cyclealign.method.rankings import confidence_ranking, drop_repeated
-from cyclealign.records import OptimizerReport, Prompt, TrainingExample
+from cyclealign.records import Answer, OptimizerReport, Prompt, TrainingExample, Unranked
 from cyclealign.seeds import derive_seed
 from cyclealign.settings import Settings
 from cyclealign.white_box.device_memory import SAMPLING, SCORING, TRAINING, fitting
@@ -34,8 +39,9 @@ from storage import rounds
 from storage.ledger import Ledger
 from storage.resumptions import Resumption
 from storage.round_values import RankedRound, RecordedRound, SampledRound, TrainedRound
+from tasks.asking.questions import Outcome, Question
 from tasks.cycle.progress import Progress
-from tasks.cycle.ranking import Desk, RankingOutcome, RankingQuestion
+from tasks.cycle.ranking import ranking_question, shown_order
 from tasks.cycle.segments import Segment, SegmentSummary
 from tasks.devices import device_slots
 
@@ -51,7 +57,8 @@ class Cycle:
     settings: Settings
     prompts: Sequence[Prompt]
     white_box: WhiteBox
-    desk: Desk
+    ask: "Callable[[Sequence[Question[Answer]]], Future[list[Outcome[Answer]]]]"
+    """Asks the black box and returns at once."""
     pool: DemonstrationPool
     progress: Progress
     resumption: Resumption | None
@@ -65,7 +72,7 @@ class Turn:
     sampled: tuple[SampledRound, ...]
     shown: tuple[tuple[int, ...], ...]
     """Numbers of the demonstrations in each ranking prompt."""
-    answers: "Future[list[RankingOutcome]] | None"
+    answers: "Future[list[Outcome[Answer]]] | None"
     recorded: tuple[RankedRound, ...] | None
     """What the ledger already had, when this turn is a replay."""
 
@@ -123,9 +130,9 @@ def begin(
     ranked = tuple(one.ranked for one in known if one and one.ranked)
     if len(ranked) == len(sampled):
         return Turn(sampled, tuple(one.demonstrations_shown for one in ranked), None, ranked)
-    questions = [question(cycle, one) for one in sampled]
-    shown = tuple(tuple(number for number, _ in one.demonstrations) for one in questions)
-    return Turn(sampled, shown, cycle.desk.submit(questions), None)
+    shown = [cycle.pool.shown(one.step) for one in sampled]
+    questions = [question(cycle, one, [text for _, text in texts]) for one, texts in zip(sampled, shown, strict=True)]
+    return Turn(sampled, tuple(tuple(number for number, _ in texts) for texts in shown), cycle.ask(questions), None)
 
 
 def sample(cycle: Cycle, steps: Sequence[int], round_: int, wave: int) -> tuple[SampledRound, ...]:
@@ -160,16 +167,9 @@ def sample(cycle: Cycle, steps: Sequence[int], round_: int, wave: int) -> tuple[
     )
 
 
-def question(cycle: Cycle, sampled: SampledRound) -> RankingQuestion:
+def question(cycle: Cycle, sampled: SampledRound, shown: Sequence[Demonstration]) -> Question[Answer]:
     """Figure 2, 2): what the black box is asked to rank, with the demonstrations that the pool holds now."""
-    return RankingQuestion(
-        step=sampled.step,
-        round=sampled.round,
-        prompt=cycle.prompts[sampled.step],
-        candidates=tuple(response.text for response in sampled.responses),
-        demonstrations=tuple(cycle.pool.shown(sampled.step)),
-        run_seed=cycle.settings.seed,
-    )
+    return ranking_question(cycle.settings, sampled, cycle.prompts[sampled.step], shown)
 
 
 def conclude(cycle: Cycle, turn: Turn) -> tuple[RankedRound, ...]:
@@ -188,7 +188,7 @@ def conclude(cycle: Cycle, turn: Turn) -> tuple[RankedRound, ...]:
     return ranked
 
 
-def agree(cycle: Cycle, sampled: SampledRound, outcome: RankingOutcome, shown: tuple[int, ...]) -> RankedRound:
+def agree(cycle: Cycle, sampled: SampledRound, outcome: Outcome[Answer], shown: tuple[int, ...]) -> RankedRound:
     """The agreement of the two rankings of one round (Paper: Section 2.2); two or more agreed are a demonstration."""
     black_box = outcome.answer.ranking if outcome.answer else ()
     agreed = agreement(black_box, sampled.white_box_ranking) if black_box else ()
@@ -196,10 +196,10 @@ def agree(cycle: Cycle, sampled: SampledRound, outcome: RankingOutcome, shown: t
         step=sampled.step,
         round=sampled.round,
         answer=outcome.answer,
-        unranked=outcome.unranked,
+        unranked=Unranked(outcome.reason, outcome.detail) if outcome.reason else None,
         call_key=outcome.call_key,
         asks=outcome.asks,
-        permutation=outcome.permutation,
+        permutation=shown_order(cycle.settings, sampled, outcome.asks - 1),
         demonstrations_shown=shown,
         agreement=agreed,
         stops_step=black_box == sampled.white_box_ranking or sampled.round == cycle.settings.method.rounds,

@@ -8,37 +8,26 @@ cap like any other, under the purpose `audit`. Nothing of the run changes. Leave
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import count
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from cyclealign.black_box.capabilities import parameters_for
-from cyclealign.method.answers import read_ranking_answer
 from cyclealign.method.ranking_prompt import render_ranking_prompt
-from cyclealign.method.rankings import shuffled_order, to_candidates
-from cyclealign.records import ChatReply, ChatRequest, Message
+from cyclealign.method.rankings import shuffled_order
+from cyclealign.records import Answer, ChatReply, ChatRequest
 from cyclealign.seeds import derive_seed
 from cyclealign.settings import BlackBoxSettings
 from storage import audits
 from storage.audits import AuditedRanking, RecordedRanking
-from tasks.asking.channels import Channel
-from tasks.asking.inquiry import Finding, Question, put_questions
+from tasks.asking.questions import Asker, Outcome, Question, user_request
 from tasks.context import RunContext
 from tasks.cycle.progress import say, stage
-
-
-@dataclass(frozen=True, slots=True)
-class _Again:
-    """A ranking in candidate ids, and the order in which they were shown."""
-
-    ranking: tuple[int, ...]
-    order: tuple[int, ...]
+from tasks.cycle.ranking import read_answer
 
 
 @task(name="audit rankings", cache_policy=NO_CACHE)
-def audit_rankings(context: RunContext, channel: Channel, share: float, seed: int) -> int:
+def audit_rankings(context: RunContext, asker: Asker, share: float, seed: int) -> int:
     """Ask for the chosen rankings that this audit has not settled yet; returns how many were asked for.
 
     A larger share under the same seed holds the smaller one.
@@ -46,14 +35,16 @@ def audit_rankings(context: RunContext, channel: Channel, share: float, seed: in
     Raises:
         RunPaused: no call gets through, or the cap is reached.
     """
+    black_box, rewrite = context.settings.black_box, _asking_run(context).settings.method.rewrite != "off"
     chosen = choose(audits.recorded(context.ledger, context.name), share, seed)
     settled = audits.settled(context.ledger, context.name, seed)
     left = [one for one in chosen if (one.step, one.round) not in settled]
-    portion = channel.portion or max(1, len(left))
     with stage(f"Audit: {len(chosen)} rankings asked again in another order") as report:
-        for start in range(0, len(left), portion):
-            _ask_again(context, channel, left[start : start + portion], seed)
-            report("rankings", min(1.0, (start + portion) / len(left)))
+        for some, done in asker.portions(left):
+            outcomes = asker.ask([_question(one, black_box, rewrite, seed) for one in some])
+            found = [_audited(one, outcome, seed) for one, outcome in zip(some, outcomes, strict=True)]
+            audits.put(context.ledger, context.name, seed, found)
+            report("rankings", done)
     say(f"  {len(left)} asked for, {len(chosen) - len(left)} reused")
     return len(left)
 
@@ -70,53 +61,31 @@ def other_order(permutation: Sequence[int], *place: int) -> tuple[int, ...]:
     return next(order for order in drawn if order != tuple(permutation))
 
 
-def _ask_again(context: RunContext, channel: Channel, rankings: Sequence[RecordedRanking], seed: int) -> None:
-    settings, rewrite = context.settings.black_box, _asking_run(context).settings.method.rewrite != "off"
-    questions = [_question(one, settings, rewrite, seed) for one in rankings]
-    findings = put_questions(context.ledger, channel, questions)
-    found = [_audited(one, finding, seed) for one, finding in zip(rankings, findings, strict=True)]
-    audits.put(context.ledger, context.name, seed, found)
-
-
 def _asking_run(context: RunContext) -> RunContext:
     """The run of the cycle whose rounds these are: a refold's source, or that one's."""
     return context if context.source is None else _asking_run(context.source)
 
 
-def _question(one: RecordedRanking, settings: BlackBoxSettings, rewrite: bool, seed: int) -> Question[_Again]:
-    orders = [other_order(one.permutation, seed, one.step, one.round, ask) for ask in range(settings.asks)]
-    requests = [_request(one, order, ask, settings, rewrite, seed) for ask, order in enumerate(orders)]
+def _question(one: RecordedRanking, settings: BlackBoxSettings, rewrite: bool, seed: int) -> Question[Answer]:
+    place = (seed, one.step, one.round)
 
-    def read(reply: ChatReply, ask: int) -> _Again:
-        answer = (reply.content, reply.finish_reason, reply.refusal)
-        positions, _ = read_ranking_answer(*answer, len(one.candidates), rewrite=rewrite)
-        return _Again(to_candidates(positions, orders[ask]), orders[ask])
+    def request(ask: int) -> ChatRequest:
+        shown = [one.candidates[candidate] for candidate in other_order(one.permutation, *place, ask)]
+        text = render_ranking_prompt(one.instruction, shown, one.demonstrations, rewrite=rewrite)
+        return user_request(settings, "audit", text, derive_seed("audit", *place, ask), ("audit", *place, ask))
 
-    return Question(tuple(requests), read)
+    def read(reply: ChatReply, ask: int) -> Answer:
+        return read_answer(reply, other_order(one.permutation, *place, ask), rewrite)
 
-
-def _request(  # noqa: PLR0913, PLR0917  the parts of one question
-    one: RecordedRanking, order: Sequence[int], ask: int, settings: BlackBoxSettings, rewrite: bool, seed: int
-) -> ChatRequest:
-    shown = [one.candidates[candidate] for candidate in order]
-    text = render_ranking_prompt(one.instruction, shown, one.demonstrations, rewrite=rewrite)
-    place = (seed, one.step, one.round, ask)
-    return ChatRequest(
-        purpose="audit",
-        model=settings.model,
-        messages=(Message("user", text),),
-        parameters=parameters_for(settings, derive_seed("audit", *place)),
-        slot=("audit", *place),
-    )
+    return Question(request, read, settings.asks)
 
 
-def _audited(one: RecordedRanking, finding: Finding[_Again], seed: int) -> AuditedRanking:
-    again = finding.value
+def _audited(one: RecordedRanking, outcome: Outcome[Answer], seed: int) -> AuditedRanking:
     return AuditedRanking(
         step=one.step,
         round=one.round,
-        permutation=again.order if again else other_order(one.permutation, seed, one.step, one.round, 0),
-        ranking=again.ranking if again else None,
-        reason=finding.reason,
-        call_key=finding.call_key,
+        permutation=other_order(one.permutation, seed, one.step, one.round, outcome.asks - 1),
+        ranking=outcome.answer.ranking if outcome.answer else None,
+        reason=outcome.reason,
+        call_key=outcome.call_key,
     )

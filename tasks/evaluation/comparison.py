@@ -1,13 +1,14 @@
-"""The pairwise judge: has a chat-completions model compare the responses of two systems (Paper: Section 3.2, Table 2).
+"""The pairwise judge: a chat-completions model compares the run's responses with others' (Paper: Section 3.2, Table 2).
 
 Both orders by default; disagreement is a tie and counted as inconsistent (`comparison_outcomes` in the schema).
-Responses with the same text are a tie without asking. What could not be judged is recorded as missing with its
+Responses with the same text are a tie without asking. A verdict that cannot be had is recorded as missing with its
 reason, never dropped. Leaves out the prompt (`cyclealign.method.comparison_prompt`) and the figures
 (`cyclealign.pairwise`).
 """
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,104 +18,31 @@ from prefect.runtime import task_run
 
 from cyclealign.black_box.capabilities import parameters_for
 from cyclealign.method.comparison_prompt import Verdict, read_comparison_answer, render_comparison_prompt, wording
-from cyclealign.records import ChatReply, ChatRequest, Message, Prompt
+from cyclealign.records import ChatReply, ChatRequest, Prompt
+from cyclealign.reward_models.reward_model import RewardModel
 from cyclealign.seeds import derive_seed
 from cyclealign.settings import BlackBoxSettings
-from storage import comparisons
+from storage import comparisons, evaluations
 from storage.comparisons import Comparison
 from storage.evaluations import Generation
 from storage.ledger import Ledger
-from tasks.asking.channels import Account, Channel
-from tasks.asking.inquiry import Question, put_questions
-from tasks.cycle.progress import Report
+from tasks.asking.batching import asker_of
+from tasks.asking.protocol import Account, account
+from tasks.asking.questions import Asker, Question, user_request
+from tasks.context import RunContext
+from tasks.cycle.progress import Report, say, stage
 from tasks.evaluation.responders import EVALUATION_SEED
+from tasks.models import comparison_endpoint, comparison_settings
 
+OURS = "after"
+"""The system whose wins are counted: the run's own trained model."""
+JUDGE_CAP = "evaluation.judge.endpoint.budget_usd"
 IDENTICAL = "identical responses"
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two systems' responses to one prompt."""
-
-    prompt: Prompt
-    response: Generation
-    against: Generation
-
-
-@dataclass(frozen=True)
-class Match:
-    """Two systems on the prompts of one subset, before one judge."""
-
-    ledger: Ledger
-    system: str
-    against: str
-    subset: str
-    pairs: tuple[Pair, ...]
-    settings: BlackBoxSettings
-    """The judge's."""
-    judge: str
-    """Its identity, see `judge_identity`."""
-    both_orders: bool
-
-
-@dataclass(frozen=True)
-class MatchCount:
-    """What a match took: verdicts that were asked for, reused, settled without asking, and missing now."""
-
-    asked: int
-    reused: int
-    identical: int
-    missing: int
-
-
-def judge_identity(account: Account) -> str:
-    """Model, endpoint, and a digest of the parameters and the prompt's wording: all that decides a verdict."""
-    parameters = parameters_for(account.settings, None)
-    text = json.dumps([parameters, account.settings.seed, wording()], sort_keys=True)
-    return f"{account.settings.model} ({account.origin}, {hashlib.sha256(text.encode()).hexdigest()[:8]})"
-
-
-def _match_name() -> str:
-    match: Match = task_run.parameters["match"]
-    return f"compare {match.system} {match.against} {match.subset}"
-
-
-@task(task_run_name=_match_name, cache_policy=NO_CACHE)
-def play(match: Match, channel: Channel, report: Report) -> MatchCount:
-    """Ask for the verdicts that are missing, a portion of prompts at a time, each portion committed.
-
-    Raises:
-        RunPaused: no call gets through, or the cap is reached.
-    """
-    shown = [_orders_of(pair, match.both_orders) for pair in match.pairs]
-    open_ = _open(match, shown)
-    portion = channel.portion or max(1, len(open_))
-    found: list[Comparison] = []
-    for start in range(0, len(open_), portion):
-        some = [order for orders in open_[start : start + portion] for order in orders]
-        found += _compare(match, channel, some)
-        report(match.subset, min(1.0, (start + portion) / len(open_)))
-    return MatchCount(
-        asked=sum(one.call_key is not None for one in found),
-        reused=sum(map(len, shown)) - len(found),
-        identical=sum(one.reason == IDENTICAL for one in found),
-        missing=sum(one.verdict == "missing" for one in found),
-    )
-
-
-def open_questions(matches: Sequence[Match]) -> list[ChatRequest]:
-    """The first asks of all questions that the matches have without a verdict."""
-    requests: list[ChatRequest] = []
-    for match in matches:
-        shown = [_orders_of(pair, match.both_orders) for pair in match.pairs]
-        orders = [order for orders in _open(match, shown) for order in orders if not order.identical]
-        requests += [_question(match.settings, order).asks[0] for order in orders]
-    return requests
-
-
-@dataclass(frozen=True)
-class _Order:
-    """A pair in one order of presentation."""
+    """Two systems' responses to a prompt, in the order in which the judge sees them."""
 
     prompt: Prompt
     first: Generation
@@ -125,69 +53,148 @@ class _Order:
         """Whether there is nothing to choose between."""
         return self.first.text == self.second.text
 
-    def comparison_id(self, judge: str) -> str:
-        """Identity of the judge's verdict on it."""
-        return comparisons.comparison_id(self.first.generation_id, self.second.generation_id, judge)
+
+@dataclass(frozen=True)
+class Match:
+    """Our system and another one on the prompts of one subset, before one judge."""
+
+    against: str
+    subset: str
+    judge: str
+    """Its identity, see `judge_identity`."""
+    pairs: tuple[tuple[Pair, ...], ...]
+    """Of each prompt, in each order that the judge sees."""
+
+    def missing(self, ledger: Ledger) -> list[list[Pair]]:
+        """The pairs without a verdict, those of a prompt together: their verdicts are committed together."""
+        known = comparisons.found(ledger, [self._id(pair) for pairs in self.pairs for pair in pairs])
+        settled = {key for key, one in known.items() if one.verdict != "missing"}
+        left = ([pair for pair in pairs if self._id(pair) not in settled] for pairs in self.pairs)
+        return [pairs for pairs in left if pairs]
+
+    def _id(self, pair: Pair) -> str:
+        return comparisons.comparison_id(pair.first.generation_id, pair.second.generation_id, self.judge)
 
 
-def _orders_of(pair: Pair, both: bool) -> list[_Order]:
-    orders = [_Order(pair.prompt, pair.response, pair.against), _Order(pair.prompt, pair.against, pair.response)]
-    # the same pair is shown in the same order whichever of its systems is named first
-    orders.sort(key=lambda order: order.first.generation_id)
-    seed = derive_seed(EVALUATION_SEED, "comparison", *(order.first.generation_id for order in orders))
-    return orders if both else [orders[seed % 2]]
+def judge_account(context: RunContext, scoring: Sequence[RewardModel], prompts: Sequence[Prompt]) -> Account:
+    """The run's account with its pairwise judge.
+
+    Raises:
+        UsageError: the profile names no judge.
+    """
+    settings, open_endpoint = comparison_endpoint(comparison_settings(context.settings), scoring[0], prompts)
+    return account(context, settings, open_endpoint, JUDGE_CAP)
 
 
-def _open(match: Match, shown: Sequence[Sequence[_Order]]) -> list[list[_Order]]:
-    """The orders without a verdict, those of a pair together: they are committed together."""
-    ids = [order.comparison_id(match.judge) for orders in shown for order in orders]
-    known = comparisons.found(match.ledger, ids)
-    settled = {key for key, one in known.items() if one.verdict != "missing"}
-    left = ([one for one in orders if one.comparison_id(match.judge) not in settled] for orders in shown)
-    return [orders for orders in left if orders]
+def judge_identity(judge: Account) -> str:
+    """Model, endpoint, and a digest of the parameters and the prompt's wording: all that decides a verdict."""
+    parameters = parameters_for(judge.settings, None)
+    text = json.dumps([parameters, judge.settings.seed, wording()], sort_keys=True)
+    return f"{judge.settings.model} ({judge.origin}, {hashlib.sha256(text.encode()).hexdigest()[:8]})"
 
 
-def _compare(match: Match, channel: Channel, orders: Sequence[_Order]) -> list[Comparison]:
-    same = [one for one in orders if one.identical]
-    differing = [one for one in orders if not one.identical]
-    findings = put_questions(match.ledger, channel, [_question(match.settings, one) for one in differing])
-    found = [_comparison(match, one, "tie", IDENTICAL) for one in same]
-    for order, finding in zip(differing, findings, strict=True):
-        verdict = finding.value or "missing"
-        found.append(_comparison(match, order, verdict, finding.reason, finding.call_key))
-    comparisons.put(match.ledger, found)
+def compare_systems(context: RunContext, judge: Account, prompts: Sequence[Prompt], others: Sequence[str]) -> None:
+    """Have the judge compare the run's trained model with each of the other roles, subset by subset.
+
+    Raises:
+        RunPaused: no call gets through, or the cap is reached.
+    """
+    subsets, identity = context.settings.data.subsets, judge_identity(judge)
+    matches = {
+        against: [_match(context, identity, prompts, against, subset) for subset in subsets] for against in others
+    }
+    with asker_of(judge, context.settings.evaluation.batches) as asker:
+        missing = (one for parts in matches.values() for match in parts for one in match.missing(context.ledger))
+        asker.ask_ahead([_question(judge.settings, pair) for pairs in missing for pair in pairs if not pair.identical])
+        for against, parts in matches.items():
+            with stage(f"Comparison {OURS} / {against}, by {judge.settings.model}") as report:
+                counts = [play(match, asker, report) for match in parts if match.pairs]
+            total = sum(counts, Counter[str]())
+            say(
+                f"  {total['asked']} verdicts asked for, {total['reused']} reused, {total['identical']} ties of "
+                f"identical responses, {total['missing']} missing"
+            )
+
+
+def _match(context: RunContext, judge: str, prompts: Sequence[Prompt], against: str, subset: str) -> Match:
+    here, both = [one for one in prompts if one.subset == subset], context.settings.evaluation.judge.order == "both"
+    ours, theirs = _responses(context, OURS, here), _responses(context, against, here)
+    pairs = [
+        pairs_of(one, ours[one.prompt_id], theirs[one.prompt_id], both)
+        for one in here
+        if one.prompt_id in ours and one.prompt_id in theirs
+    ]
+    return Match(against, subset, judge, tuple(pairs))
+
+
+def _responses(context: RunContext, role: str, prompts: Sequence[Prompt]) -> dict[str, Generation]:
+    """A role's responses by prompt id."""
+    system = evaluations.run_systems(context.ledger, context.name)[role]
+    ids = [evaluations.generation_id(system.system_id, one.prompt_id, system.generation_digest) for one in prompts]
+    return {one.prompt_id: one for one in evaluations.generations(context.ledger, ids).values()}
+
+
+def pairs_of(prompt: Prompt, response: Generation, against: Generation, both: bool) -> tuple[Pair, ...]:
+    """Both orders of two responses, or one that a seed draws."""
+    pairs = [Pair(prompt, response, against), Pair(prompt, against, response)]
+    # the judge sees two responses in the same order whichever of their systems is named first
+    pairs.sort(key=lambda pair: pair.first.generation_id)
+    seed = derive_seed(EVALUATION_SEED, "comparison", *(pair.first.generation_id for pair in pairs))
+    return tuple(pairs) if both else (pairs[seed % 2],)
+
+
+def _match_name() -> str:
+    match: Match = task_run.parameters["match"]
+    return f"compare {OURS} {match.against} {match.subset}"
+
+
+@task(task_run_name=_match_name, cache_policy=NO_CACHE)
+def play(match: Match, asker: Asker, report: Report) -> Counter[str]:
+    """Ask for the verdicts that are missing, a portion of prompts at a time, each portion committed.
+
+    Returns how many verdicts were asked for, reused, settled because the responses are identical, and missing now.
+
+    Raises:
+        RunPaused: no call gets through, or the cap is reached.
+    """
+    count = Counter(reused=sum(map(len, match.pairs)))
+    for some, done in asker.portions(match.missing(asker.account.ledger)):
+        found = _compare(match, asker, [pair for pairs in some for pair in pairs])
+        count += Counter(
+            asked=sum(one.call_key is not None for one in found),
+            identical=sum(one.reason == IDENTICAL for one in found),
+            missing=sum(one.verdict == "missing" for one in found),
+        )
+        count["reused"] -= len(found)
+        report(match.subset, done)
+    return count
+
+
+def _compare(match: Match, asker: Asker, pairs: Sequence[Pair]) -> list[Comparison]:
+    found = [_comparison(match, pair, "tie", IDENTICAL) for pair in pairs if pair.identical]
+    differing = [pair for pair in pairs if not pair.identical]
+    outcomes = asker.ask([_question(asker.account.settings, pair) for pair in differing])
+    for pair, outcome in zip(differing, outcomes, strict=True):
+        found.append(_comparison(match, pair, outcome.answer or "missing", outcome.reason, outcome.call_key))
+    comparisons.put(asker.account.ledger, found)
     return found
 
 
-def _question(settings: BlackBoxSettings, order: _Order) -> Question[Verdict]:
-    text = render_comparison_prompt(order.prompt.instruction, order.first.text, order.second.text)
-    return Question(tuple(_request(settings, text, ask) for ask in range(settings.asks)), _read)
-
-
-def _request(settings: BlackBoxSettings, text: str, ask: int) -> ChatRequest:
-    return ChatRequest(
-        purpose="comparison",
-        model=settings.model,
-        messages=(Message("user", text),),
-        parameters=parameters_for(settings, derive_seed(EVALUATION_SEED, "comparison", ask)),
-        # the texts are in the call's key: the same question is bought once, whichever runs and systems meet in it
-        slot=("comparison", EVALUATION_SEED, ask),
-    )
-
-
-def _read(reply: ChatReply, _ask: int) -> Verdict:
-    return read_comparison_answer(reply.content, reply.finish_reason, reply.refusal)
-
-
 def _comparison(
-    match: Match, order: _Order, verdict: comparisons.Verdict, reason: str | None, call_key: str | None = None
+    match: Match, pair: Pair, verdict: comparisons.Verdict, reason: str | None, call_key: str | None = None
 ) -> Comparison:
-    return Comparison(
-        first_generation_id=order.first.generation_id,
-        second_generation_id=order.second.generation_id,
-        judge=match.judge,
-        judge_kind="model",
-        verdict=verdict,
-        reason=reason,
-        call_key=call_key,
-    )
+    ids = (pair.first.generation_id, pair.second.generation_id)
+    return Comparison(*ids, match.judge, "model", verdict, reason, call_key)
+
+
+def _question(settings: BlackBoxSettings, pair: Pair) -> Question[Verdict]:
+    def request(ask: int) -> ChatRequest:
+        text = render_comparison_prompt(pair.prompt.instruction, pair.first.text, pair.second.text)
+        seed = derive_seed(EVALUATION_SEED, "comparison", ask)
+        # the texts are in the call's key: the same question is bought once, whichever runs and systems meet in it
+        return user_request(settings, "comparison", text, seed, ("comparison", EVALUATION_SEED, ask))
+
+    def read(reply: ChatReply, _ask: int) -> Verdict:
+        return read_comparison_answer(reply.content, reply.finish_reason, reply.refusal)
+
+    return Question(request, read, settings.asks)

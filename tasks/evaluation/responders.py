@@ -1,4 +1,4 @@
-"""Whoever writes the responses that an evaluation scores: a local model, or a model behind an endpoint.
+"""The writers of the responses that an evaluation scores: a local model, or a model behind an endpoint.
 
 A responder says what decides its responses and writes them batch by batch, so that each batch can be kept
 before the next one is begun. Leaves out what is missing and where it is kept (`tasks.evaluation.generation`).
@@ -18,8 +18,7 @@ from cyclealign.settings import BlackBoxSettings, EvaluationSettings
 from cyclealign.statistics import repeated_ngram_share
 from cyclealign.white_box.device_memory import HELD_OUT, fitting
 from cyclealign.white_box.white_box import WhiteBox
-from tasks.asking.channels import Account, Channel, tell_cost
-from tasks.asking.inquiry import Question, put_questions
+from tasks.asking.questions import Asker, Question
 
 EVALUATION_SEED = 0
 """The draws do not depend on a run's seed: systems are compared on the same prompts with the same luck."""
@@ -104,8 +103,7 @@ class WhiteBoxResponder:
 class ApiResponder:
     """A model behind a chat-completions endpoint, asked through the ledger and under the run's cap."""
 
-    account: Account
-    channel: Channel
+    asker: Asker
     parameters: Mapping[str, Any]
     """As `generation_parameters` gives them, without a seed."""
     system_prompt: str | None = None
@@ -113,37 +111,31 @@ class ApiResponder:
     @property
     def identity(self) -> dict[str, Any]:
         """Model, endpoint, parameters and system prompt; what the endpoint serves under a name is not in our hands."""
+        account = self.asker.account
         return {
-            "api": self.account.settings.model,
-            "origin": self.account.origin,
+            "api": account.settings.model,
+            "origin": account.origin,
             "parameters": dict(self.parameters),
-            "seeded": self.account.settings.seed,
+            "seeded": account.settings.seed,
             "system_prompt": self.system_prompt,
         }
 
     def ask_ahead(self, prompts: Sequence[Prompt]) -> None:
-        """Tells what they may cost; all calls in one go, where the channel is the better the more it carries.
-
-        They are found recorded then.
+        """See `Asker.ask_ahead`.
 
         Raises:
             RunPaused: no call gets through, or the cap is reached.
         """
-        requests = [self._question(prompt).asks[0] for prompt in prompts]
-        tell_cost(self.account, requests, self.channel.price_share)
-        if self.channel.portion is None and prompts:
-            self.channel.outcomes(requests)
+        self.asker.ask_ahead([self._question(prompt) for prompt in prompts])
 
     def batches(self, prompts: Sequence[Prompt]) -> Iterator[list[Written]]:
         """Asked together in portions; an answer that was filtered, empty or never came leaves its prompt out."""
-        size = self.channel.portion or max(1, len(prompts))
-        for start in range(0, len(prompts), size):
-            questions = [self._question(prompt) for prompt in prompts[start : start + size]]
-            findings = put_questions(self.account.ledger, self.channel, questions)
-            yield [finding.value for finding in findings if finding.value is not None]
+        for some, _ in self.asker.portions(prompts):
+            outcomes = self.asker.ask([self._question(prompt) for prompt in some])
+            yield [outcome.answer for outcome in outcomes if outcome.answer is not None]
 
     def _question(self, prompt: Prompt) -> Question[Written]:
-        settings = self.account.settings
+        settings = self.asker.account.settings
         system = () if self.system_prompt is None else (Message("system", self.system_prompt),)
         seed = derive_seed(EVALUATION_SEED, "evaluate", prompt.prompt_id) % 2**31
         request = ChatRequest(
@@ -153,7 +145,7 @@ class ApiResponder:
             parameters={**self.parameters, **({"seed": seed} if settings.seed else {})},
             slot=("generation", EVALUATION_SEED),
         )
-        return Question((request,), lambda reply, _ask: _written(prompt, reply))
+        return Question(lambda _ask: request, lambda reply, _ask: _written(prompt, reply))
 
 
 def _written(prompt: Prompt, reply: ChatReply) -> Written:

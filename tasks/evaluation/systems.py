@@ -1,10 +1,11 @@
 """The systems that an evaluation compares with the run's own model: checked before anything is computed, then loaded.
 
 Leaves out what they are (`cyclealign.compared_systems`) and what is done with them (`tasks.evaluation.generation`,
-`tasks.evaluation.matches`).
+`tasks.evaluation.comparison`).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -16,10 +17,11 @@ from cyclealign.profiles import resolve
 from cyclealign.settings import BlackBoxSettings, Settings, WhiteBoxSettings
 from cyclealign.white_box.loading import find_model
 from cyclealign.white_box.white_box import WhiteBox
-from tasks.asking.batching import channel_for
-from tasks.asking.channels import JUDGE_CAP, Account, account
+from tasks.asking.batching import asker_of
+from tasks.asking.protocol import Account, account
 from tasks.context import RunContext, existing_run
 from tasks.cycle.sampling_server import sampling_by
+from tasks.evaluation.comparison import JUDGE_CAP
 from tasks.evaluation.publication import adapter_of
 from tasks.evaluation.responders import ApiResponder, Responder, WhiteBoxResponder, generation_parameters
 from tasks.models import StandIns, comparison_settings, local_model, white_box_path
@@ -102,21 +104,22 @@ def _check_account(account: Account) -> None:
     account.open_endpoint().require_key()
 
 
-def load_responder(context: RunContext, system: ComparedSystem, stand_ins: StandIns) -> Responder:
-    """The system, ready to respond.
+@contextmanager
+def responder_of(context: RunContext, system: ComparedSystem, stand_ins: StandIns) -> Iterator[Responder]:
+    """The system, ready to respond within the block.
 
     Raises:
         ModelError: a model cannot be loaded.
     """
     if system.run is not None:
-        return _trained(existing_run(system.run), context.settings)
-    if system.model is not None:
-        return _backbone(context, system, stand_ins)
-    assert system.api is not None  # noqa: S101  a system is one of the three
-    parameters = generation_parameters(system.api, context.settings.evaluation.sampling, system.max_tokens)
-    with_whom = _account(context, system.label, system.api)
-    channel = channel_for(with_whom, context.settings.evaluation.batches)
-    return ApiResponder(with_whom, channel, parameters, system.system_prompt)
+        yield _trained(existing_run(system.run), context.settings)
+    elif system.model is not None:
+        yield _backbone(context, system, stand_ins)
+    elif system.api is not None:
+        parameters = generation_parameters(system.api, context.settings.evaluation.sampling, system.max_tokens)
+        asked = _account(context, system.label, system.api)
+        with asker_of(asked, context.settings.evaluation.batches) as asker:
+            yield ApiResponder(asker, parameters, system.system_prompt)
 
 
 def _trained(other: RunContext, evaluating: Settings) -> WhiteBoxResponder:

@@ -10,17 +10,18 @@ from dataclasses import replace
 from typing import Any
 
 from cyclealign.errors import DataError, UsageError
+from cyclealign.records import Answer
 from cyclealign.white_box.identity import tokenizer_sha256
 from cyclealign.white_box.loading import load_tokenizer
 from cyclealign.white_box.white_box import WhiteBox
 from storage import refolds, runs, samples
 from storage.refolds import Encode, Refolding
+from tasks.asking.questions import Outcome, Question
 from tasks.context import RunContext, new_run
 from tasks.cycle.assembly import Assembly, demonstration_pool, loaded_white_box, make_progress, scoring_meanwhile
 from tasks.cycle.checkpointing import go_back
 from tasks.cycle.loop import Cycle
 from tasks.cycle.progress import say
-from tasks.cycle.ranking import RankingOutcome, RankingQuestion
 from tasks.models import white_box_path
 from tasks.preparation import Prepared
 from tasks.studies.derivation import derive, finished_source
@@ -28,19 +29,16 @@ from tasks.studies.derivation import derive, finished_source
 CHANGEABLE = ("method.objective", "method.rewrite", "method.drop_repeated")
 
 
-class ClosedDesk:
-    """Answers nothing: every round of a refold was ranked by its source."""
+def refuse_to_ask(questions: Sequence[Question[Answer]]) -> "Future[list[Outcome[Answer]]]":
+    """Ask nothing: the source of a refold ranked every round.
 
-    def submit(self, questions: Sequence[RankingQuestion]) -> "Future[list[RankingOutcome]]":
-        """Refuse.
-
-        Raises:
-            DataError: always.
-        """
-        raise DataError(
-            f"Step {questions[0].step}, round {questions[0].round} is not recorded, expected all rounds of a finished "
-            "run. The ledger was changed; refold another run."
-        )
+    Raises:
+        DataError: always.
+    """
+    raise DataError(
+        f"Step {questions[0].step}, round {questions[0].round} is not recorded, expected all rounds of a finished "
+        "run. The ledger was changed; refold another run."
+    )
 
 
 def open_refold(source_run: str, name: str, overrides: Mapping[str, Any]) -> tuple[RunContext, bool]:
@@ -75,7 +73,7 @@ def assemble_refold(context: RunContext, prepared: Prepared) -> Iterator[Assembl
             settings=context.settings,
             prompts=prepared.training,
             white_box=white_box,
-            desk=ClosedDesk(),
+            ask=refuse_to_ask,
             pool=demonstration_pool(context, start),
             progress=make_progress(context, prepared.training),
             resumption=None,  # nothing is ever asked: there is no replay to tell apart

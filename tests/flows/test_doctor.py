@@ -16,7 +16,7 @@ from tasks.context import load_settings
 from tasks.doctor import examine
 from tasks.doctor_models import stored_parameters
 from tasks.findings import Finding
-from tests.models.black_box.fault_server import FaultServer
+from tests.black_box.model_server import ModelServer
 from tests.serving import serving
 
 KEY = "sk-canary-9f2e7c1a0b3d"
@@ -26,7 +26,7 @@ PAID = {"black_box": {"endpoint": "api", "model": "some-model", "price": {"input
 LISTED = [{"id": "some-model"}, {"id": "another"}]
 
 
-class Listing(FaultServer):
+class Listing(ModelServer):
     """Answers the question for its models to those who know the key, and counts what was asked."""
 
     status, answer = 200, ""

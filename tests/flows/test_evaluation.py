@@ -16,10 +16,10 @@ from flows.evaluation import evaluate
 from flows.train import train
 from storage.asking import answer
 from storage.ledger import Ledger
+from tests.black_box.model_server import ModelServer
 from tests.flows.conftest import SMALL
 from tests.serving import serving
-from tests.tasks.evaluated import longer_wins
-from tests.tasks.model_server import ModelServer
+from tests.tasks.asked import longer_wins
 
 OTHER = merge(SMALL, {"seed": 1})
 SYSTEMS = [ComparedSystem(label="Other seed", run="other-seed"), ComparedSystem(label="Backbone", model="world")]
@@ -147,7 +147,7 @@ def test_a_chat_model_is_a_system_that_is_paid_once(whole: Path) -> None:
         chat = ComparedSystem.model_validate({"label": "Chat", "api": endpoint(server)})
         evaluate(run="whole", systems=[chat])
         evaluate(run="whole", systems=[chat])
-        assert len(server.asked) == 8
+        assert len(server.requests) == 8
     scored, _ = answer(
         whole, "select count(*) from evaluated_generations join reward_scores using (generation_id) where role = 'Chat'"
     )
@@ -159,7 +159,7 @@ def test_a_paid_judge_is_asked_through_one_batch_and_once(whole: Path, other_see
         changed = {"judge": {"endpoint": endpoint(server)}, "batches": {"enabled": True, "poll_s": 0.05}}
         for _ in range(2):
             evaluate(run="whole", systems=SYSTEMS, judge=True, overrides={"evaluation": changed})
-        assert (len(server.batches), server.asked) == (1, [])
+        assert (len(server.batches), server.requests) == (1, [])
     judged, _ = answer(whole, "select distinct judge from comparisons where judge like 'paid-model%'")
     assert len(judged) == 1
 

@@ -1,4 +1,4 @@
-"""A server that fails as it is told, and an empty ledger."""
+"""A server that fails on demand, and an empty ledger."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,25 +6,22 @@ from pathlib import Path
 import pytest
 
 from storage.ledger import Ledger
-from tests.models.black_box.fault_server import FaultServer
+from tests.black_box.model_server import ModelServer
 from tests.serving import serving
 
 
-@pytest.fixture(scope="module")
-def running() -> Iterator[FaultServer]:
-    """One server for the module."""
-    with serving(FaultServer()) as server:
+@pytest.fixture(scope="session")
+def running() -> Iterator[ModelServer]:
+    """One server for all tests."""
+    with serving(ModelServer()) as server:
         yield server
 
 
 @pytest.fixture
-def server(running: FaultServer) -> FaultServer:
+def server(running: ModelServer) -> ModelServer:
     """The server as if it had just started."""
-    running.plan = lambda _number, _body: "good"
-    running.requests.clear()
-    running.behaviours.clear()
-    running.most_at_once = 0
-    running.released.clear()
+    new = vars(ModelServer(url=running.url))
+    vars(running).update({name: value for name, value in new.items() if name != "_others"})
     return running
 
 

@@ -1,7 +1,5 @@
 """Recorded rankings asked again in another order, over real HTTP: the same question otherwise, once, and readable."""
 
-import json
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -9,7 +7,6 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from cyclealign.black_box.endpoint import ChatEndpoint
 from cyclealign.errors import BudgetReached
 from cyclealign.method.demonstrations import STATIC_DEMONSTRATION
 from cyclealign.method.ranking_prompt import parse_ranking_prompt
@@ -18,33 +15,20 @@ from cyclealign.report.audit_tables import audit_table, served_models
 from storage import audits, rounds, runs, samples
 from storage.ledger import Ledger
 from storage.samples import NewSample
-from tasks.asking.channels import RUN_CAP, DirectChannel, account
+from tasks.asking.protocol import Direct
+from tasks.asking.questions import Asker
 from tasks.context import RunContext
 from tasks.evaluation.audit import audit_rankings, choose, other_order
-from tests.serving import serving
+from tests.black_box.model_server import ModelServer
 from tests.storage.values import new_run, pair, ranked, sampled
-from tests.tasks.model_server import ModelServer
-from tests.tasks.paid_calls import PRICE, QUICK
+from tests.tasks.asked import QUICK, account, rows
 
 STEPS = 10
 
 
-def by_name(body: dict[str, Any]) -> str:
-    """Ranks by the number in the candidates' texts, whatever their order."""
-    shown = parse_ranking_prompt(body["messages"][-1]["content"])
-    order = sorted(range(len(shown.responses)), key=lambda position: shown.responses[position])
-    return json.dumps({"desired rank": order, "response": "better"})
-
-
 @pytest.fixture
-def asked() -> Iterator[ModelServer]:
-    with serving(ModelServer(by_name)) as server:
-        yield server
-
-
-@pytest.fixture
-def context(ledger: Ledger, asked: ModelServer) -> RunContext:
-    """A run of ten steps whose black box ranked 0, 2, 1 each time."""
+def context(ledger: Ledger, server: ModelServer) -> RunContext:
+    """A run of ten steps whose black box ranked 0, 2, 1 each time; asked again, it ranks 0, 1, 2."""
     runs.register(ledger, new_run("run"))
     pairs = tuple(pair(f"question {step}") for step in range(STEPS))
     samples.put(ledger, NewSample("s", "training", "d", pairs))
@@ -53,23 +37,20 @@ def context(ledger: Ledger, asked: ModelServer) -> RunContext:
     wave = [sampled(step) for step in range(STEPS)]
     rounds.record_sampled(ledger, "run", [replace(one, prompt_id=ids[one.step]) for one in wave])
     rounds.record_ranked(ledger, "run", [replace(ranked(step), demonstrations_shown=(0,)) for step in range(STEPS)])
-    black_box = {"base_url": asked.url, "model": "some-model", "attempts": 2, "asks": 2}
+    black_box = {"base_url": server.url, "model": "some-model", "asks": 2}
     mapping = {"data": {"source": "folder"}, "white_box": {"model": "m"}, "black_box": black_box}
     return RunContext(ledger.home, "run", resolve("p", mapping, {}), ledger)
 
 
-def audit(context: RunContext, share: float = 1.0, seed: int = 0, **black_box: Any) -> int:
-    settings = merge(context.settings.model_dump(mode="json"), {"black_box": black_box})
-    changed = context.settings.model_validate(settings)
-    here = replace(context, settings=changed)
-    with_whom = account(here, changed.black_box, lambda: ChatEndpoint(changed.black_box), RUN_CAP)
-    asked: int = audit_rankings.fn(here, DirectChannel(with_whom, QUICK), share, seed)
+def audit(context: RunContext, server: ModelServer, share: float = 1.0, seed: int = 0, **black_box: Any) -> int:
+    with Asker(Direct(account(context.ledger, server, **black_box), QUICK)) as asker:
+        asked: int = audit_rankings.fn(context, asker, share, seed)
     return asked
 
 
-def test_the_question_is_the_recorded_one_in_another_order(context: RunContext, asked: ModelServer) -> None:
-    assert audit(context) == STEPS
-    for body in asked.asked:
+def test_the_question_is_the_recorded_one_in_another_order(context: RunContext, server: ModelServer) -> None:
+    assert audit(context, server) == STEPS
+    for body in server.requests:
         shown = parse_ranking_prompt(body["messages"][-1]["content"])
         assert shown.demonstrations == (STATIC_DEMONSTRATION,)
         ids = [int(text.split()[1]) for text in shown.responses]
@@ -77,66 +58,61 @@ def test_the_question_is_the_recorded_one_in_another_order(context: RunContext, 
         assert ids != [2, 0, 1]  # the recorded permutation
 
 
-def test_answers_are_mapped_back_to_candidates(context: RunContext) -> None:
-    audit(context)
-    rows = audits.collect(context.ledger, "run")
-    assert [tuple(row) for row in rows["repeated_ranking"]] == [(0, 1, 2)] * STEPS
-    assert [tuple(row) for row in rows["recorded_ranking"]] == [(0, 2, 1)] * STEPS
-    assert set(rows["repeated_model"]) == {"served"}
-    assert rows["reason"].isna().all()
-
-
-def test_an_audit_is_paid_once_and_a_larger_share_holds_the_smaller(context: RunContext, asked: ModelServer) -> None:
-    assert audit(context, share=0.25) == 3
-    assert audit(context, share=0.25) == 0
-    assert audit(context, share=0.5) == 2
-    assert audit(context, share=0.25, seed=1) == 3
-    assert len(asked.asked) == 8
-    frame, _ = context.ledger.query_anywhere("select distinct purpose from api_calls")
-    assert list(frame["purpose"]) == ["audit"]
-
-
-def test_what_cannot_be_read_is_counted_with_its_reason(context: RunContext, asked: ModelServer) -> None:
-    asked.say = lambda _body: "I would rather not."
-    audit(context, share=0.2)
-    rows = audits.collect(context.ledger, "run")
-    assert list(rows["reason"]) == ["malformed", "malformed"]
-    assert rows["repeated_ranking"].isna().all()
-    assert audit_table(rows, candidates=3).rows[-1][3:7] == ("all", "0", "0", "2")
-
-
-def test_the_cap_of_the_run_holds(context: RunContext, asked: ModelServer) -> None:
-    with pytest.raises(BudgetReached, match=r"black_box\.budget_usd"):
-        audit(context, budget_usd=0.0001, price=PRICE.model_dump())
-    assert asked.asked == []
-
-
-def test_nothing_of_the_run_changes(context: RunContext) -> None:
+def test_answers_are_mapped_back_to_candidates_and_nothing_of_the_run_changes(
+    context: RunContext, server: ModelServer
+) -> None:
     before = rounds.recorded(context.ledger, "run", 0, STEPS)
-    audit(context)
+    audit(context, server)
+    found = audits.collect(context.ledger, "run")
+    assert [tuple(row) for row in found["repeated_ranking"]] == [(0, 1, 2)] * STEPS
+    assert [tuple(row) for row in found["recorded_ranking"]] == [(0, 2, 1)] * STEPS
+    assert set(found["repeated_model"]) == {"served-model"}
+    assert found["reason"].isna().all()
     assert rounds.recorded(context.ledger, "run", 0, STEPS) == before
 
 
-def test_a_refold_is_asked_what_its_source_was_asked(context: RunContext, asked: ModelServer) -> None:
+def test_an_audit_is_paid_once_and_a_larger_share_holds_the_smaller(context: RunContext, server: ModelServer) -> None:
+    assert [audit(context, server, share) for share in (0.25, 0.25, 0.5)] == [3, 0, 2]
+    assert audit(context, server, share=0.25, seed=1) == 3
+    assert len(server.requests) == 8
+    assert rows(context.ledger, "select distinct purpose from api_calls") == [{"purpose": "audit"}]
+
+
+def test_what_cannot_be_read_is_counted_with_its_reason(context: RunContext, server: ModelServer) -> None:
+    server.say = lambda _body: "I would rather not."
+    audit(context, server, share=0.2)
+    found = audits.collect(context.ledger, "run")
+    assert list(found["reason"]) == ["malformed", "malformed"]
+    assert found["repeated_ranking"].isna().all()
+    assert audit_table(found, candidates=3).rows[-1][3:7] == ("all", "0", "0", "2")
+
+
+def test_the_cap_of_the_run_holds(context: RunContext, server: ModelServer) -> None:
+    with pytest.raises(BudgetReached, match=r"black_box\.budget_usd"):
+        audit(context, server, budget_usd=0.0001)
+    assert server.requests == []
+
+
+def test_a_refold_is_asked_what_its_source_was_asked(context: RunContext, server: ModelServer) -> None:
     without = context.settings.model_validate(
         merge(context.settings.model_dump(mode="json"), {"method": {"rewrite": "off"}})
     )
     refold = replace(context, settings=without, source=context)
-    audit(replace(refold, source=refold), share=0.1)
-    (body,) = asked.asked
+    audit(replace(refold, source=refold), server, share=0.1)
+    (body,) = server.requests
     assert parse_ranking_prompt(body["messages"][-1]["content"]).rewrite
 
 
-def test_who_served_an_answer_and_when_is_read_from_the_answer(context: RunContext, asked: ModelServer) -> None:
-    asked.fingerprint = "fp_1"
-    audit(context, share=0.1)
-    asked.fingerprint = None
-    audit(context, share=0.2)
-    rows = audits.collect(context.ledger, "run")
-    assert sorted(rows["repeated_fingerprint"].fillna("none")) == ["fp_1", "none"]
-    assert served_models(rows) == ["not named → served", "not named → served fp_1"]
-    today = f"{rows['repeated_at'].max():%Y-%m}"
-    for line in audit_table(rows, candidates=3).rows:
+def test_the_ledger_knows_which_served_model_gave_an_answer_and_when(context: RunContext, server: ModelServer) -> None:
+    server.named = {"system_fingerprint": "fp_1"}
+    audit(context, server, share=0.1)
+    server.named = {}
+    audit(context, server, share=0.2)
+    found = audits.collect(context.ledger, "run")
+    assert sorted(found["repeated_fingerprint"].fillna("none")) == ["fp_1", "none"]
+    assert served_models(found) == ["not named → served-model", "not named → served-model fp_1"]
+    today = f"{found['repeated_at'].max():%Y-%m}"
+    for line in audit_table(found, candidates=3).rows:
         assert (line[1], line[2][:7]) == ("–", today)
 
 

@@ -20,7 +20,7 @@ from tasks.evaluation.responders import WhiteBoxResponder
 from tests.models.conftest import save_tiny_llama
 from tests.models.crowded import Crowded
 from tests.storage.values import ranked
-from tests.tasks.evaluated import prompt
+from tests.tasks.asked import prompt
 
 PROMPTS: list[Prompt] = [prompt(number) for number in range(2)]
 

@@ -14,7 +14,7 @@ from cyclealign.errors import CallRejected, CallTransient, CycleAlignError, Endp
 from cyclealign.method.ranking_prompt import render_ranking_prompt
 from cyclealign.records import ChatReply, ChatRequest, Message
 from cyclealign.settings import BlackBoxSettings
-from tests.models.black_box.fault_server import USAGE, FaultServer, completion
+from tests.black_box.model_server import USAGE, ModelServer, completion
 from tests.serving import serving
 
 CANARY = "sk-canary-0123456789-abcdefghij"
@@ -23,9 +23,9 @@ REQUEST = ChatRequest("ranking", "some-model", (Message("user", PROMPT),), {"max
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[FaultServer]:
+def server() -> Iterator[ModelServer]:
     """A running server; each test sets its plan."""
-    with serving(FaultServer()) as running:
+    with serving(ModelServer()) as running:
         yield running
 
 
@@ -35,7 +35,7 @@ def key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", CANARY)
 
 
-def send(server: FaultServer, behaviour: str) -> ChatReply:
+def send(server: ModelServer, behaviour: str) -> ChatReply:
     """One attempt at `REQUEST` while the server behaves so."""
     server.plan = lambda _number, _body: behaviour
     timeout_s = 0.4 if behaviour == "hang" else 10
@@ -50,7 +50,7 @@ async def _send(endpoint: ChatEndpoint, request: ChatRequest) -> ChatReply:
         await endpoint.close()
 
 
-def test_a_reply_is_kept_raw_and_read(server: FaultServer) -> None:
+def test_a_reply_is_kept_raw_and_read(server: ModelServer) -> None:
     reply = send(server, "good")
     assert '"desired rank": [1, 0, 2]' in (reply.content or "")
     assert '"choices"' in reply.raw
@@ -58,12 +58,12 @@ def test_a_reply_is_kept_raw_and_read(server: FaultServer) -> None:
     assert (reply.model, reply.finish_reason, reply.refusal) == ("served-model", "stop", None)
 
 
-def test_the_body_that_is_sent_is_the_body_in_the_call_key(server: FaultServer) -> None:
+def test_the_body_that_is_sent_is_the_body_in_the_call_key(server: ModelServer) -> None:
     send(server, "good")
     assert server.requests[-1] == REQUEST.body()
 
 
-def test_one_attempt_is_one_request(server: FaultServer) -> None:
+def test_one_attempt_is_one_request(server: ModelServer) -> None:
     before = len(server.requests)
     with pytest.raises(CallTransient):
         send(server, "500")
@@ -88,20 +88,20 @@ TRANSIENT = {
 
 
 @pytest.mark.parametrize("behaviour", TRANSIENT, ids=str)
-def test_worth_another_attempt(server: FaultServer, behaviour: str) -> None:
+def test_worth_another_attempt(server: ModelServer, behaviour: str) -> None:
     with pytest.raises(CallTransient) as caught:
         send(server, behaviour)
     error = caught.value
     assert (error.kind, error.http_status, error.retry_after, error.billed) == TRANSIENT[behaviour]
 
 
-def test_a_body_that_cannot_be_read_is_attached(server: FaultServer) -> None:
+def test_a_body_that_cannot_be_read_is_attached(server: ModelServer) -> None:
     with pytest.raises(CallTransient) as caught:
         send(server, "broken json")
     assert caught.value.raw == '{"choices": [{"message"'
 
 
-def test_a_slow_first_byte_is_waited_for(server: FaultServer) -> None:
+def test_a_slow_first_byte_is_waited_for(server: ModelServer) -> None:
     assert send(server, "slow first byte").finish_reason == "stop"
 
 
@@ -109,7 +109,7 @@ REJECTED = {"bad request": "bad_request", "filtered prompt": "content_filter"}
 
 
 @pytest.mark.parametrize("behaviour", REJECTED, ids=str)
-def test_this_request_will_never_be_accepted(server: FaultServer, behaviour: str) -> None:
+def test_this_request_will_never_be_accepted(server: ModelServer, behaviour: str) -> None:
     with pytest.raises(CallRejected) as caught:
         send(server, behaviour)
     assert (caught.value.kind, caught.value.http_status) == (REJECTED[behaviour], 400)
@@ -126,7 +126,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("behaviour", REFUSED, ids=str)
-def test_no_request_will_be_accepted(server: FaultServer, behaviour: str) -> None:
+def test_no_request_will_be_accepted(server: ModelServer, behaviour: str) -> None:
     with pytest.raises(EndpointRefused) as caught:
         send(server, behaviour)
     kind, status, advice = REFUSED[behaviour]
@@ -135,7 +135,7 @@ def test_no_request_will_be_accepted(server: FaultServer, behaviour: str) -> Non
     assert "same command continues" in str(caught.value)
 
 
-def test_nobody_listening_costs_nothing(server: FaultServer) -> None:
+def test_nobody_listening_costs_nothing(server: ModelServer) -> None:
     endpoint = ChatEndpoint(BlackBoxSettings(base_url="http://127.0.0.1:9/v1", model="some-model"))
     with pytest.raises(CallTransient) as caught:
         asyncio.run(_send(endpoint, REQUEST))
@@ -143,7 +143,7 @@ def test_nobody_listening_costs_nothing(server: FaultServer) -> None:
 
 
 @pytest.mark.parametrize("behaviour", [*TRANSIENT, *REJECTED, *REFUSED], ids=str)
-def test_no_error_holds_the_key(server: FaultServer, behaviour: str) -> None:
+def test_no_error_holds_the_key(server: ModelServer, behaviour: str) -> None:
     with pytest.raises(CycleAlignError) as caught:
         send(server, behaviour)
     error = caught.value
@@ -155,13 +155,13 @@ def test_no_error_holds_the_key(server: FaultServer, behaviour: str) -> None:
     assert CANARY.encode() not in pickle.dumps(error)
 
 
-def test_a_server_that_echoes_the_key_is_read_without_it(server: FaultServer) -> None:
+def test_a_server_that_echoes_the_key_is_read_without_it(server: ModelServer) -> None:
     reply = send(server, "echo")
     assert reply.content == "Bearer [key]"
     assert CANARY not in reply.raw
 
 
-def test_errors_survive_pickling_with_what_they_say(server: FaultServer) -> None:
+def test_errors_survive_pickling_with_what_they_say(server: ModelServer) -> None:
     with pytest.raises(CallTransient) as caught:
         send(server, "rate limit, retry-after")
     copy = pickle.loads(pickle.dumps(caught.value))  # noqa: S301  our own bytes
@@ -184,12 +184,12 @@ def test_a_key_that_no_header_can_carry_is_refused_unseen(monkeypatch: pytest.Mo
     assert key not in str(caught.value)
 
 
-def test_a_line_break_after_the_key_does_no_harm(server: FaultServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_line_break_after_the_key_does_no_harm(server: ModelServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", CANARY + "\n")
     assert send(server, "good").finish_reason == "stop"
 
 
-def test_a_server_on_loopback_needs_no_key(server: FaultServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_on_loopback_needs_no_key(server: ModelServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENAI_API_KEY")
     assert send(server, "good").finish_reason == "stop"
 

@@ -1,0 +1,238 @@
+"""One way to ask: questions go in, and of each comes out an answer that was read strictly, or a reason.
+
+A question may be asked several times, each ask a slot of its own, so that a rejected answer is never read twice.
+Leaves out how calls are sent: one by one (`tasks.asking.protocol`) or as a batch (`tasks.asking.batching`).
+"""
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from itertools import count
+from typing import Any, ClassVar, Generic, Literal, Protocol, Self, TypeVar
+
+from cyclealign.black_box.capabilities import parameters_for
+from cyclealign.black_box.prices import Prices
+from cyclealign.errors import BudgetReached, CallFailed, CallRejected
+from cyclealign.method.answers import AnswerRejected, Reason
+from cyclealign.records import ChatReply, ChatRequest, Message
+from cyclealign.report.formats import usd
+from cyclealign.settings import BlackBoxSettings
+from storage.calls import CallDescription
+from tasks.asking.protocol import RUN_CAP, Account, CallRecords
+from tasks.cycle.progress import say
+
+T = TypeVar("T")
+ACCEPTED = "accepted"
+PORTION = 64
+"""Questions that go out together where calls are sent one by one."""
+
+
+@dataclass(frozen=True)
+class Question(Generic[T]):
+    """What is asked at most `asks` times, how an answer is read, and where the question belongs."""
+
+    request: Callable[[int], ChatRequest]
+    """Of the ask of this number, counted from 0: in a slot of its own."""
+    read: Callable[[ChatReply, int], T]
+    """Takes the reply and the number of its ask; raises `AnswerRejected`."""
+    asks: int = 1
+    step: int | None = None
+    round: int | None = None
+
+
+@dataclass(frozen=True)
+class Outcome(Generic[T]):
+    """What a question came to: an answer, or the reason why there is none."""
+
+    answer: T | None
+    reason: Reason | None
+    detail: str
+    """What was found and expected, where there is a reason."""
+    call_key: str
+    """Of the last ask."""
+    asks: int
+    seconds: float
+    """From the question to the outcome, all asks and waits together."""
+
+
+class Way(Protocol):
+    """How calls get to an endpoint and outcomes back."""
+
+    account: Account
+    prices: Prices
+    records: CallRecords
+    together: ClassVar[bool]
+    """Whether it is the better the more calls it carries at once."""
+
+    async def send(self, calls: Sequence[CallDescription]) -> list[ChatReply | CallFailed]:
+        """The outcome of each call, the recorded one where there is one.
+
+        Raises:
+            RunPaused: no call gets through, or the cap is reached; what came in until then is recorded.
+        """
+        ...
+
+    def stop(self) -> None:
+        """Send nothing any more."""
+        ...
+
+    async def close(self) -> None:
+        """Give the connections back."""
+        ...
+
+
+class Asker:
+    """Asks one endpoint on behalf of one run, in a thread of its own, so that the caller may compute meanwhile.
+
+    Args:
+        way: How calls are sent; the asker closes it at its own end.
+    """
+
+    def __init__(self, way: Way) -> None:
+        self.account = way.account
+        self._way = way
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="asker", daemon=True)
+        self._thread.start()
+
+    def ask(self, questions: Sequence[Question[T]]) -> list[Outcome[T]]:
+        """The outcome of each question, in their order.
+
+        Raises:
+            RunPaused: no call gets through, or the cap is reached. The other questions are finished first, so that
+                no paid answer is lost.
+        """
+        return self.submit(questions).result()
+
+    def submit(self, questions: Sequence[Question[T]]) -> "Future[list[Outcome[T]]]":
+        """Ask these questions and return at once; the future holds what `ask` returns or raises."""
+        return asyncio.run_coroutine_threadsafe(self._ask_all(questions), self._loop)
+
+    def ask_ahead(self, questions: Sequence[Question[Any]]) -> None:
+        """Say what questions may cost; where calls are the better the more go together, ask them all now.
+
+        Asked again in portions, such questions find their answers recorded.
+        """
+        self._say_cost(questions)
+        if self._way.together:
+            self.ask(questions)
+
+    def portions(self, items: Sequence[T]) -> Iterator[tuple[Sequence[T], float]]:
+        """The items whose questions should go out together, and the share of all that is done with them.
+
+        The caller keeps what a portion brings before it sends the next one.
+        """
+        size = max(1, len(items)) if self._way.together else PORTION
+        for start in range(0, len(items), size):
+            yield items[start : start + size], min(1.0, (start + size) / len(items))
+
+    def close(self) -> None:
+        """Send nothing any more, let calls under way record their answers, and end the thread.
+
+        Takes as long as the slowest of those calls, at most `black_box.timeout_s`.
+        """
+        if self._loop.is_closed():
+            return
+        asyncio.run_coroutine_threadsafe(self._finish(), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    async def _finish(self) -> None:
+        self._way.stop()
+        under_way = asyncio.all_tasks() - {asyncio.current_task()}
+        await asyncio.gather(*under_way, return_exceptions=True)
+        await self._way.close()
+        await self._loop.shutdown_default_executor()
+
+    async def _ask_all(self, questions: Sequence[Question[T]]) -> list[Outcome[T]]:
+        groups = [questions] if self._way.together else [[one] for one in questions]
+        results = await asyncio.gather(*map(self._ask, groups), return_exceptions=True)
+        outcomes: list[Outcome[T]] = []
+        for result in results:
+            if isinstance(result, BudgetReached):
+                raise BudgetReached(str(result).replace(RUN_CAP, self.account.cap)) from None
+            if isinstance(result, BaseException):
+                raise result
+            outcomes += result
+        return outcomes
+
+    async def _ask(self, questions: Sequence[Question[T]]) -> list[Outcome[T]]:
+        """Ask again what came back unreadable, until every question has an answer, a failed call or no ask left."""
+        started, outcomes, open_ = time.monotonic(), dict[int, Outcome[T]](), list(range(len(questions)))
+        for ask in count():
+            calls = [self._call(questions[place], ask) for place in open_]
+            replies = await self._way.send(calls)
+            verdicts, again = dict[str, str](), list[int]()
+            for place, call, reply in zip(open_, calls, replies, strict=True):
+                question, seconds = questions[place], time.monotonic() - started
+                outcomes[place] = outcome = _outcome(question, call, reply, seconds)
+                if isinstance(reply, ChatReply):  # a call that cannot be made is not worth another ask
+                    verdicts[call.key] = outcome.reason or ACCEPTED
+                    again += [place] if outcome.reason and ask + 1 < question.asks else []
+            await self._way.records.judged(verdicts)
+            open_ = again
+            if not open_:
+                break
+        return [outcomes[place] for place in range(len(questions))]
+
+    def _call(self, question: Question[Any], ask: int) -> CallDescription:
+        request, account = question.request(ask), self.account
+        return CallDescription(
+            key=request.key(account.origin),
+            run_name=account.run_name,
+            request=request,
+            origin=account.origin,
+            step=question.step,
+            round=question.round,
+            ask=ask,
+        )
+
+    def _say_cost(self, questions: Sequence[Question[Any]]) -> None:
+        """Nothing of an offline endpoint; what the ledger has of the questions costs nothing again."""
+        settings = self.account.settings
+        if settings.endpoint != "api" or not questions:
+            return
+        worst = [self._way.prices.worst_case_usd(question.request(0)) for question in questions]
+        known = [one for one in worst if one is not None]
+        most = usd(float(sum(known))) if len(known) == len(worst) else "an unknown price"
+        asks = questions[0].asks
+        again = f", times {asks} if no answer can be read" if asks > 1 else ""
+        cap = "no cap" if settings.budget_usd is None else f"cap {usd(settings.budget_usd)}"
+        say(f"  {settings.model}: at most {len(worst)} calls, at most {most}{again}; {cap} ({self.account.cap})")
+
+
+def _outcome(question: Question[T], call: CallDescription, reply: ChatReply | CallFailed, seconds: float) -> Outcome[T]:
+    ask = call.ask or 0
+    if isinstance(reply, CallFailed):
+        return Outcome(None, _reason(reply), str(reply), call.key, ask + 1, seconds)
+    try:
+        return Outcome(question.read(reply, ask), None, "", call.key, ask + 1, seconds)
+    except AnswerRejected as error:
+        return Outcome(None, error.reason, error.detail, call.key, ask + 1, seconds)
+
+
+def _reason(error: CallFailed) -> Reason:
+    if not isinstance(error, CallRejected):
+        return "call_failed"
+    return "content_filter" if error.kind == "content_filter" else "call_rejected"
+
+
+def user_request(
+    settings: BlackBoxSettings,
+    purpose: Literal["ranking", "comparison", "audit"],
+    text: str,
+    seed: int,
+    slot: tuple[int | str, ...],
+) -> ChatRequest:
+    """A request of one user message; `seed` goes with it where the settings want one."""
+    return ChatRequest(purpose, settings.model, (Message("user", text),), parameters_for(settings, seed), slot)
