@@ -4,7 +4,6 @@ The tokenizer knows one word per token (`w17`), so that a prompt has as many tok
 is a text of its own.
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast
 
-from cyclealign.offline.chat_messages import chat_completion, digest_of, last_user_message
+from cyclealign.offline.chat_server import ChatModel
 from cyclealign.records import Prompt, Turn
 from cyclealign.seeds import derive_seed
 
@@ -79,19 +78,22 @@ def where(model: Any) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} CPU threads"
 
 
-class InstantJudge:
+class InstantJudge(ChatModel[str]):
     """A black box in this process that ranks in the order shown and always writes the same.
 
     It answers chat completions over the client of a paid model, so that the application does all of its work around a
     question, and none of the time is the judge's.
     """
 
-    identity = "instant-judge"
+    identity, kind, questions = "instant-judge", "judge", "all prompts"
 
     def __init__(self, candidates: int, rewrite: str) -> None:
-        self._content = json.dumps({"desired rank": list(range(candidates)), "response": rewrite})
+        self._opinion = {"desired rank": list(range(candidates)), "response": rewrite}
 
-    def answer(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        """A chat-completion object."""
-        last_user_message(body)
-        return chat_completion(body, digest_of(body), self._content)
+    def parse(self, text: str) -> str:
+        """Any prompt."""
+        return text
+
+    def opinion(self, question: str, seed: int) -> dict[str, Any]:  # noqa: ARG002
+        """The order of the prompt."""
+        return self._opinion

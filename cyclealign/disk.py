@@ -1,15 +1,17 @@
 """What a disk that is full or not writable does to a write, told in the same words wherever it happens.
 
 Wrapped around everything that the application writes except the ledger, whose faults `storage.faults`
-translates. Leaves out what kind of file system it is (`storage.file_systems`).
+translates. Holds folders that are built once, too. Leaves out what kind of file system it is
+(`storage.file_systems`).
 """
 
 import errno
+import fcntl
 import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -86,3 +88,39 @@ def require_room(folder: Path, needed_bytes: int) -> None:
             f"{folder} has {free / 2**20:,.0f} MiB free, expected at least {needed_bytes / 2**20:,.0f} MiB, which "
             "is what will be written there. Make room, or set CYCLEALIGN_HOME to a folder on a larger disk."
         )
+
+
+def build_once(target: Path, build: Callable[[Path], None]) -> bool:
+    """Makes the folder `target` unless it is there; a finished folder never changes.
+
+    It appears under its name when it is complete, so that nothing passes a killed build's leavings for a result.
+    Builders of the same folder wait for each other.
+
+    Args:
+        target: The folder.
+        build: Fills the empty folder that it gets, which is then renamed to `target`.
+
+    Returns:
+        Whether anything was built.
+
+    Raises:
+        StorageFull: the disk is full or read-only; nothing unfinished stays.
+    """
+    if target.is_dir():
+        return False
+    with writing(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with target.with_name(f".{target.name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # the system frees it when the process ends, in whatever way
+            if target.is_dir():
+                return False
+            unfinished = f".{target.name}-unfinished-"
+            for left_over in target.parent.glob(f"{unfinished}*"):  # of builds that were killed: the lock is ours
+                shutil.rmtree(left_over)
+            folder = Path(tempfile.mkdtemp(prefix=unfinished, dir=target.parent))
+            try:
+                build(folder)
+                folder.rename(target)
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
+    return True

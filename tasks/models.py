@@ -10,8 +10,12 @@ from typing import TYPE_CHECKING
 from cyclealign.black_box.endpoint import ChatEndpoint
 from cyclealign.errors import DataError, ModelError, UsageError
 from cyclealign.offline.artifacts import WorldArtifacts
-from cyclealign.offline.preference import PreferenceArtifacts, PreferenceRewardModel
-from cyclealign.offline.world_rewards import GroundTruth, WorldRewardModel
+from cyclealign.offline.chat_server import create_app
+from cyclealign.offline.judge import Evaluator, Judge
+from cyclealign.offline.preference import PreferenceArtifacts, PreferenceRewardModel, load_preference_judge
+from cyclealign.offline.tiny_models import WorldRewardModel
+from cyclealign.offline.world import GroundTruth
+from cyclealign.offline.world_judge import load_world_judge
 from cyclealign.records import Prompt
 from cyclealign.reward_models.reward_model import ClassifierRewardModel, RewardModel
 from cyclealign.settings import EVALUATOR, BlackBoxSettings, Settings
@@ -19,8 +23,6 @@ from cyclealign.white_box.device_memory import REWARDS, fitting
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
-
-    from cyclealign.offline.judge import Judge
 
 
 class StandIns:
@@ -93,7 +95,7 @@ def key_variables(settings: Settings) -> set[str]:
     return {one.api_key_env for one in (settings.black_box, judge, settings.white_box.vllm) if one is not None}
 
 
-def load_judge(settings: Settings, home: Path, stand_ins: StandIns) -> "Judge":
+def load_judge(settings: Settings, home: Path, stand_ins: StandIns) -> Judge:
     """The offline judge of the profile.
 
     Raises:
@@ -101,13 +103,9 @@ def load_judge(settings: Settings, home: Path, stand_ins: StandIns) -> "Judge":
     """
     black_box = settings.black_box
     if black_box.endpoint == "world":
-        from cyclealign.offline.world_judge import load_world_judge  # noqa: PLC0415
-
         world = stand_ins.world
         return load_world_judge(world.judge, world.writer, black_box.judge)
     if black_box.endpoint == "preference":
-        from cyclealign.offline.preference_judge import load_preference_judge  # noqa: PLC0415
-
         heads, model = stand_ins.preference.judge, frozen_model(settings, home)
         return load_preference_judge(heads, model, black_box.judge, settings.white_box.sampling.max_new_tokens)
     raise ModelError(
@@ -118,8 +116,6 @@ def load_judge(settings: Settings, home: Path, stand_ins: StandIns) -> "Judge":
 
 def judge_app(settings: Settings, home: Path, stand_ins: StandIns) -> "Starlette":
     """The offline judge as a chat-completions application."""
-    from cyclealign.offline.chat_server import create_app  # noqa: PLC0415
-
     return create_app(load_judge(settings, home, stand_ins), settings.black_box.model)
 
 
@@ -128,8 +124,6 @@ def ranking_endpoint(settings: Settings, home: Path, stand_ins: StandIns) -> Cal
     black_box = settings.black_box
     if black_box.endpoint == "api":
         return lambda: ChatEndpoint(black_box)
-    from cyclealign.offline.chat_server import create_app  # noqa: PLC0415
-
     judge = load_judge(settings, home, stand_ins)
     return lambda: ChatEndpoint(black_box, create_app(judge, black_box.model))
 
@@ -160,9 +154,6 @@ def comparison_endpoint(
     """
     if settings.endpoint == "api":
         return settings, lambda: ChatEndpoint(settings)
-    from cyclealign.offline.chat_server import create_app  # noqa: PLC0415
-    from cyclealign.offline.evaluator import Evaluator  # noqa: PLC0415
-
     named = settings.model_copy(update={"model": f"{EVALUATOR}:{reward_model.identity}"})
     evaluator = Evaluator(reward_model, prompts)
     return named, lambda: ChatEndpoint(named, create_app(evaluator, named.model))

@@ -11,8 +11,7 @@ from cyclealign.data.hh_rlhf import DialogueFolder, DialogueSource, load_from_hu
 from cyclealign.errors import DataError, ModelError
 from cyclealign.extras import require_quantization
 from cyclealign.offline.artifacts import WorldArtifacts, build_world_artifacts
-from cyclealign.offline.preference import PreferenceArtifacts, build_preference
-from cyclealign.offline.preference_pairs import choose_pairs
+from cyclealign.offline.preference import PreferenceArtifacts, build_preference, choose_pairs
 from cyclealign.records import PreferencePair, Prompt
 from cyclealign.settings import Settings
 from cyclealign.white_box.identity import tokenizer_sha256

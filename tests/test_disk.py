@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from cyclealign.disk import require_room, require_writable, writing
+from cyclealign.disk import build_once, require_room, require_writable, writing
 from cyclealign.errors import StorageFull
+from tests.full_disk import files_up_to
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EFBIG])
@@ -64,3 +65,32 @@ def test_room_is_compared_with_what_is_needed(tmp_path: Path) -> None:
     require_room(tmp_path, 1)
     with pytest.raises(StorageFull, match=r"MiB free, expected at least 1,048,576,000,000 MiB"):
         require_room(tmp_path, 2**20 * 1_048_576_000_000)
+
+
+def fill(folder: Path) -> None:
+    (folder / "file").write_text("complete")
+
+
+def test_a_folder_is_built_once(tmp_path: Path) -> None:
+    assert build_once(tmp_path / "deep" / "target", fill)
+    assert not build_once(tmp_path / "deep" / "target", fill)
+    assert (tmp_path / "deep" / "target" / "file").read_text() == "complete"
+
+
+def test_a_build_that_does_not_fit_is_a_full_disk_and_takes_no_room(tmp_path: Path) -> None:
+    with pytest.raises(StorageFull, match=r"target could not be written: File too large"), files_up_to(4):
+        build_once(tmp_path / "target", fill)
+    assert [path.name for path in tmp_path.iterdir()] == [".target.lock"]
+
+
+def test_a_build_that_fails_or_was_killed_leaves_nothing_in_the_way(tmp_path: Path) -> None:
+    (tmp_path / ".target-unfinished-killed").mkdir()
+
+    def fail(folder: Path) -> None:
+        fill(folder)
+        raise RuntimeError("in the middle")
+
+    with pytest.raises(RuntimeError):
+        build_once(tmp_path / "target", fail)
+    assert [path.name for path in tmp_path.iterdir()] == [".target.lock"]
+    assert build_once(tmp_path / "target", fill)

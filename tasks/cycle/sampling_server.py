@@ -6,7 +6,7 @@ Leaves out how it is spoken to (`cyclealign.white_box.vllm_server`).
 from pathlib import Path
 from typing import TypeVar
 
-from cyclealign.offline.training import WHITE_BOX
+from cyclealign.offline.artifacts import WHITE_BOX
 from cyclealign.settings import Settings, WhiteBoxSettings
 from cyclealign.white_box.vllm_server import VllmServer
 from cyclealign.white_box.white_box import WhiteBox

@@ -10,12 +10,11 @@ import pytest
 import torch
 
 from cyclealign.errors import ModelError
-from cyclealign.offline.frozen_features import load_frozen
-from cyclealign.offline.settings import JudgeSettings
-from cyclealign.offline.world_judge import FITTED, StateReader, load_world_judge
-from cyclealign.offline.world_rewards import WorldRewardModel
+from cyclealign.offline.preference_heads import load_frozen
+from cyclealign.offline.tiny_models import WorldRewardModel
+from cyclealign.offline.world_judge import FITTED, TinyModel, load_world_judge
 from cyclealign.reward_models.reward_model import ClassifierRewardModel
-from cyclealign.settings import WhiteBoxSettings
+from cyclealign.settings import JudgeSettings, WhiteBoxSettings
 from cyclealign.white_box.loading import load_pretrained, load_tokenizer
 from cyclealign.white_box.white_box import WhiteBox
 
@@ -32,7 +31,7 @@ LOADERS: dict[str, Callable[[Path], object]] = {
     "tokenizer": lambda folder: load_tokenizer(settings_for(folder), None),
     "frozen model": load_frozen,
     "reward model": lambda folder: ClassifierRewardModel(str(folder)),
-    "tiny model": StateReader,
+    "tiny model": TinyModel.load,
     "tiny reward model": WorldRewardModel,
 }
 
