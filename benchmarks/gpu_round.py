@@ -20,7 +20,7 @@ from benchmarks.measuring import Row, seconds, speedups
 from benchmarks.published_steps import pro_step
 from cyclealign.records import Prompt, TrainingExample
 from cyclealign.settings import Settings
-from cyclealign.white_box.loading import Pretrained, resolve_device, resolve_dtype
+from cyclealign.white_box.loading import Pretrained, Recipe, resolve_device, resolve_dtype
 from cyclealign.white_box.white_box import WhiteBox
 from tasks.context import load_settings
 
@@ -135,9 +135,8 @@ class Side:
         device, before = resolve_device(settings.white_box), allocated()
         model = made_up.model(shape, str(device), resolve_dtype(settings.white_box, device))
         pretrained = Pretrained(model.eval(), made_up.tokenizer(self.vocabulary), {"model": "made up"})
-        self.white_box = WhiteBox.under_new_adapter(
-            pretrained, settings.white_box, settings.training, settings.method, seed=0
-        )
+        recipe = Recipe(settings.white_box, settings.training, settings.method, seed=0)
+        self.white_box = WhiteBox.under_new_adapter(pretrained, recipe)
         self.weights, self.loss = allocated() - before, float("nan")
         self.prompt: Prompt
         self.responses: list[tuple[int, ...]]

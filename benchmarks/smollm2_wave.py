@@ -33,6 +33,7 @@ from cyclealign.records import Prompt, TrainingExample
 from cyclealign.sampling_settings import SamplingSettings
 from cyclealign.settings import LoraSettings, MethodSettings, TrainingSettings, WhiteBoxSettings
 from cyclealign.white_box import weights
+from cyclealign.white_box.loading import Recipe
 from cyclealign.white_box.sampling import decode, draw_uniforms
 from cyclealign.white_box.white_box import WhiteBox
 
@@ -122,7 +123,7 @@ class Side:
             sampling=SAMPLING,
         )
         training = TrainingSettings(learning_rate=1e-3, prompts_per_optimizer_step=PROMPTS, wave=PROMPTS)
-        self.box = WhiteBox.load(settings, training, MethodSettings(candidates=CANDIDATES), seed=0)
+        self.box = WhiteBox.load(Recipe(settings, training, MethodSettings(candidates=CANDIDATES), seed=0))
         vocabulary = len(self.box.prompt_format.tokenizer)
         # twice as many words as fit: the white box cuts all prompts to the same length
         self.prompts: list[Prompt] = [made_up.prompt(vocabulary, 2 * PROMPT_TOKENS, n) for n in range(PROMPTS)]

@@ -17,6 +17,7 @@ from benchmarks.measuring import in_turn, seconds, speedups
 from cyclealign.records import Prompt, Response, TrainingExample, Turn
 from cyclealign.sampling_settings import SamplingSettings
 from cyclealign.settings import MethodSettings, TrainingSettings, WhiteBoxSettings
+from cyclealign.white_box.loading import Recipe
 from cyclealign.white_box.vllm_server import VllmServer
 from cyclealign.white_box.white_box import WhiteBox
 
@@ -60,7 +61,7 @@ def trained(url: str, dtype: str) -> WhiteBox:
     settings = WhiteBoxSettings.model_validate(
         {"model": base["root"], "dtype": dtype, "max_length": 512, "vllm": {"base_url": url}}
     )
-    white_box = WhiteBox.load(settings, TrainingSettings(learning_rate=5e-4), MethodSettings(), seed=1)
+    white_box = WhiteBox.load(Recipe(settings, TrainingSettings(learning_rate=5e-4), MethodSettings(), seed=1))
     white_box.server = VllmServer(settings.vllm)
     target = white_box.encode_reply("First of all, wash your hands and put on an apron.", TOKENS).tokens
     for prompt in PROMPTS[:12]:

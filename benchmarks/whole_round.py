@@ -32,6 +32,7 @@ from cyclealign.profiles import resolve
 from cyclealign.records import Prompt, TrainingExample
 from cyclealign.seeds import derive_seed
 from cyclealign.settings import Settings
+from cyclealign.white_box.loading import Recipe
 from cyclealign.white_box.white_box import WhiteBox
 from storage import rounds, runs
 from storage.ledger import Ledger
@@ -137,7 +138,7 @@ def cycle_of(home: Path, settings: Settings, prompts: Sequence[Prompt]) -> Itera
 
 def new_white_box(settings: Settings) -> WhiteBox:
     """Before any step; equal settings give equal weights."""
-    return WhiteBox.load(settings.white_box, settings.training, settings.method, seed=settings.seed)
+    return WhiteBox.load(Recipe(settings.white_box, settings.training, settings.method, settings.seed))
 
 
 def run_rounds(cycle: Cycle, steps: Sequence[int]) -> None:

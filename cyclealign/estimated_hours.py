@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from cyclealign.estimated_memory import reward_model_parameters
-from cyclealign.model_sizes import ModelSize
+from cyclealign.model_sizes import REWARD_TOKENS, ModelSize
 from cyclealign.settings import Settings
-from cyclealign.white_box.pass_sizes import REWARD_TOKENS
 from cyclealign.workload import (
     OWN_SYSTEMS,
     example_tokens,

@@ -7,6 +7,9 @@ without gradients, and what a vLLM server holds.
 from typing import Final
 
 from cyclealign.model_sizes import (
+    STATIC_CACHES,
+    STATIC_LENGTHS,
+    TRAINING_TOKENS,
     VOCABULARY,
     ModelSize,
     adapted_parameters,
@@ -16,7 +19,6 @@ from cyclealign.model_sizes import (
 )
 from cyclealign.sampling_settings import SamplingSettings
 from cyclealign.settings import Settings
-from cyclealign.white_box.pass_sizes import STATIC_CACHES, STATIC_LENGTHS, TRAINING_TOKENS
 from cyclealign.workload import (
     example_tokens,
     examples_of_a_rank,

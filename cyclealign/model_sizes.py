@@ -1,4 +1,4 @@
-"""How large a model and its adapter are, guessed from the number of parameters that the model's name states.
+"""How large a model and its adapter are, guessed from the parameters that the model's name states, and a pass of it.
 
 The shape is a Llama's: about 12·L·d² parameters in L layers of width d = 128·L, with keys and values as wide as d. A
 model whose heads share keys and values (grouped queries) has a smaller cache than is said here. Called by `estimate`
@@ -18,6 +18,17 @@ MLP_MODULES: Final = ("gate_proj", "up_proj", "down_proj")
 VOCABULARY: Final = 50_000
 NF4_BYTES: Final = 0.5 + 1 / 64 + 4 / (64 * 256)
 """Per weight: 4 bits, a scale of 8 bits per 64 weights, a float32 per 256 scales (Dettmers et al. 2023, Section 3)."""
+SCORING_TOKENS: Final = 2048
+"""Padded tokens of one forward pass without gradients, at most."""
+TRAINING_TOKENS: Final = 1024
+"""Padded tokens of one forward and backward pass, at most: bounds the activations kept in memory."""
+STATIC_LENGTHS: Final = 128
+"""Caches of compiled passes have this length, or a multiple of it: few shapes, few compilations."""
+STATIC_CACHES: Final = 2
+"""Of them, those kept for later calls: that of a whole wave and that of the prompts left over. A CUDA graph knows its
+cache by where it lies in memory."""
+REWARD_TOKENS: Final = 1024
+"""Longest dialogue with its response that a reward model of the hub reads by default."""
 _BYTES: Final = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 

@@ -13,7 +13,7 @@ from prefect import flow
 from prefect.runtime import flow_run
 
 from cyclealign.errors import CycleAlignError
-from cyclealign.white_box.ranked_white_box import refuse_too_many_ranks
+from cyclealign.white_box.ranks import refuse_too_many_ranks
 from storage import response_rewards, runs
 from tasks.context import RunContext, load_settings, open_run, run_name, running
 from tasks.cycle.assembly import Assembly, assemble, require_black_box

@@ -14,8 +14,7 @@ from cyclealign.offline.artifacts import WorldArtifacts, build_world_artifacts
 from cyclealign.offline.preference import PreferenceArtifacts, build_preference, choose_pairs
 from cyclealign.records import PreferencePair, Prompt
 from cyclealign.settings import Settings
-from cyclealign.white_box.identity import tokenizer_sha256
-from cyclealign.white_box.loading import find_model, load_tokenizer
+from cyclealign.white_box.loading import find_model, load_tokenizer, tokenizer_sha256
 from storage import dialogues, evaluations, samples
 from storage.dialogues import PreparedDialogues, TokenCounter
 from storage.sampling import Draw, draw_sample, load_pairs

@@ -28,8 +28,8 @@ from cyclealign.offline.regression import Array, logistic_weights
 from cyclealign.records import Turn
 from cyclealign.settings import WhiteBoxSettings
 from cyclealign.white_box.loading import load_pretrained
-from cyclealign.white_box.packing import Row, pack
 from cyclealign.white_box.prompt_format import PromptFormat
+from cyclealign.white_box.sequence_scores import Row, pack
 
 States = NDArray[np.float32]
 Flags = NDArray[np.bool_]
@@ -169,7 +169,7 @@ def _batches(sizes: Sequence[int]) -> Iterator[list[int]]:
 @torch.inference_mode()
 def _run(frozen: FrozenModel, rows: Sequence[Row], layers: Sequence[int]) -> list[PooledStates]:
     trunk, taps = _tapped_trunk(frozen.model, layers)
-    packed = pack(rows, frozen.tokenizer.eos_token_id, frozen.model.dtype).to(frozen.model.device)
+    packed = pack(rows, frozen.tokenizer.eos_token_id, next(frozen.model.parameters()))
     trunk(
         input_ids=packed.token_ids,
         attention_mask=packed.attention_mask,

@@ -29,7 +29,7 @@ from transformers import (
 )
 
 from cyclealign.records import PreferencePair, Prompt
-from cyclealign.reward_models.length_batches import score_by_length
+from cyclealign.reward_models.reward_model import score_by_length
 from cyclealign.white_box.loading import quiet_transformers
 
 PAD, BOS, EOS = "<pad>", "<s>", "</s>"

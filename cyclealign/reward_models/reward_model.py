@@ -1,28 +1,29 @@
-"""Reward models: what scores responses in the evaluation. None of them is ever used by the cycle.
+"""Reward models: they score responses in the evaluation, and the cycle uses none of them.
 
-Holds the protocol and the adapter to sequence classifiers from the hub or a folder. The dialogue world's own
-are in `offline.tiny_models` and `offline.world`, the heads on a frozen model in `offline.preference`. Leaves out the
-summary of scores.
+Holds the protocol, what all adapters to networks from the hub or a folder share, and the one to sequence classifiers;
+that to OpenAssistant's is `oasst`. The dialogue world's own are in `offline.tiny_models` and `offline.world`, the heads
+on a frozen model in `offline.preference`. Leaves out the summary of scores.
 """
 
 import hashlib
-from collections.abc import Sequence
+import pickle
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from huggingface_hub.errors import HFValidationError
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
+from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from cyclealign.errors import ModelError
+from cyclealign.model_sizes import REWARD_TOKENS
 from cyclealign.records import Prompt
-from cyclealign.reward_models.length_batches import score_by_length
 from cyclealign.white_box.device_memory import REWARDS, fitting
-from cyclealign.white_box.identity import files_sha256, tokenizer_sha256
-from cyclealign.white_box.loading import look_up, quiet_transformers
-from cyclealign.white_box.pass_sizes import REWARD_TOKENS
+from cyclealign.white_box.loading import files_sha256, look_up, quiet_transformers, tokenizer_sha256
 
 ROLES = {"human": "user", "assistant": "assistant"}
 
@@ -50,23 +51,45 @@ def rewards_of(reward_model: RewardModel, items: Sequence[tuple[Prompt, str]]) -
         return reward_model.score(items)
 
 
-class ClassifierRewardModel:
-    """Any sequence classifier with a single output, by hub name or folder.
-
-    Dialogues are written with the tokenizer's chat template where it has one, else as HH-RLHF's plain text,
-    and cut on the left.
+def score_by_length(
+    rows: Sequence[list[int]], batch: int, score: Callable[[list[list[int]]], Sequence[float]]
+) -> list[float]:
+    """One score per row of token ids, in the order of the rows; computed shortest first, so that little is padding.
 
     Args:
-        name: Hub name or folder; weights in safetensors.
+        rows: Token ids.
+        batch: Rows at a time.
+        score: The scores of a batch.
+    """
+    by_length = sorted(range(len(rows)), key=lambda row: len(rows[row]))
+    scores = [0.0] * len(rows)
+    for start in range(0, len(rows), batch):
+        places = by_length[start : start + batch]
+        for place, value in zip(places, score([rows[place] for place in places]), strict=True):
+            scores[place] = value
+    return scores
+
+
+class NetworkRewardModel(ABC):
+    """A network with its tokenizer, by hub name or folder, that scores dialogues cut on the left.
+
+    Args:
+        name: Hub name or folder.
         revision: Branch, tag or commit on the hub.
         max_tokens: Longest dialogue with its response.
         batch: Responses scored at once.
-        device: By default CUDA where there is one. On `meta` everything is looked at, no weight takes memory, and
-            nothing can be scored.
+        device: By default CUDA where there is one. On `meta` it looks at everything, no weight takes memory, and it
+            scores nothing.
 
     Raises:
-        ModelError: the model cannot be found or loaded, or it has more than one output.
+        ModelError: the model cannot be found or loaded, or is of another kind.
     """
+
+    kind: str
+    files: str
+    """What a name or folder has to hold."""
+    identity: str
+    _pad_id: int
 
     def __init__(
         self,
@@ -77,37 +100,100 @@ class ClassifierRewardModel:
         device: str | None = None,
     ) -> None:
         self._device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        # Half precision crawls on a CPU.
-        dtype = "auto" if self._device == "cuda" else torch.float32
-        self._tokenizer, model = _load(name, revision, dtype, self._device)
+        self._max_tokens, self._batch = max_tokens, batch
+        try:
+            with quiet_transformers():
+                self._load(name, revision)
+            return
+        except torch.OutOfMemoryError:
+            raise  # no fault of the model's
+        except pickle.UnpicklingError:  # torch's own message advises to run the code in the file
+            problem = "Its pickled weights are damaged or hold more than tensors."
+        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, StrictDataclassError) as error:
+            problem = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        raise self._refusal(name, problem)
+
+    def _refusal(self, name: str, problem: str) -> ModelError:
+        return ModelError(
+            f"Cannot load {name!r} as {self.kind}. {problem} Expected a hub name or a folder with {self.files}; "
+            "a hub name needs network access or a filled cache."
+        )
+
+    @abstractmethod
+    def _load(self, name: str, revision: str | None) -> None:
+        """Take tokenizer, network and identity; what transformers, torch and the hub raise may pass."""
+
+    @abstractmethod
+    def _tokens(self, prompt: Prompt, response: str) -> list[int]:
+        """The dialogue; control tokens that are spelled out in it are ordinary text."""
+
+    @abstractmethod
+    def _rewards(self, token_ids: Tensor, mask: Tensor) -> Tensor:
+        """Raw scores [B] of dialogues [B, T], padded on the right."""
+
+    def score(self, items: Sequence[tuple[Prompt, str]]) -> list[float]:
+        """The network's raw output for each response."""
+        return score_by_length([self._tokens(*item) for item in items], self._batch, self._score)
+
+    @torch.inference_mode()
+    def _score(self, rows: list[list[int]]) -> list[float]:
+        ids = [torch.tensor(row) for row in rows]
+        token_ids = pad_sequence(ids, batch_first=True, padding_value=self._pad_id)
+        mask = pad_sequence([torch.ones_like(row) for row in ids], batch_first=True)
+        scores: list[float] = self._rewards(token_ids.to(self._device), mask.to(self._device)).tolist()
+        return scores
+
+
+class ClassifierRewardModel(NetworkRewardModel):
+    """Any sequence classifier with a single output; weights in safetensors.
+
+    Dialogues are written with the tokenizer's chat template where it has one, else as HH-RLHF's plain text.
+    """
+
+    kind = "a reward model"
+    files = "a sequence classifier in safetensors"
+
+    def _load(self, name: str, revision: str | None) -> None:
+        where = Path(name).expanduser()
+        here = where.is_dir()
+        source = str(where) if here else name
+        if not here and name.startswith((".", "/", "~")):
+            raise ModelError(f"No folder {name}: expected one with a reward model. Check evaluation.reward_model_name.")
+        if not here:
+            look_up(name, revision)
+        # Stated, because transformers would ask on the terminal otherwise.
+        shared: dict[str, Any] = {"revision": revision, "trust_remote_code": False}
+        self._tokenizer = AutoTokenizer.from_pretrained(source, **shared)
+        self._tokenizer.truncation_side = "left"
+        dtype = "auto" if self._device == "cuda" else torch.float32  # half precision crawls on a CPU
+        shared |= {"dtype": dtype, "device_map": self._device, "use_safetensors": True, "output_loading_info": True}
+        model, report = AutoModelForSequenceClassification.from_pretrained(source, **shared)
+        if missing := sorted(report["missing_keys"]):
+            raise self._refusal(name, f"{len(missing)} weights are missing, first {missing[0]}.")
         outputs = model.config.num_labels
         if outputs != 1:
             raise ModelError(f"{name!r} has {outputs} outputs, expected a reward model's one. Choose another.")
         self._model = model.eval()
-        self._tokenizer.truncation_side = "left"
-        self._max_tokens = max_tokens
         # Classifiers find the last token by the padding id; without one, rows cannot share a batch.
-        self._pad_id = model.config.get_text_config().pad_token_id
-        self._batch = batch if self._pad_id is not None else 1
+        pad_id = model.config.get_text_config().pad_token_id
+        self._pad_id, self._batch = (pad_id, self._batch) if pad_id is not None else (0, 1)
         commit = getattr(model.config, "_commit_hash", None) or revision
-        self.identity = f"classifier:{_version(name, commit, self._tokenizer, max_tokens)}"
+        self.identity = f"classifier:{self._version(name, commit)}"
 
-    def score(self, items: Sequence[tuple[Prompt, str]]) -> list[float]:
-        """The classifier's raw output for each response."""
-        rows = [self._ids(prompt, response) for prompt, response in items]
-        return score_by_length(rows, self._batch, self._scores)
+    def _version(self, name: str, commit: str | None) -> str:
+        """Of a folder its name, files and limit, wherever it lies; of a hub model its commit."""
+        folder = Path(name).expanduser()
+        if folder.is_dir():
+            contents = files_sha256(folder) + tokenizer_sha256(self._tokenizer)
+            return f"{folder.resolve().name}@{hashlib.sha256(contents.encode()).hexdigest()[:16]}:{self._max_tokens}"
+        limit = "" if self._max_tokens == REWARD_TOKENS else f":{self._max_tokens}"
+        return name + (f"@{commit}" if commit else "") + limit
 
-    @torch.inference_mode()
-    def _scores(self, token_ids: list[list[int]]) -> list[float]:
-        rows = [torch.tensor(ids) for ids in token_ids]
-        ids = pad_sequence(rows, batch_first=True, padding_value=self._pad_id or 0)
-        mask = pad_sequence([torch.ones_like(row) for row in rows], batch_first=True)
-        output = self._model(input_ids=ids.to(self._device), attention_mask=mask.to(self._device))
-        scores: list[float] = output.logits[:, 0].float().tolist()
-        return scores
+    def _rewards(self, token_ids: Tensor, mask: Tensor) -> Tensor:
+        outputs: Tensor = self._model(input_ids=token_ids, attention_mask=mask).logits[:, 0].float()
+        return outputs
 
-    def _ids(self, prompt: Prompt, response: str) -> list[int]:
-        """Token ids; control tokens that are spelled out in the dialogue are ordinary text."""
+    def _tokens(self, prompt: Prompt, response: str) -> list[int]:
         limit: dict[str, Any] = {"truncation": True, "max_length": self._max_tokens}
         ids: list[int]
         if self._tokenizer.chat_template is None:
@@ -118,44 +204,3 @@ class ClassifierRewardModel:
         messages = [*turns, {"role": "assistant", "content": response}]
         ids = self._tokenizer.apply_chat_template(messages, return_dict=False, sanitize_control_tokens=True, **limit)
         return ids
-
-
-def _version(name: str, commit: str | None, tokenizer: Any, max_tokens: int) -> str:
-    """What decides the scores: of a folder its name, files and limit, wherever it lies; of a hub model its commit."""
-    folder = Path(name).expanduser()
-    if folder.is_dir():
-        contents = files_sha256(folder) + tokenizer_sha256(tokenizer)
-        return f"{folder.resolve().name}@{hashlib.sha256(contents.encode()).hexdigest()[:16]}:{max_tokens}"
-    limit = "" if max_tokens == REWARD_TOKENS else f":{max_tokens}"
-    return name + (f"@{commit}" if commit else "") + limit
-
-
-def _load(name: str, revision: str | None, dtype: torch.dtype | str, device: str) -> tuple[Any, Any]:
-    where = Path(name).expanduser()
-    here = where.is_dir()
-    source = str(where) if here else name
-    if not here and name.startswith((".", "/", "~")):
-        raise ModelError(f"No folder {name}: expected one with a reward model. Check evaluation.reward_model_name.")
-    # Said, because transformers would ask on the terminal otherwise.
-    shared: dict[str, Any] = {"revision": revision, "trust_remote_code": False}
-    try:
-        with quiet_transformers():
-            if not here:
-                look_up(name, revision)
-            tokenizer = AutoTokenizer.from_pretrained(source, **shared)
-            model, report = AutoModelForSequenceClassification.from_pretrained(
-                source, **shared, dtype=dtype, device_map=device, use_safetensors=True, output_loading_info=True
-            )
-    except torch.OutOfMemoryError:
-        raise  # no fault of the model's
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, HFValidationError) as error:
-        problem = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-    else:
-        missing = sorted(report["missing_keys"])
-        if not missing:
-            return tokenizer, model
-        problem = f"{len(missing)} weights are missing, first {missing[0]}."
-    raise ModelError(
-        f"Cannot load {name!r} as a reward model. {problem} Expected a hub name or a folder with a sequence"
-        " classifier in safetensors; a hub name needs network access or a filled cache."
-    )

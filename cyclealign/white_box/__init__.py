@@ -1,4 +1,4 @@
-"""Adapters to models and endpoints: the white box, the black box, reward models, offline stand-ins."""
+"""The white box: load an open causal LM, write its prompts, sample, score and train, on one rank or several."""
 
 import logging
 

@@ -1,10 +1,13 @@
-"""Models, tokenizers and adapters as they come from the hub, a folder or a `.gguf` file.
+"""Models, tokenizers and adapters from the hub, a folder or a `.gguf` file, and what tells them from others.
 
-Weights come from safetensors (or GGUF), never from pickles, and code from a repository only where it was
-asked for. Every way in which that fails is a `ModelError`. Called by `white_box`; leaves out what a model
-then does.
+Weights come from safetensors (or GGUF), never from pickles, and code from a repository only where a setting allows it.
+Every way in which that fails is a `ModelError`. Base weights may be quantised to 4 bits (QLoRA: NF4 with double
+quantisation, by transformers' own bitsandbytes integration): linear layers but the head, while they are loaded;
+embeddings, norms, head and whatever is computed keep the resolved dtype, and the adapter stays in float32. Called by
+`white_box` and the reward models; leaves out what a model then does. Source: Dettmers et al. 2023, Section 3.
 """
 
+import hashlib
 import io
 import os
 import warnings
@@ -20,18 +23,35 @@ from huggingface_hub.errors import HFValidationError
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors import SafetensorError
 from torch import nn
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    PretrainedConfig,
+    PreTrainedTokenizerBase,
+)
 from transformers.utils import logging as transformers_logging
 
 from cyclealign.errors import ModelError
-from cyclealign.settings import LoraSettings, WhiteBoxSettings
+from cyclealign.extras import require_quantization
+from cyclealign.settings import LoraSettings, MethodSettings, TrainingSettings, WhiteBoxSettings
 from cyclealign.white_box.device_memory import LOADING, fitting
-from cyclealign.white_box.identity import model_identity
-from cyclealign.white_box.quantization import compute_alike, quantization_arguments, refuse_unquantizable
+from cyclealign.white_box.weights import ADAPTER_FILE
 
-ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 _SHORTEST_PROMPT = 8
 """Tokens that must be left for the prompt beside the longest response."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What a white box that trains is made from; the same on every rank."""
+
+    settings: WhiteBoxSettings
+    training: TrainingSettings
+    method: MethodSettings
+    seed: int
+    model_path: str | None = None
+    """Where the model lies, if elsewhere than `settings.model` says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,22 +96,23 @@ def load_pretrained(settings: WhiteBoxSettings, model_path: str | None, device: 
     """
     name = model_path or settings.model
     where, arguments = _location(name, settings)
-    dtype = resolve_dtype(settings, device)
+    dtype, from_gguf = resolve_dtype(settings, device), "gguf_file" in arguments
     tokenizer = load_tokenizer(settings, model_path)
-    chosen = {**_weight_arguments(arguments), **quantization_arguments(settings, dtype, device)}
+    chosen = {**arguments, **_quantization(settings, dtype, device)} | ({} if from_gguf else {"use_safetensors": True})
     with quiet_transformers(), fitting(f"Loading {name!r}", LOADING), _translated(name):
         model, report = AutoModelForCausalLM.from_pretrained(where, dtype=dtype, output_loading_info=True, **chosen)
-    _refuse_missing_weights(name, report)
+    if missing := sorted(report["missing_keys"]):
+        raise ModelError(
+            f"{name!r} holds no causal language model: {len(missing)} weights are missing, first "
+            f"{missing[0]}. Choose a checkpoint with a language-modelling head."
+        )
     _refuse_short_context(name, model, settings)
-    if "gguf_file" in arguments:
+    if from_gguf:
         _forget_quantization(model)
-    compute_alike(model)
+    _compute_alike(model)
     with fitting(f"Loading {name!r}", LOADING):
         model = model.to(device).eval().requires_grad_(False)
-    identity = model_identity(name, model, tokenizer, dtype)
-    if settings.quantization != "none":
-        identity["quantization"] = settings.quantization
-    return Pretrained(model, tokenizer, identity)
+    return Pretrained(model, tokenizer, _identity(name, model, tokenizer, dtype, settings))
 
 
 def load_tokenizer(settings: WhiteBoxSettings, model_path: str | None) -> PreTrainedTokenizerBase:
@@ -114,17 +135,18 @@ def find_model(settings: WhiteBoxSettings, model_path: str | None) -> tuple[str,
         Its name; the folder, or the name for the hub; and the arguments that tokenizer and weights share.
 
     Raises:
-        ModelError: there is no such folder or file, and no such name in the hub or its cache; or quantisation is asked
-            for, and it is quantised already.
-        UsageError: quantisation is asked for, and bitsandbytes is not installed.
+        ModelError: there is no such folder or file, and no such name in the hub or its cache; or the settings quantise
+            it, and it is quantised already.
+        UsageError: the settings quantise it, and bitsandbytes is not installed.
     """
     name = model_path or settings.model
     where, arguments = _location(name, settings)
-    if "revision" in arguments:
-        with quiet_transformers(), _translated(name):
-            look_up(where, settings.revision)
     with quiet_transformers(), _translated(name):
-        refuse_unquantizable(name, where, arguments, settings)
+        if "revision" in arguments:
+            look_up(where, settings.revision)
+        if settings.quantization != "none":
+            require_quantization(settings)
+            _refuse_quantized(name, where, arguments, settings)
     return name, where, arguments
 
 
@@ -146,18 +168,16 @@ def add_adapter(model: Any, lora: LoraSettings, seed: int) -> PeftModel:
     config = LoraConfig(
         task_type="CAUSAL_LM", r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=targets
     )
-    problem = ""
     with quiet_transformers(), torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         try:
             return get_peft_model(model, config)
         except ValueError as error:
-            problem = str(error)
-    known = ", ".join(sorted({name.split(".")[-1] for name, part in model.named_modules() if _is_linear(part)}))
-    raise ModelError(
-        f"white_box.lora.target_modules = {lora.target_modules!r} does not fit: {problem[:200]} "
-        f"Linear modules of this model: {known}. Name some of them, or use all-linear."
-    )
+            linear = {name.split(".")[-1] for name, part in model.named_modules() if _is_linear(part)}
+            raise ModelError(
+                f"white_box.lora.target_modules = {lora.target_modules!r} does not fit: {str(error)[:200]} "
+                f"Linear modules of this model: {', '.join(sorted(linear))}. Name some of them, or use all-linear."
+            ) from None
 
 
 def load_adapter(model: Any, folder: Path) -> PeftModel:
@@ -166,15 +186,31 @@ def load_adapter(model: Any, folder: Path) -> PeftModel:
     Raises:
         ModelError: no adapter there, or one of another model.
     """
-    if not all((folder / file).is_file() for file in ADAPTER_FILES):  # peft would take a pickle, or ask the hub
-        raise ModelError(f"No adapter in {folder}: expected {' and '.join(ADAPTER_FILES)}.")
-    problem = ""
+    files = ("adapter_config.json", ADAPTER_FILE)
+    if not all((folder / file).is_file() for file in files):  # peft would take a pickle, or ask the hub
+        raise ModelError(f"No adapter in {folder}: expected {' and '.join(files)}.")
     with quiet_transformers():
         try:
             return PeftModel.from_pretrained(model, str(folder), is_trainable=False).eval()
         except (ValueError, RuntimeError, OSError, SafetensorError) as error:
-            problem = str(error)
-    raise ModelError(f"The adapter in {folder} does not fit this model: {problem[:300]}")
+            raise ModelError(f"The adapter in {folder} does not fit this model: {str(error)[:300]}") from None
+
+
+def files_sha256(path: Path) -> str:
+    """Digest of a checkpoint's config and weights: of a folder, or of a single `.gguf` file."""
+    files = [path] if path.is_file() else sorted([*path.glob("*.safetensors"), path / "config.json"])
+    digest = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()
+
+
+def tokenizer_sha256(tokenizer: Any) -> str:
+    """Digest of vocabulary, chat template and special tokens."""
+    vocabulary = sorted(tokenizer.get_vocab().items())
+    text = repr((vocabulary, tokenizer.chat_template, sorted(tokenizer.special_tokens_map.items())))
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 @contextmanager
@@ -203,12 +239,10 @@ def _translated(name: str) -> Iterator[None]:
         raise  # no fault of the model's
     except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError, HFValidationError) as error:
         problem = " ".join(f"{type(error).__name__}: {error}".split())[:400]
-    else:
-        return
-    raise ModelError(
-        f"Cannot load {name!r} as a causal language model. {problem} Expected a hub name, a folder with "
-        "config, tokenizer and safetensors weights, or a .gguf file; hub names need network or a full cache."
-    )
+        raise ModelError(
+            f"Cannot load {name!r} as a causal language model. {problem} Expected a hub name, a folder with "
+            "config, tokenizer and safetensors weights, or a .gguf file; hub names need network or a full cache."
+        ) from None
 
 
 def _location(name: str, settings: WhiteBoxSettings) -> tuple[str, dict[str, Any]]:
@@ -226,17 +260,17 @@ def _location(name: str, settings: WhiteBoxSettings) -> tuple[str, dict[str, Any
     return name, {**shared, "revision": settings.revision}
 
 
-def _weight_arguments(arguments: dict[str, Any]) -> dict[str, Any]:
-    return arguments if "gguf_file" in arguments else {**arguments, "use_safetensors": True}
-
-
-def _refuse_missing_weights(name: str, report: dict[str, Any]) -> None:
-    missing = sorted(report["missing_keys"])
-    if missing:
-        raise ModelError(
-            f"{name!r} holds no causal language model: {len(missing)} weights are missing, first "
-            f"{missing[0]}. Choose a checkpoint with a language-modelling head."
-        )
+def _identity(name: str, model: Any, tokenizer: Any, dtype: torch.dtype, settings: WhiteBoxSettings) -> dict[str, Any]:
+    """Contents for local files, wherever they lie, the commit for the hub's; part of an identity in the ledger."""
+    path = Path(name).expanduser()
+    identity = {
+        "model": path.name if path.exists() else name,
+        "revision": getattr(model.config, "_commit_hash", None),
+        "files_sha256": files_sha256(path) if path.exists() else None,
+        "dtype": str(dtype).removeprefix("torch."),
+        "tokenizer_sha256": tokenizer_sha256(tokenizer),
+    }
+    return identity if settings.quantization == "none" else {**identity, "quantization": settings.quantization}
 
 
 def _refuse_short_context(name: str, model: Any, settings: WhiteBoxSettings) -> None:
@@ -255,13 +289,50 @@ def _refuse_short_context(name: str, model: Any, settings: WhiteBoxSettings) -> 
         )
 
 
+def _quantization(settings: WhiteBoxSettings, dtype: torch.dtype, device: torch.device) -> dict[str, Any]:
+    """Arguments with which `from_pretrained` quantises on `device`; none without quantisation."""
+    if settings.quantization == "none":
+        return {}
+    config = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type=settings.quantization,
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
+    )
+    return {"quantization_config": config, "device_map": {"": device}}
+
+
+def _refuse_quantized(name: str, where: str, arguments: dict[str, Any], settings: WhiteBoxSettings) -> None:
+    found = "a GGUF file"
+    if "gguf_file" not in arguments:
+        config, _ = PretrainedConfig.get_config_dict(where, **arguments)
+        if not config.get("quantization_config"):
+            return
+        found = f"quantised already ({config['quantization_config'].get('quant_method', 'method unknown')})"
+    raise ModelError(
+        f"white_box.quantization = {settings.quantization}, and {name!r} is {found}. Expected safetensors in 16 or "
+        "32 bits. Set white_box.quantization=none, or choose the model that it was made from."
+    )
+
+
 def _forget_quantization(model: Any) -> None:
-    # The weights were dequantised on loading; save_pretrained refuses as long as the config says otherwise.
+    # A GGUF file's weights are dequantised on loading; save_pretrained refuses as long as the config says otherwise.
     model.hf_quantizer = None
     model.is_quantized = False
     for mark in ("quantization_config", "_pre_quantization_dtype"):
         if hasattr(model.config, mark):
             delattr(model.config, mark)
+
+
+def _compute_alike(model: Any) -> None:
+    """Have 4-bit layers compute on a CPU in evaluation what they compute in training.
+
+    On processors with AVX512-BF16, bitsandbytes 0.50.2 packs weights anew at their first evaluation
+    (`Linear4bit.forward`); from then on, outputs are rounded to bfloat16 whatever the dtype, and gradients are wrong.
+    """
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
 
 
 def _is_linear(module: nn.Module) -> bool:

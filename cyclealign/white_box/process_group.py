@@ -1,9 +1,9 @@
 """The group in which the ranks of a run meet, and a process that is alone by itself: on this machine only.
 
 torch would wait for the others at a port of every network interface. Here ranks find each other through a file in a
-private folder and talk over loopback. Called by the engines and by both sides of `rank_processes`; leaves out who
-starts the ranks. A program without a flow, only models, may also be started by `torchrun`, which then brings its
-ranks together instead; the flows refuse a launcher (`tasks.context.refuse_launcher`).
+private folder and talk over loopback. Called by `training` and by both sides of `ranks`; leaves out who starts the
+ranks. A program without a flow, only models, may also be started by `torchrun`, which then brings its ranks together
+instead; the flows refuse a launcher (`tasks.context.refuse_launcher`).
 """
 
 import os
@@ -19,7 +19,7 @@ from torch import distributed
 
 
 def launch_environment(rank: int, ranks: int) -> dict[str, str]:
-    """What torchrun, accelerate and DeepSpeed tell a process about its place among the ranks of one machine."""
+    """How torchrun, accelerate and DeepSpeed state a process's place among the ranks of one machine."""
     place, all_ = str(rank), str(ranks)
     return {"RANK": place, "LOCAL_RANK": place, "WORLD_SIZE": all_, "LOCAL_WORLD_SIZE": all_}
 
@@ -69,21 +69,13 @@ def meet_nobody(backend: str) -> None:
 def leave(*, broken: bool = False) -> None:
     """Leave the group that this process is in, if any, so that it may be in another or none.
 
+    accelerate and DeepSpeed keep what they know of the group, and would take the next one for it.
+
     Args:
         broken: Without waiting for ranks that are gone.
     """
     if broken:
         break_up()
-    _forget_group()
-    if distributed.is_initialized():
-        distributed.destroy_process_group()
-    if os.environ.get("WORLD_SIZE") == "1":
-        for name in launch_environment(0, 1):
-            os.environ.pop(name, None)
-
-
-def _forget_group() -> None:
-    """accelerate and DeepSpeed keep what they know of the group, and would take the next one for it."""
     AcceleratorState._reset_state(reset_partial_state=True)
     os.environ.pop("ACCELERATE_USE_DEEPSPEED", None)
     known: Any = sys.modules.get("deepspeed.comm.comm")
@@ -91,10 +83,15 @@ def _forget_group() -> None:
         if distributed.is_initialized():
             known.destroy_process_group()
         known.cdb = None
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
+    if os.environ.get("WORLD_SIZE") == "1":
+        for name in launch_environment(0, 1):
+            os.environ.pop(name, None)
 
 
 def break_up() -> bool:
-    """End what this process waits for in the group: a rank that died would never answer.
+    """End this process's waiting in the group: a rank that died would never answer.
 
     gloo notices by itself that a connection closed. NCCL does not, nor does a process that still waits for others to
     join: the answer is whether it may be waiting all the same.

@@ -17,8 +17,8 @@ Kind = Literal["chat", "plain"]
 SPEAKER_MARKS = ("\n\nHuman:", "\n\nAssistant:")
 """Where a response in the plain format ends even without an end-of-sequence token."""
 _ROLES = {"human": "user", "assistant": "assistant"}
-# Llama 3's templates print today's date and Qwen 3's open a thinking block, unless told otherwise:
-# a prompt must not depend on the day, and responses are short.
+# By default Llama 3's templates print today's date and Qwen 3's open a thinking block: a prompt must not depend on the
+# day, and responses are short.
 _TEMPLATE_VARIABLES: dict[str, Any] = {"date_string": "26 Jul 2024", "enable_thinking": False}
 
 
@@ -68,7 +68,9 @@ class PromptFormat:
         keeps the begin-of-sequence token.
         """
         if self.kind == "plain":
-            return self._encode_plain(turns, budget)
+            bos = [] if self.tokenizer.bos_token_id is None else [self.tokenizer.bos_token_id]
+            tokens = self._encode_text(f"{self._system or ''}\n\n{render_dialogue(turns)}")
+            return [*bos, *tokens[-(budget - len(bos)) :]]
         turns = tuple(turns)
         tokens = self._encode_chat(turns)
         while len(tokens) > budget and (shorter := _without_first_exchange(turns)):
@@ -81,7 +83,7 @@ class PromptFormat:
         tokens = [*self._encode_text(spelled), self.eos_id]
         if len(tokens) <= limit:
             return Response(text.strip(), tuple(tokens), ended=True)
-        return Response(self._decode(tokens[:limit]), tuple(tokens[:limit]), ended=False)
+        return Response(self._decode(tokens[:limit]).strip(), tuple(tokens[:limit]), ended=False)
 
     def response(self, tokens: Sequence[int]) -> Response:
         """The response that these sampled tokens are: up to the first stop token, or the next speaker's mark.
@@ -90,7 +92,7 @@ class PromptFormat:
         """
         end = next((index for index, token in enumerate(tokens) if token in self.stop_ids), None)
         body = tokens[:end]
-        text = self._decode(body, strip=False)
+        text = self._decode(body)
         if self.kind == "plain" and (cut := _mark_position(text)) is not None:
             kept = self._tokens_before(body, text[:cut])
             return Response(text[:cut].strip(), (*kept, self.eos_id), ended=True)
@@ -101,51 +103,37 @@ class PromptFormat:
         """Whether the tokens hold a stop token or, in the plain format, the next speaker's mark."""
         if any(token in self.stop_ids for token in tokens):
             return True
-        return self.kind == "plain" and _mark_position(self._decode(tokens, strip=False)) is not None
+        return self.kind == "plain" and _mark_position(self._decode(tokens)) is not None
 
     def _adds_system_message(self) -> bool:
         user = {"role": "user", "content": "Hello."}
         try:
-            with_empty = self._render([{"role": "system", "content": ""}, user])
-        except Exception:  # whatever a template raises to refuse system messages
+            with_empty = self._template([{"role": "system", "content": ""}, user], tokenize=False)
+        except Exception:  # a template may raise anything to refuse system messages
             return False
-        return len(self._render([user])) > len(with_empty)
+        return len(self._template([user], tokenize=False)) > len(with_empty)
 
-    def _render(self, messages: list[dict[str, str]]) -> str:
-        rendered: str = self.tokenizer.apply_chat_template(
-            messages, add_generation_prompt=True, tokenize=False, **_TEMPLATE_VARIABLES
-        )
-        return rendered
+    def _template(self, messages: list[dict[str, str]], **how: Any) -> Any:
+        return self.tokenizer.apply_chat_template(messages, add_generation_prompt=True, **how, **_TEMPLATE_VARIABLES)
 
     def _encode_chat(self, turns: Sequence[Turn]) -> list[int]:
         system = [] if self._system is None else [{"role": "system", "content": self._system}]
         messages = [{"role": _ROLES[turn.speaker], "content": turn.text} for turn in turns]
-        tokens: list[int] = self.tokenizer.apply_chat_template(
-            [*system, *messages],
-            add_generation_prompt=True,
-            return_dict=False,
-            sanitize_control_tokens=True,
-            **_TEMPLATE_VARIABLES,
-        )
+        tokens: list[int] = self._template([*system, *messages], return_dict=False, sanitize_control_tokens=True)
         return tokens
-
-    def _encode_plain(self, turns: Sequence[Turn], budget: int) -> list[int]:
-        bos = [] if self.tokenizer.bos_token_id is None else [self.tokenizer.bos_token_id]
-        tokens = self._encode_text(f"{self._system or ''}\n\n{render_dialogue(turns)}")
-        return [*bos, *tokens[-(budget - len(bos)) :]]
 
     def _encode_text(self, text: str) -> list[int]:
         tokens: list[int] = self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
         return tokens
 
-    def _decode(self, tokens: Sequence[int], *, strip: bool = True) -> str:
+    def _decode(self, tokens: Sequence[int]) -> str:
         text: str = self.tokenizer.decode(list(tokens), skip_special_tokens=True)
-        return text.strip() if strip else text
+        return text
 
     def _tokens_before(self, tokens: Sequence[int], text: str) -> Sequence[int]:
         """The longest run of tokens from the start that spells no more than `text` and white space."""
         count = len(tokens)
-        while count and not text.startswith(self._decode(tokens[:count], strip=False).rstrip()):
+        while count and not text.startswith(self._decode(tokens[:count]).rstrip()):
             count -= 1
         return tokens[:count]
 

@@ -1,7 +1,7 @@
-"""A rank other than 0, as a program: it holds the same white box and does what rank 0 tells it.
+"""A rank other than 0, as a program: it holds the same white box and follows rank 0.
 
-Usage: `python -m cyclealign.white_box.rank_worker DESCRIPTOR FOLDER`, started by `rank_processes` in the environment of
-a launcher (`RANK`, `WORLD_SIZE`, …). It knows nothing of the flow, the ledger, keys or the network, and lives no longer
+Usage: `python -m cyclealign.white_box.rank_worker DESCRIPTOR FOLDER`, started by `ranks` in the environment of a
+launcher (`RANK`, `WORLD_SIZE`, …). It knows nothing of the flow, the ledger, keys or the network, and lives no longer
 than rank 0.
 """
 
@@ -15,24 +15,53 @@ import traceback
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from cyclealign.white_box.loading import resolve_device
-from cyclealign.white_box.process_group import join, leave
-from cyclealign.white_box.rank_commands import DONE, Call, Command, Failed, Join, Leave, Load, Recipe
+from cyclealign.settings import WhiteBoxSettings
+from cyclealign.white_box import process_group
+from cyclealign.white_box.loading import Recipe, resolve_device
+from cyclealign.white_box.ranks import DONE, Command, Failed
 from cyclealign.white_box.white_box import WhiteBox
 
-Commands = queue.SimpleQueue[Command]
+
+class Worker:
+    """This rank: each command of rank 0 is one of the methods."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def join(self, settings: WhiteBoxSettings, threads: int) -> None:
+        """Meet the other ranks, and compute with so many threads from now on."""
+        torch.set_num_threads(threads)
+        process_group.join(self._folder, resolve_device(settings))
+
+    def load(self, recipe: Recipe) -> None:
+        """Load the white box."""
+        self._white_box = WhiteBox.load(recipe)
+
+    def call(self, method: str, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
+        """Call a method of the white box, as every other rank does at the same time."""
+        getattr(self._white_box, method)(*arguments, **named)
+
+    def leave(self) -> None:
+        """Leave the group; it is the last command."""
+        process_group.leave()
 
 
 def main() -> None:
     """Follow rank 0 until it is gone."""
     rank_zero, folder = Connection(int(sys.argv[1])), Path(sys.argv[2])
-    commands: Commands = queue.SimpleQueue()
+    commands: queue.SimpleQueue[Command] = queue.SimpleQueue()
     threading.Thread(target=listen, args=(rank_zero, commands, folder), daemon=True).start()
     try:
-        follow(rank_zero, commands, folder)
+        worker = Worker(folder)
+        rank_zero.send(DONE)  # it is there
+        while True:
+            method, arguments = commands.get()
+            getattr(worker, method)(*arguments)
+            rank_zero.send(DONE)
     except BaseException as error:
         last_words = Failed(f"{type(error).__name__}: {error}", traceback.format_exc(), time.monotonic())
         with suppress(OSError):
@@ -40,39 +69,14 @@ def main() -> None:
         os._exit(1)  # at once: the others must not wait for this rank
 
 
-def listen(rank_zero: Connection, commands: Commands, folder: Path) -> None:
-    """Take commands in, whatever the rank is doing; end it, wherever it is, when rank 0 is gone."""
+def listen(rank_zero: Connection, commands: "queue.SimpleQueue[Command]", folder: Path) -> None:
+    """Take commands in while the rank computes; end it, wherever it is, when rank 0 is gone."""
     while True:
         try:
             commands.put(rank_zero.recv())
         except (EOFError, OSError):
             shutil.rmtree(folder, ignore_errors=True)  # rank 0 may have had no time to
             os._exit(0)
-
-
-def follow(rank_zero: Connection, commands: Commands, folder: Path) -> None:
-    """Say that it is there, then do one command after another."""
-    white_box: WhiteBox | None = None
-    rank_zero.send(DONE)
-    while True:
-        match commands.get():
-            case Join(settings, threads):
-                torch.set_num_threads(threads)
-                join(folder, resolve_device(settings))
-            case Load(recipe):
-                white_box = load(recipe)
-            case Call(method, arguments):
-                getattr(white_box, method)(*arguments)
-            case Leave():
-                leave()
-        rank_zero.send(DONE)
-
-
-def load(recipe: Recipe) -> WhiteBox:
-    """The white box of the recipe."""
-    return WhiteBox.load(
-        recipe.settings, recipe.training, recipe.method, seed=recipe.seed, model_path=recipe.model_path
-    )
 
 
 if __name__ == "__main__":

@@ -21,9 +21,8 @@ from cyclealign.records import PreferencePair, Prompt
 from cyclealign.reward_models.reward_model import RewardModel
 from cyclealign.seeds import derive_seed
 from cyclealign.settings import Settings
-from cyclealign.white_box.checkpoint_files import read_adapter
-from cyclealign.white_box.training_step import learning_rate
-from cyclealign.white_box.weights import adapter_parameters
+from cyclealign.white_box.training import learning_rate
+from cyclealign.white_box.weights import adapter_parameters, read_adapter
 from cyclealign.white_box.white_box import WhiteBox
 
 
@@ -42,10 +41,10 @@ class Curriculum:
 
 
 class Keeper(Protocol):
-    """Who is told what the trainer does."""
+    """Keeps what the trainer reports."""
 
     def step_done(self, **figures: Any) -> None:
-        """One optimizer step was taken."""
+        """The trainer took one optimizer step."""
         ...
 
     def checkpoint_written(self, steps: int, folder: Path) -> None:
@@ -63,7 +62,7 @@ class PreferenceTrainer(DPOTrainer):  # type: ignore[misc]  # untyped
         return SequentialSampler(self.train_dataset if dataset is None else dataset)
 
     def create_model_card(self, *_: Any, **__: Any) -> None:
-        """None: the run's report tells what was trained."""
+        """None: the run has a report."""
 
 
 class OnPolicyTrainer(RLOOTrainer):  # type: ignore[misc]  # untyped
@@ -78,7 +77,7 @@ class OnPolicyTrainer(RLOOTrainer):  # type: ignore[misc]  # untyped
         return [self._encoded[prompt_id] for prompt_id in prompts], None, {}
 
     def create_model_card(self, *_: Any, **__: Any) -> None:
-        """None: the run's report tells what was trained."""
+        """None: the run has a report."""
 
 
 def train(white_box: WhiteBox, curriculum: Curriculum, keeper: Keeper, checkpoint: Path | None) -> None:
@@ -179,7 +178,7 @@ class Telling(TrainerCallback):  # type: ignore[misc]  # untyped
 
 
 def _arguments(curriculum: Curriculum, batch: int, save_every: int) -> dict[str, Any]:
-    """What both trainers are told; precision is that of the loaded weights."""
+    """The arguments of both trainers; precision is that of the loaded weights."""
     training = curriculum.settings.training
     return {
         "output_dir": str(curriculum.workspace),
@@ -225,12 +224,9 @@ def _reward(white_box: WhiteBox, curriculum: Curriculum, prompts: dict[str, Prom
     reward_model = curriculum.reward
     assert reward_model is not None  # noqa: S101  asked for by the caller
 
-    def reward(prompts_of: list[str], completion_ids: list[list[int]]) -> list[float]:
-        texts = [white_box.read_response(tokens).text for tokens in completion_ids]
-        items = [(prompts[prompt_id], text) for prompt_id, text in zip(prompts_of, texts, strict=True)]
+    def reward(**given: Any) -> list[float]:
+        texts = [white_box.prompt_format.response(tokens).text for tokens in given["completion_ids"]]
+        items = [(prompts[prompt_id], text) for prompt_id, text in zip(given["prompts"], texts, strict=True)]
         return list(reward_model.score(items))
 
-    def by_name(**given: Any) -> list[float]:
-        return reward(given["prompts"], given["completion_ids"])
-
-    return by_name
+    return reward

@@ -2,7 +2,7 @@
 
 The server (`vllm serve MODEL --enable-lora`) lives in an environment of its own, because its wheels and this
 project's do not agree on transformers and fastapi. It holds the base model; the adapter reaches it through a folder
-whenever it has changed. A check on one response tells that both compute with the same weights. Scoring and training
+whenever it has changed. A check on one response shows that both compute with the same weights. Scoring and training
 stay in torch. Called by `tasks.cycle.sampling_server`, never on a rank other than 0. Leaves out starting the server.
 """
 
@@ -20,7 +20,7 @@ import httpx2
 
 from cyclealign.black_box.api_keys import key_in
 from cyclealign.black_box.failures import AGAIN, WORDS_SHOWN, blot
-from cyclealign.errors import CycleAlignError, EndpointRefused, ModelError
+from cyclealign.errors import EndpointRefused, ModelError
 from cyclealign.records import Prompt, Response
 from cyclealign.sampling_settings import SamplingSettings, VllmSettings
 from cyclealign.white_box.prompt_format import PromptFormat
@@ -38,15 +38,11 @@ class VllmServer:
     """Samples like `WhiteBox.sample` when it is called; one of them belongs to one white box.
 
     What a prompt gets depends on its seed, and in the last bits of the probabilities on the prompts beside it.
-
-    Args:
-        settings: Where it is, which environment variable holds its key, where adapters may lie.
     """
 
     def __init__(self, settings: VllmSettings) -> None:
         self._settings = settings
-        self._served = ""  # the name by which the adapter, or the base model, is asked
-        self._weights = ""
+        self._served = self._weights = ""  # the name of the adapter, or the base model, on the server; its digest
         self._withdraw: Callable[[], Any] = lambda: None
 
     def __call__(
@@ -70,12 +66,12 @@ class VllmServer:
             {**common, "model": self._served, "prompt": tokens, "seed": seed % LARGEST_SEED}
             for tokens, seed in zip(encoded, seeds, strict=True)
         ]
-        answers = [self._choices(answer, count) for answer in asyncio.run(self._ask_all(asked))]
+        answers = [self._choices(answer, count) for answer in self._send("POST", "completions", *asked)]
         if fresh:
             drawn = zip(prompts, encoded, answers, strict=True)
             self._compare(white_box, [(*one, choice) for *one, choices in drawn for choice in choices])
         copies = responses // count
-        return [[white_box.read_response(one["token_ids"]) for one in answer] * copies for answer in answers]
+        return [[white_box.prompt_format.response(one["token_ids"]) for one in answer] * copies for answer in answers]
 
     def require(self, model: str, max_length: int) -> str:
         """The name of the base model on the server: `model`, as far as names tell, for `max_length` tokens.
@@ -84,10 +80,12 @@ class VllmServer:
             EndpointRefused: the server cannot be reached or refuses the key.
             ModelError: it serves another model, or one for shorter texts.
         """
-        listed = self._json(self._send("GET", "models")).get("data")
+        [models] = self._send("GET", "models", None)
+        listed = self._json(models).get("data")
         cards = [one for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
         base = [one for one in cards if not one.get("parent")]
-        named = [one for one in base if PurePath(model).name in _names(one)]
+        wanted = PurePath(model).name
+        named = [one for one in base if wanted in {PurePath(str(one.get(key))).name for key in ("id", "root")}]
         if not named:
             found = ", ".join(str(one.get("root") or one.get("id")) for one in base) or "no model"
             raise ModelError(
@@ -115,7 +113,13 @@ class VllmServer:
             served = folder.name
             self._withdraw = weakref.finalize(self, _withdraw, self._settings, folder)
             white_box.save_adapter(folder)
-            self._load(folder, base)
+            adapter = {"lora_name": folder.name, "lora_path": str(folder)}
+            [response] = self._send("POST", "load_lora_adapter", adapter)
+            if not response.is_success:
+                raise ModelError(
+                    f"The vLLM server did not load the adapter over {base}: {self._words(response)}. Expected one that "
+                    f"was started for it ({SERVE}) and sees {folder.parent}: white_box.vllm.adapter_folder."
+                )
         withdraw()
         self._served, self._weights = served, weights
         return True
@@ -127,23 +131,14 @@ class VllmServer:
             if parent is not None:
                 Path(parent).mkdir(parents=True, exist_ok=True)
             folder = Path(tempfile.mkdtemp(prefix=f"{weights}-", dir=parent))
-            folder.chmod(0o755)  # the server may run as somebody else
+            folder.chmod(0o755)  # the server may run under another user
             return folder.resolve()
         except OSError as error:
-            problem = error.strerror
-        raise ModelError(
-            f"Cannot write an adapter for the vLLM server to {parent or tempfile.gettempdir()}: {problem}. Expected a "
-            "folder that this process may write to and the server may read: white_box.vllm.adapter_folder."
-        )
-
-    def _load(self, folder: Path, base: str) -> None:
-        response = self._send("POST", "load_lora_adapter", {"lora_name": folder.name, "lora_path": str(folder)})
-        if response.is_success:
-            return
-        raise ModelError(
-            f"The vLLM server did not load the adapter over {base}: {self._words(response)}. Expected one that was "
-            f"started for it ({SERVE}) and sees {folder.parent}: white_box.vllm.adapter_folder."
-        )
+            raise ModelError(
+                f"Cannot write an adapter for the vLLM server to {parent or tempfile.gettempdir()}: {error.strerror}. "
+                "Expected a folder that this process may write to and the server may read: "
+                "white_box.vllm.adapter_folder."
+            ) from None
 
     def _common(self, form: PromptFormat, count: int, sampling: SamplingSettings) -> dict[str, Any]:
         """What all requests of a call say: also what the server would else take from the model's files."""
@@ -164,39 +159,39 @@ class VllmServer:
             "logprobs": 0,  # of the sampled tokens alone
         }
 
-    async def _ask_all(self, asked: Sequence[dict[str, Any]]) -> list[httpx2.Response]:
-        limits = httpx2.Limits(max_connections=None)
-        failure: CycleAlignError
-        try:
-            async with httpx2.AsyncClient(**_connection(self._settings), limits=limits) as client:
-                return await asyncio.gather(*(client.post("completions", json=one) for one in asked))
-        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-            failure = self._unreachable(error)
-        raise failure  # outside: the context would hold the request with its key
+    def _send(self, method: str, path: str, *bodies: dict[str, Any] | None) -> list[httpx2.Response]:
+        """Requests that go out at once.
 
-    def _send(self, method: str, path: str, body: dict[str, Any] | None = None) -> httpx2.Response:
-        """One request about models; what refuses every request is raised."""
-        failure: CycleAlignError
-        try:
-            with httpx2.Client(**_connection(self._settings)) as client:
-                return self._admitted(client.request(method, path, json=body))
-        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-            failure = self._unreachable(error)
-        raise failure
+        Raises:
+            EndpointRefused: the server cannot be reached or refuses the key.
+        """
 
-    def _admitted(self, response: httpx2.Response) -> httpx2.Response:
-        if response.status_code in (401, 403):
-            raise EndpointRefused(
-                f"The vLLM server at {self._settings.base_url} refuses the key (HTTP {response.status_code}). Put the "
-                f"one that it was started with into {self._settings.api_key_env}. {AGAIN}",
-                kind="key",
-                http_status=response.status_code,
+        async def together() -> list[httpx2.Response]:
+            async with httpx2.AsyncClient(**_connection(self._settings)) as client:
+                return await asyncio.gather(*(client.request(method, path, json=body) for body in bodies))
+
+        where, failure = f"The vLLM server at {self._settings.base_url}", None
+        try:
+            responses = asyncio.run(together())
+        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+            failure = EndpointRefused(
+                f"{where} does not answer ({type(error).__name__}). Expected one at white_box.vllm.base_url within "
+                f"white_box.vllm.timeout_s: start it ({SERVE}). {AGAIN}",
+                kind="connection",
             )
-        return response
+        if failure is not None:
+            raise failure  # here: the context of an error raised above would hold the request with its key
+        for status in (one.status_code for one in responses if one.status_code in (401, 403)):
+            raise EndpointRefused(
+                f"{where} refuses the key (HTTP {status}). Put the one that it was started with into "
+                f"{self._settings.api_key_env}. {AGAIN}",
+                kind="key",
+                http_status=status,
+            )
+        return responses
 
     def _json(self, response: httpx2.Response) -> dict[str, Any]:
-        """The answer of a request that has to succeed."""
-        self._admitted(response)
+        """The answer to a request that has to succeed."""
         with suppress(ValueError):
             body = response.json()
             if response.is_success and isinstance(body, dict):
@@ -251,13 +246,6 @@ class VllmServer:
                 f"{white_box.description['model']}, or not in white_box.dtype: serve the same files."
             )
 
-    def _unreachable(self, error: Exception) -> EndpointRefused:
-        return EndpointRefused(
-            f"The vLLM server at {self._settings.base_url} does not answer ({type(error).__name__}). Expected one at "
-            f"white_box.vllm.base_url within white_box.vllm.timeout_s: start it ({SERVE}). {AGAIN}",
-            kind="connection",
-        )
-
     def _words(self, response: httpx2.Response) -> str:
         """What the server said, one printable line without the key."""
         line = " ".join(blot(response.text, key_in(self._settings.api_key_env)).split())
@@ -266,12 +254,13 @@ class VllmServer:
 
 
 def _connection(settings: VllmSettings) -> dict[str, Any]:
-    """How every client is made."""
+    """The arguments of every client."""
     key = key_in(settings.api_key_env)
     return {
         "base_url": settings.base_url,
         "headers": {"Authorization": f"Bearer {key}"} if key else {},
         "timeout": httpx2.Timeout(settings.timeout_s, connect=CONNECT_S, pool=None),
+        "limits": httpx2.Limits(max_connections=None),
     }
 
 
@@ -280,10 +269,6 @@ def _withdraw(settings: VllmSettings, folder: Path) -> None:
     with suppress(httpx2.HTTPError, EndpointRefused), httpx2.Client(**_connection(settings)) as client:
         client.post("unload_lora_adapter", json={"lora_name": folder.name}, timeout=CONNECT_S)
     shutil.rmtree(folder, ignore_errors=True)
-
-
-def _names(card: dict[str, Any]) -> set[str]:
-    return {PurePath(str(card.get(key))).name for key in ("id", "root")}
 
 
 def _has_tokens(choice: object) -> TypeGuard[dict[str, Any]]:

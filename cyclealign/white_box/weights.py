@@ -1,19 +1,28 @@
-"""The adapter's tensors: their names, their digest, their merged form while sampling. And the model's: their release.
+"""The adapter's tensors: names, digest, merged form while sampling, files; and the release of the model's memory.
 
-Names are peft's own, those in `adapter_model.safetensors`. Called by `white_box` and `training_engine`;
-leaves out files (`checkpoint_files`) and the optimizer (`training_engine`).
+Names are peft's own, and so is the format of the files: a checkpoint's folder is an adapter that
+`PeftModel.from_pretrained` loads, with the optimizer's state beside it. All files are safetensors, none is a pickle.
+Called by `white_box` and `training`; leaves out how the tensors change (`training`).
 """
 
 import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from cyclealign.errors import ModelError
+
+ADAPTER_FILE = "adapter_model.safetensors"
+OPTIMIZER_FILE = "optimizer.safetensors"
+Moments = Mapping[str, Mapping[str, Tensor]]
+"""AdamW's moments by adapter tensor."""
 
 
 def adapter_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
@@ -92,12 +101,74 @@ def refuse_dropout(model: nn.Module, name: str) -> None:
 
 
 def release(model: nn.Module) -> None:
-    """Empty every parameter, and under ZeRO-3 this rank's part of it, whoever still refers to them."""
+    """Empty every parameter, and under ZeRO-3 this rank's part of it, although other objects still refer to them."""
     for parameter in model.parameters():
         parameter.data = parameter.data.new_empty(0)
         part = getattr(parameter, "ds_tensor", None)
         if part is not None:
             part.data = part.data.new_empty(0)
+
+
+def save_adapter(model: Any, tensors: Mapping[str, Tensor], folder: Path) -> None:
+    """Writes the adapter of a peft model: `adapter_config.json` and `adapter_model.safetensors`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    config = model.peft_config["default"]
+    trained_for = config.inference_mode
+    config.inference_mode = True  # as peft's own saving does: loading it does not train by accident
+    config.save_pretrained(str(folder))
+    config.inference_mode = trained_for
+    on_cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    save_file(on_cpu, folder / ADAPTER_FILE, metadata={"format": "pt"})
+
+
+def read_adapter(folder: Path, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The adapter's tensors in `folder`, checked against the names and shapes of `expected`.
+
+    Raises:
+        ModelError: the file is missing or broken, or belongs to another model or adapter.
+    """
+    path = folder / ADAPTER_FILE
+    try:
+        tensors = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"Cannot read the adapter {path}: {error}. Expected a folder written by CycleAlign.") from None
+    found, wanted = ({name: tuple(one.shape) for name, one in each.items()} for each in (tensors, expected))
+    if differing := sorted(name for name in found.keys() | wanted.keys() if found.get(name) != wanted.get(name)):
+        name = differing[0]
+        raise ModelError(
+            f"{path} does not fit this model and its LoRA settings: {len(differing)} tensors differ, first "
+            f"{name}: found {found.get(name)}, expected {wanted.get(name)}. "
+            "Use the model, rank and target modules that it was written with."
+        )
+    return tensors
+
+
+def save_optimizer(steps: int, moments: Moments, folder: Path) -> None:
+    """Writes the number of optimizer steps taken and AdamW's moments (none before the first step)."""
+    flat = {f"{name}:{key}": value.cpu() for name, state in moments.items() for key, value in state.items()}
+    save_file(flat, folder / OPTIMIZER_FILE, metadata={"optimizer_steps": str(steps)})
+
+
+def read_optimizer(folder: Path) -> tuple[int, dict[str, dict[str, Tensor]]]:
+    """Optimizer steps taken, and moments, as `save_optimizer` wrote them.
+
+    Raises:
+        ModelError: the file is missing or broken.
+    """
+    path = folder / OPTIMIZER_FILE
+    moments: dict[str, dict[str, Tensor]] = {}
+    try:
+        with safe_open(path, "pt") as file:
+            steps = int(file.metadata()["optimizer_steps"])
+            for flat_name in file.keys():  # noqa: SIM118 - not a mapping
+                name, _, key = flat_name.rpartition(":")
+                moments.setdefault(name, {})[key] = file.get_tensor(flat_name)
+        return steps, moments
+    except (OSError, SafetensorError, KeyError, TypeError) as error:
+        problem = f"{type(error).__name__}: {error}"[:200]
+        raise ModelError(
+            f"Cannot read the optimizer's state {path}: {problem}. Expected a checkpoint of a run."
+        ) from None
 
 
 def _adapted_layers(model: Any) -> list[Any]:

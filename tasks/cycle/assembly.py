@@ -17,8 +17,8 @@ from cyclealign.method.demonstrations import STATIC_DEMONSTRATION, Demonstration
 from cyclealign.offline.world import GroundTruth
 from cyclealign.records import Prompt
 from cyclealign.reward_models.reward_model import RewardModel
-from cyclealign.white_box.rank_commands import Recipe
-from cyclealign.white_box.ranked_white_box import white_box_alone, white_box_of_ranks
+from cyclealign.white_box.loading import Recipe
+from cyclealign.white_box.ranks import white_box_alone, white_box_of_ranks
 from cyclealign.white_box.white_box import WhiteBox
 from storage import calls, resumptions, rounds, runs
 from storage.round_values import SampledRound
@@ -111,7 +111,7 @@ def loaded_white_box(context: RunContext, prepared: Prepared) -> Iterator[WhiteB
             yield sampling_by(settings, white_box)
         return
     with white_box_of_ranks(recipe, key_variables(settings)) as shared:
-        processes = ", ".join(map(str, shared.process_ids))
+        processes = ", ".join(str(one.process.pid) for one in shared.ranks.followers)
         say(f"  White box on {settings.training.ranks} ranks: this process and {processes}")
         if idle := settings.training.idle_ranks():
             say(

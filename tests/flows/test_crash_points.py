@@ -41,7 +41,7 @@ MOMENTS: dict[str, Trap | int] = {
     "after ranking, before the optimizer step": Trap("storage.rounds:record_ranked", "after"),
     "inside an optimizer step": Trap("torch.optim:AdamW.step", number=2),
     "after the optimizer steps, before they are recorded": Trap("storage.rounds:record_trained", number=2),
-    "while a checkpoint is written": Trap("cyclealign.white_box.checkpoint_files:save_adapter", "after"),
+    "while a checkpoint is written": Trap("cyclealign.white_box.weights:save_adapter", "after"),
     "before a checkpoint is put in place": Trap("pathlib:Path.replace", about="checkpoints/step-"),
     "after a checkpoint was put in place, before it is recorded": Trap("storage.queries:load", about="checkpoints/put"),
     "while the snapshot is written": Trap("pathlib:Path.replace", about="snapshot.duckdb"),

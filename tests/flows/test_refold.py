@@ -12,7 +12,7 @@ from storage import runs
 from storage.asking import answer
 from storage.ledger import Ledger
 from tests.flows.conftest import SMALL
-from tests.models.conftest import save_tiny_llama
+from tests.tiny_llama import save_tiny_llama
 
 
 @pytest.fixture

@@ -18,8 +18,8 @@ from storage.asking import answer
 from tasks.context import load_settings
 from tasks.doctor import examine
 from tests.flows.conftest import SMALL
-from tests.models.vllm.standin import Standin
 from tests.serving import serving
+from tests.white_box.vllm_standin import Standin
 
 CANDIDATES = "select step, round, slot, text from responses where kind = 'candidate' and run_name = 'served'"
 

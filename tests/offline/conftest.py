@@ -9,7 +9,7 @@ from cyclealign.offline.artifacts import WorldArtifacts, build_world_artifacts
 from cyclealign.offline.preference import PreferenceArtifacts, build_preference
 from cyclealign.records import PreferencePair, Prompt, Split, Turn
 from cyclealign.settings import JudgeSettings, PreferenceSettings, WorldSettings
-from tests.models.conftest import save_tiny_llama
+from tests.tiny_llama import save_tiny_llama
 
 SMALL_WORLD = WorldSettings(train_pairs=40, test_pairs=12, pretraining_steps=4)
 PREFERENCE = PreferenceSettings(

@@ -12,15 +12,15 @@ from cyclealign.errors import DeviceMemoryFull
 from cyclealign.profiles import resolve
 from cyclealign.records import Prompt
 from cyclealign.settings import Settings
-from cyclealign.white_box.loading import Pretrained
+from cyclealign.white_box.loading import Pretrained, Recipe
 from cyclealign.white_box.white_box import WhiteBox
 from storage.round_values import SampledRound
 from tasks.cycle.loop import Cycle, optimize, sample
 from tasks.evaluation.responders import WhiteBoxResponder
-from tests.models.conftest import save_tiny_llama
-from tests.models.crowded import Crowded
+from tests.crowded import Crowded
 from tests.storage.values import ranked
 from tests.tasks.asked import prompt
+from tests.tiny_llama import save_tiny_llama
 
 PROMPTS: list[Prompt] = [prompt(number) for number in range(2)]
 
@@ -40,10 +40,7 @@ class Device:
         network.model.norm = self.part = Crowded(network.model.norm)
         self.white_box = WhiteBox.under_new_adapter(
             Pretrained(network, AutoTokenizer.from_pretrained(folder), {"model": "crowded"}),
-            self.settings.white_box,
-            self.settings.training,
-            self.settings.method,
-            seed=0,
+            Recipe(self.settings.white_box, self.settings.training, self.settings.method, seed=0),
         )
         parts = SimpleNamespace(prompts=PROMPTS, settings=self.settings, white_box=self.white_box)
         self.cycle = cast(Cycle, parts)

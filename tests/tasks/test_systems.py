@@ -10,7 +10,7 @@ from cyclealign.profiles import resolve
 from storage.ledger import Ledger
 from tasks.context import RunContext
 from tasks.evaluation.systems import check_systems
-from tests.models.conftest import save_tiny_llama
+from tests.tiny_llama import save_tiny_llama
 
 MAPPING = {"data": {"source": "folder"}, "white_box": {"model": "m"}, "black_box": {"model": "some-model"}}
 

@@ -13,9 +13,9 @@ from cyclealign.records import Prompt, Turn
 from cyclealign.reward_models.reward_model import rewards_of
 from cyclealign.settings import MethodSettings, TrainingSettings, WhiteBoxSettings
 from cyclealign.white_box.device_memory import SAMPLING, fitting
-from cyclealign.white_box.loading import Pretrained
+from cyclealign.white_box.loading import Pretrained, Recipe
 from cyclealign.white_box.white_box import WhiteBox
-from tests.models.crowded import Crowded
+from tests.crowded import Crowded
 
 PROMPT = Prompt.from_turns("helpful-base", "test", [Turn("human", "How do I cook rice?")])
 
@@ -61,4 +61,4 @@ def test_a_full_device_is_no_reason_to_run_a_model_without_packed_rows(tiny_llam
     model.model.norm = Crowded(model.model.norm, full=True)
     pretrained = Pretrained(model.eval(), AutoTokenizer.from_pretrained(tiny_llama), {"model": "crowded"})
     with pytest.raises(DeviceMemoryFull, match="A first pass of"):
-        WhiteBox.under_new_adapter(pretrained, settings, TrainingSettings(), MethodSettings(), seed=0)
+        WhiteBox.under_new_adapter(pretrained, Recipe(settings, TrainingSettings(), MethodSettings(), seed=0))

@@ -13,8 +13,8 @@ from cyclealign.method.objectives import pro_loss
 from cyclealign.records import Prompt, TrainingExample, Turn
 from cyclealign.sampling_settings import SamplingSettings
 from cyclealign.settings import LoraSettings, MethodSettings, TrainingSettings, WhiteBoxSettings
-from cyclealign.white_box.loading import quiet_transformers
-from cyclealign.white_box.training_step import learning_rate
+from cyclealign.white_box.loading import Recipe, quiet_transformers
+from cyclealign.white_box.training import learning_rate
 from cyclealign.white_box.weights import adapter_parameters
 from cyclealign.white_box.white_box import WhiteBox
 
@@ -29,7 +29,7 @@ def load(folder: Path, training: TrainingSettings = TRAINING, **changes: Any) ->
     settings = WhiteBoxSettings(
         **{"model": str(folder), "max_length": 128, "sampling": SAMPLING, "device": "cpu", **changes}
     )
-    return WhiteBox.load(settings, training, method, seed=7)
+    return WhiteBox.load(Recipe(settings, training, method, seed=7))
 
 
 def examples_of(white_box: WhiteBox, step: int = 0) -> list[TrainingExample]:
@@ -50,11 +50,11 @@ def train(white_box: WhiteBox, steps: range) -> None:
 def test_sampling_gives_every_prompt_its_responses_and_changes_no_bit_of_the_weights(tiny_llama: Path) -> None:
     white_box = load(tiny_llama)
     train(white_box, range(1))
-    before = {name: tensor.clone() for name, tensor in white_box._model.state_dict().items()}
+    before = {name: tensor.clone() for name, tensor in white_box.model.state_dict().items()}
     sampled = white_box.sample(PROMPTS, [1, 2, 3], 4, SAMPLING)
     assert [len(responses) for responses in sampled] == [4, 4, 4]
     assert all(1 <= len(response.tokens) <= 16 for responses in sampled for response in responses)
-    after = white_box._model.state_dict()
+    after = white_box.model.state_dict()
     assert after.keys() == before.keys()
     assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())
 
@@ -179,13 +179,13 @@ def test_a_loss_above_the_limit_stops_before_the_weights_change(tiny_llama: Path
         white_box.optimize(examples)
     assert white_box.weights_sha256() == before
     assert white_box.optimizer_steps == 0
-    assert all(parameter.grad is None for parameter in adapter_parameters(white_box._model).values())
+    assert all(parameter.grad is None for parameter in adapter_parameters(white_box.model).values())
 
 
 def test_a_loss_that_is_not_a_number_stops_before_the_weights_change(tiny_llama: Path) -> None:
     white_box = load(tiny_llama)
     examples = examples_of(white_box)
-    next(iter(adapter_parameters(white_box._model).values())).data.fill_(torch.nan)
+    next(iter(adapter_parameters(white_box.model).values())).data.fill_(torch.nan)
     before = white_box.weights_sha256()
     with pytest.raises(TrainingDiverged, match="not finite"):
         white_box.optimize(examples)
@@ -195,7 +195,7 @@ def test_a_loss_that_is_not_a_number_stops_before_the_weights_change(tiny_llama:
 def test_a_gradient_that_is_not_finite_stops_before_the_weights_change(tiny_llama: Path) -> None:
     white_box = load(tiny_llama)
     examples, before = examples_of(white_box), white_box.weights_sha256()
-    first = next(iter(adapter_parameters(white_box._model).values()))
+    first = next(iter(adapter_parameters(white_box.model).values()))
     first.register_hook(lambda gradient: gradient * torch.inf)  # type: ignore[no-untyped-call]
     with pytest.raises(TrainingDiverged, match="gradient is not finite"):
         white_box.optimize(examples)

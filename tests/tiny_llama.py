@@ -1,5 +1,11 @@
-"""A two-layer Llama of some ten thousand parameters with a tokenizer of its own, made anew in `tmp_path`."""
+"""A two-layer Llama of some ten thousand parameters with a tokenizer of its own, for tests of every folder.
 
+A folder's `conftest` imports the fixtures that its tests use.
+"""
+
+import functools
+import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -40,28 +46,28 @@ def byte_tokenizer(*, chat: bool) -> PreTrainedTokenizerFast:
     return wrapped
 
 
-def save_tiny_llama(folder: Path, *, chat: bool = True, seed: int = 0) -> Path:
+def save_llama(folder: Path, *, chat: bool = True, seed: int = 0, **sizes: float) -> Path:
     """Writes model and tokenizer; weights are large enough that tokens differ in probability."""
     tokenizer = byte_tokenizer(chat=chat)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=16,
-        intermediate_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=256,
-        initializer_range=0.4,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
+    small = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
+    more = {"num_key_value_heads": 2, "max_position_embeddings": 256, "initializer_range": 0.4}
+    ends = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = LlamaForCausalLM(config)
+        model = LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), **ends, **{**small, **more, **sizes}))
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+@functools.cache
+def _saved(chat: bool, seed: int) -> Path:
+    return save_llama(Path(tempfile.mkdtemp()), chat=chat, seed=seed)
+
+
+def save_tiny_llama(folder: Path, *, chat: bool = True, seed: int = 0) -> Path:
+    """A folder with the tiny Llama, made once in a process and copied."""
+    return shutil.copytree(_saved(chat, seed), folder, dirs_exist_ok=True)
 
 
 @pytest.fixture
@@ -76,11 +82,5 @@ def make_tiny_llama(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def tiny_llama(make_tiny_llama: Callable[..., Path]) -> Path:
-    """The folder of a tiny Llama with a chat template."""
+    """The folder of a tiny Llama with a chat template, which the test may change."""
     return make_tiny_llama()
-
-
-@pytest.fixture(scope="module")
-def module_tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a tiny Llama with a chat template, shared by the tests of a module."""
-    return save_tiny_llama(tmp_path_factory.mktemp("model") / "tiny-llama")

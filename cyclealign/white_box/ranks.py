@@ -1,10 +1,15 @@
-"""The other ranks of a run, as rank 0 holds them: started, told what to do, watched, ended.
+"""The white box of a run: in this process alone, or on several ranks of this machine behind the methods of one.
 
-Rank 0 is the process of the flow; the others are `rank_worker` programs in the environment that torchrun and DeepSpeed
-give their processes, less everything secret. A rank that ends early ends the run with a `RankLost` that names it.
-Called by `ranked_white_box`; leaves out what the ranks compute.
+This process is rank 0; the others are `rank_worker` programs, which it starts, watches and ends, in the environment
+that torchrun and DeepSpeed give their processes, less everything secret. They share out the prompts of a wave for
+sampling and scoring and the examples of an optimizer step for training; what comes back is what one rank gives, up to
+the order of a sum. Rank 0 sends commands over a pipe that only the two of them have: the name of a `rank_worker.Worker`
+method with its arguments. The other answers each with `DONE`, or with `Failed` and ends itself; a closed pipe means
+that the other side is gone. A rank that ends early ends the run with a `RankLost` that names it. Called by
+`tasks.cycle.assembly`; leaves out how work is shared (`white_box`, `training`).
 """
 
+import functools
 import os
 import re
 import shutil
@@ -14,18 +19,23 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe, wait
 from pathlib import Path
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 import torch
 
-from cyclealign.errors import RankLost
+from cyclealign.errors import ModelError, RankLost
+from cyclealign.records import Prompt, Response
+from cyclealign.sampling_settings import SamplingSettings
+from cyclealign.settings import WhiteBoxSettings
 from cyclealign.white_box.device_memory import ANY, advice
-from cyclealign.white_box.process_group import break_up, launch_environment, launched_as, leave
-from cyclealign.white_box.rank_commands import Command, Failed, Leave
+from cyclealign.white_box.loading import Recipe, load_pretrained, resolve_device
+from cyclealign.white_box.process_group import break_up, join, launch_environment, launched_as, leave
+from cyclealign.white_box.white_box import WhiteBox
 
 COMPUTES_WITH = re.compile(
     r"PATH|HOME|USER|LOGNAME|SHELL|PWD|LANG|LANGUAGE|LC_\w+|TZ|TE?MP|TMPDIR|XDG_\w+|VIRTUAL_ENV|PYTHON\w+|LD_\w+|CC|CXX"
@@ -40,7 +50,22 @@ EXIT_S = 10.0
 BLAME_S = 5.0
 """How long an error of rank 0 waits for a rank that explains it."""
 SETTLE_S = 0.5
-"""Ranks that fail because another did need a moment to say so; the first one is named."""
+"""Ranks that fail because another did need a moment to report it; the error names the first one."""
+
+Command = tuple[str, tuple[Any, ...]]
+"""A method of `rank_worker.Worker`, and its arguments."""
+DONE: Final = "done"
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The last words of a rank."""
+
+    error: str
+    """Its class and message."""
+    traceback: str
+    when: float
+    """By the machine's monotonic clock: the first to fail is the cause of what others then report."""
 
 
 @dataclass
@@ -54,7 +79,7 @@ class Follower:
     failure: Failed | None = None
 
     def ended(self) -> bool:
-        """Whether it failed or is gone; what it last said is kept."""
+        """Whether it failed or is gone; keeps its last words."""
         with suppress(EOFError, OSError):
             while self.failure is None and self.connection.poll():
                 answer = self.connection.recv()
@@ -85,15 +110,19 @@ class Ranks:
         threading.Thread(target=self._watch, daemon=True).start()
 
     @contextmanager
-    def doing(self, command: Command) -> Iterator[None]:
-        """All other ranks do this while rank 0 does its own part in the block.
+    def doing(self, method: str, *arguments: Any) -> Iterator[None]:
+        """All other ranks call this method of their workers while rank 0 does its own part in the block.
 
         Raises:
             RankLost: a rank failed or is gone.
         """
         self._busy = True
         try:
-            self._tell(command)
+            for one in self.followers:
+                try:
+                    one.connection.send((method, arguments))
+                except OSError:
+                    raise self._loss() from None
             yield
             self.hear()
             return
@@ -111,23 +140,22 @@ class Ranks:
         Raises:
             RankLost: a rank failed or is gone.
         """
-        waiting = {one.connection: one for one in self.followers}
+        waiting: dict[Any, Follower] = {one.connection: one for one in self.followers}
         while waiting:
             for connection in wait(list(waiting)):
-                assert isinstance(connection, Connection)  # noqa: S101  nothing else is waited for
                 follower = waiting.pop(connection)
                 try:
-                    answer = connection.recv()
+                    answer = follower.connection.recv()
                 except (EOFError, OSError):
                     raise self._loss() from None
                 if isinstance(answer, Failed):
                     follower.failure = answer
-                    raise self._loss() from None
+                    raise self._loss()
 
     def end(self, *, broken: bool) -> None:
         """End the ranks; when nothing is `broken` all leave the group together."""
         if not broken:
-            with suppress(RankLost), self.doing(Leave()):  # nobody needs a rank any more that is lost here
+            with suppress(RankLost), self.doing("leave"):  # the work is done: a rank that is lost here is no loss
                 leave()
         self._over.set()
         for one in self.followers:
@@ -139,13 +167,6 @@ class Ranks:
             except subprocess.TimeoutExpired:
                 one.process.kill()
                 one.process.wait()
-
-    def _tell(self, command: Command) -> None:
-        for one in self.followers:
-            try:
-                one.connection.send(command)
-            except OSError:
-                raise self._loss() from None
 
     def _lost(self, patience_s: float) -> list[Follower]:
         """The ranks that ended, once there are any."""
@@ -181,13 +202,10 @@ class Ranks:
             elif died is None:
                 died, may_wait = time.monotonic(), break_up()
             elif may_wait and time.monotonic() - died > self._patience_s:
-                self._give_up()
-
-    def _give_up(self) -> None:
-        """End this process as a kill would: the run is then interrupted, and goes on with the same command."""
-        os.write(2, f"cyclealign: {self._loss()}\n".encode())
-        shutil.rmtree(self.folder, ignore_errors=True)
-        os._exit(1)
+                # End this process as a kill would: the run is then interrupted, and goes on with the same command.
+                os.write(2, f"cyclealign: {self._loss()}\n".encode())
+                shutil.rmtree(self.folder, ignore_errors=True)
+                os._exit(1)
 
 
 _ADVICE = (
@@ -212,14 +230,14 @@ def started(ranks: int, secrets: Collection[str], patience_s: float = PATIENCE_S
         secrets: Environment variables that they do not get under any name.
         patience_s: How long rank 0 may wait for one that has died before it ends itself, seconds.
     """
-    followers: list[Follower] = []
     with (
         tempfile.TemporaryDirectory(prefix="cyclealign-ranks-", ignore_cleanup_errors=True) as folder,
         launched_as(0, ranks),
     ):
-        for rank in range(1, ranks):
-            environment = worker_environment(os.environ, secrets) | launch_environment(rank, ranks)
-            followers.append(_start(rank, environment, Path(folder)))
+        computing = worker_environment(os.environ, secrets)
+        followers = [
+            _start(rank, computing | launch_environment(rank, ranks), Path(folder)) for rank in range(1, ranks)
+        ]
         held, broken = Ranks(followers, Path(folder), patience_s), True
         try:
             yield held
@@ -229,7 +247,7 @@ def started(ranks: int, secrets: Collection[str], patience_s: float = PATIENCE_S
 
 
 def worker_environment(environment: Mapping[str, str], secrets: Collection[str]) -> dict[str, str]:
-    """What is computed with of an environment: no secret, nothing of Prefect, no way to the network.
+    """The part of an environment that computing needs: no secret, nothing of Prefect, no way to the network.
 
     Models come from the cache, modules from where this process has them.
     """
@@ -251,3 +269,96 @@ def _start(rank: int, environment: Mapping[str, str], folder: Path) -> Follower:
             start_new_session=True,  # Ctrl-C is rank 0's to handle
         )
     return Follower(rank, process, ours, log)
+
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _on_all_ranks(method: Callable[Concatenate[Any, P], R]) -> Callable[Concatenate["RankedWhiteBox", P], R]:
+    """A method of the white box that the other ranks call at the same time with the same arguments."""
+
+    def together(self: "RankedWhiteBox", /, *arguments: P.args, **named: P.kwargs) -> R:
+        with self.ranks.doing("call", method.__name__, arguments, named):
+            return method(self, *arguments, **named)
+
+    return functools.update_wrapper(together, method)
+
+
+class RankedWhiteBox(WhiteBox):
+    """The white box as rank 0 has it; every method that computes has the other ranks call it too."""
+
+    ranks: Ranks
+
+    @classmethod
+    def led(cls, ranks: Ranks, recipe: Recipe) -> "RankedWhiteBox":
+        """The white box of the recipe on all ranks.
+
+        Rank 0 loads it first and alone, because it may have to come from the hub; the others find it in the cache.
+
+        Raises:
+            ModelError: the model or the adapter cannot be had as asked.
+            RankLost: another rank failed.
+        """
+        device = resolve_device(recipe.settings)
+        pretrained = load_pretrained(recipe.settings, recipe.model_path, device)
+        ranks.hear()  # they have started meanwhile
+        with ranks.doing("join", recipe.settings, torch.get_num_threads()):
+            join(ranks.folder, device)
+        with ranks.doing("load", recipe):
+            white_box = cls.under_new_adapter(pretrained, recipe)
+        white_box.ranks = ranks
+        return white_box
+
+    def sample(
+        self, prompts: Sequence[Prompt], seeds: Sequence[int], responses: int, sampling: SamplingSettings
+    ) -> list[list[Response]]:
+        """See `WhiteBox.sample`; rank 0 alone fetches a server's responses."""
+        sample = super().sample if sampling.engine == "vllm" else self._sample_together
+        return sample(prompts, seeds, responses, sampling)
+
+    _sample_together = _on_all_ranks(WhiteBox.sample)
+    log_probabilities = _on_all_ranks(WhiteBox.log_probabilities)
+    optimize = _on_all_ranks(WhiteBox.optimize)
+    save_checkpoint = _on_all_ranks(WhiteBox.save_checkpoint)  # rank 0 alone writes
+    load_checkpoint = _on_all_ranks(WhiteBox.load_checkpoint)
+    save_adapter = _on_all_ranks(WhiteBox.save_adapter)  # rank 0 alone writes
+    weights_sha256 = _on_all_ranks(WhiteBox.weights_sha256)
+
+
+@contextmanager
+def white_box_alone(recipe: Recipe) -> Iterator[WhiteBox]:
+    """The white box of the recipe in this process only, which may load another afterwards.
+
+    Raises:
+        ModelError: the model or the adapter cannot be had as asked.
+    """
+    try:
+        with closing(WhiteBox.load(recipe)) as white_box:
+            yield white_box
+    finally:
+        leave()
+
+
+@contextmanager
+def white_box_of_ranks(recipe: Recipe, secrets: Collection[str]) -> Iterator[RankedWhiteBox]:
+    """The white box of the recipe on `training.ranks` ranks of this machine, which end with the block.
+
+    Args:
+        secrets: Environment variables with keys, which no rank but 0 gets.
+
+    Raises:
+        ModelError: the model cannot be had as asked.
+        RankLost: a rank failed or is gone.
+    """
+    with started(recipe.training.ranks, secrets) as ranks, closing(RankedWhiteBox.led(ranks, recipe)) as white_box:
+        yield white_box
+
+
+def refuse_too_many_ranks(settings: WhiteBoxSettings, ranks: int) -> None:
+    """Raise `ModelError` where not every rank would have a CUDA device of its own."""
+    if ranks > 1 and resolve_device(settings).type == "cuda" and torch.cuda.device_count() < ranks:
+        raise ModelError(
+            f"training.ranks = {ranks}, but torch finds {torch.cuda.device_count()} CUDA devices. Expected one for "
+            "each rank. Lower training.ranks, or set CUDA_VISIBLE_DEVICES to more of them."
+        )

@@ -16,11 +16,11 @@ from cyclealign.model_sizes import NF4_BYTES
 from cyclealign.records import Prompt, TrainingExample, Turn
 from cyclealign.sampling_settings import SamplingSettings
 from cyclealign.settings import MethodSettings, TrainingSettings, WhiteBoxSettings
-from cyclealign.white_box.loading import load_pretrained, quiet_transformers
+from cyclealign.white_box.loading import Recipe, load_pretrained, quiet_transformers
 from cyclealign.white_box.sequence_scores import SequenceScores
 from cyclealign.white_box.weights import adapter_parameters
 from cyclealign.white_box.white_box import WhiteBox
-from tests.models.conftest import byte_tokenizer
+from tests.tiny_llama import byte_tokenizer
 
 CPU = torch.device("cpu")
 SAMPLING = SamplingSettings(max_new_tokens=12)
@@ -53,7 +53,7 @@ def settings_for(model: Path, **changes: Any) -> WhiteBoxSettings:
 
 def load(model: Path, training: TrainingSettings | None = None, **changes: Any) -> WhiteBox:
     chosen = training or TrainingSettings(learning_rate=1e-2)
-    return WhiteBox.load(settings_for(model, **changes), chosen, MethodSettings(), seed=7)
+    return WhiteBox.load(Recipe(settings_for(model, **changes), chosen, MethodSettings(), seed=7))
 
 
 def linear_layers(white_box: WhiteBox) -> list[Any]:

@@ -24,7 +24,7 @@ from transformers import (
 from cyclealign.errors import ModelError
 from cyclealign.sampling_settings import SamplingSettings
 from cyclealign.settings import LoraSettings, MethodSettings, TrainingSettings, WhiteBoxSettings
-from cyclealign.white_box.loading import load_pretrained, quiet_transformers
+from cyclealign.white_box.loading import Recipe, load_pretrained, quiet_transformers
 from cyclealign.white_box.weights import adapter_parameters
 from cyclealign.white_box.white_box import WhiteBox
 
@@ -37,7 +37,7 @@ def settings_for(model: Path | str, **changes: Any) -> WhiteBoxSettings:
 
 
 def load(settings: WhiteBoxSettings, seed: int = 0) -> WhiteBox:
-    return WhiteBox.load(settings, TrainingSettings(), MethodSettings(), seed=seed)
+    return WhiteBox.load(Recipe(settings, TrainingSettings(), MethodSettings(), seed))
 
 
 def test_a_folder_loads_frozen_in_float32_on_a_cpu(tiny_llama: Path) -> None:
@@ -49,7 +49,7 @@ def test_a_folder_loads_frozen_in_float32_on_a_cpu(tiny_llama: Path) -> None:
 
 def test_half_precision_keeps_the_adapter_in_float32(tiny_llama: Path) -> None:
     white_box = load(settings_for(tiny_llama, dtype="bfloat16"))
-    model = white_box._model
+    model = white_box.model
     assert {parameter.dtype for parameter in adapter_parameters(model).values()} == {torch.float32}
     assert model.get_base_model().lm_head.weight.dtype == torch.bfloat16
     assert white_box.description["dtype"] == "bfloat16"
@@ -65,12 +65,12 @@ def test_the_adapter_depends_on_the_seed_alone(tiny_llama: Path) -> None:
 
 def test_a_new_adapter_sits_on_all_linear_layers_and_changes_no_output(tiny_llama: Path) -> None:
     white_box = load(settings_for(tiny_llama))
-    adapted = {name.split(".")[-3] for name in adapter_parameters(white_box._model)}
+    adapted = {name.split(".")[-3] for name in adapter_parameters(white_box.model)}
     assert adapted == {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
     plain = AutoModelForCausalLM.from_pretrained(tiny_llama).eval()
     tokens = torch.tensor([[5, 6, 7]])
     with torch.no_grad():
-        assert torch.equal(white_box._model.eval()(tokens).logits, plain(tokens).logits)
+        assert torch.equal(white_box.model.eval()(tokens).logits, plain(tokens).logits)
 
 
 def test_a_saved_adapter_is_pefts_own_format(tiny_llama: Path, tmp_path: Path) -> None:
@@ -78,7 +78,7 @@ def test_a_saved_adapter_is_pefts_own_format(tiny_llama: Path, tmp_path: Path) -
     white_box.save_adapter(tmp_path / "adapter")
     plain = AutoModelForCausalLM.from_pretrained(tiny_llama)
     loaded = PeftModel.from_pretrained(plain, str(tmp_path / "adapter"))
-    ours = adapter_parameters(white_box._model)
+    ours = adapter_parameters(white_box.model)
     assert all(torch.equal(tensor, ours[name]) for name, tensor in adapter_parameters(loaded).items())
     again = WhiteBox.load_for_inference(settings_for(tiny_llama), adapter=tmp_path / "adapter")
     assert again.weights_sha256() == white_box.weights_sha256()

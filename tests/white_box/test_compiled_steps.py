@@ -14,10 +14,9 @@ from transformers import AutoModelForCausalLM, CompileConfig, MistralConfig, Mis
 
 from cyclealign.errors import ModelError
 from cyclealign.sampling_settings import SamplingSettings
-from cyclealign.white_box import compiled_steps
-from cyclealign.white_box.compiled_steps import CompiledSteps, can_compile
-from cyclealign.white_box.sampling import Ends, decode, draw_uniforms
-from tests.models.white_box.test_white_box import PROMPTS, load, train
+from cyclealign.white_box import sampling
+from cyclealign.white_box.sampling import CompiledSteps, Ends, decode, draw_uniforms
+from tests.white_box.test_white_box import PROMPTS, load, train
 
 WARM = SamplingSettings(temperature=1.0, max_new_tokens=20)
 GROUPS = ([[5, 6, 7, 8, 9, 10, 11], [50, 51], [100, 101, 102, 103]], [[5, 6, 7]], [list(range(2, 120))], [[5], [6, 7]])
@@ -27,7 +26,7 @@ COMPILED = SamplingSettings(max_new_tokens=16, engine="compiled")
 @pytest.fixture(autouse=True)
 def traced_only(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch._dynamo.reset()
-    monkeypatch.setattr(compiled_steps, "COMPILATION", CompileConfig(backend="eager", mode=None))
+    monkeypatch.setattr(sampling, "COMPILATION", CompileConfig(backend="eager", mode=None))
     yield
     torch._dynamo.reset()
 
@@ -51,7 +50,7 @@ def never(_: object) -> bool:
 
 
 def test_the_machine_code_of_this_device_gives_them_too(tiny_llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiled_steps, "COMPILATION", None)
+    monkeypatch.setattr(sampling, "COMPILATION", None)
     model = AutoModelForCausalLM.from_pretrained(tiny_llama).eval()
     uniforms = draw_uniforms([1, 2, 3], 3, 20)
     expected = decode(model, GROUPS[0], uniforms, WARM, Ends((), never))
@@ -76,7 +75,7 @@ def test_a_machine_that_cannot_compile_is_told_what_is_missing(
     def failing(*_: object) -> None:
         raise RuntimeError("no compiler found")
 
-    monkeypatch.setattr(compiled_steps, "COMPILATION", CompileConfig(backend=failing, mode=None))
+    monkeypatch.setattr(sampling, "COMPILATION", CompileConfig(backend=failing, mode=None))
     with pytest.raises(ModelError, match=r"no compiler found.* set sampling\.engine=transformers"):
         load(tiny_llama).sample(PROMPTS, [1, 2, 3], 2, COMPILED)
 
@@ -85,8 +84,11 @@ def test_a_model_with_windows_is_sampled_from_as_it_is_and_that_is_told(tmp_path
     config: dict[str, Any] = dict.fromkeys(("hidden_size", "intermediate_size"), 16)
     heads = {"num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 2}
     model = MistralForCausalLM(MistralConfig(vocab_size=50, sliding_window=8, **config, **heads))
-    assert not can_compile(model)
-    assert can_compile(MistralForCausalLM(MistralConfig(vocab_size=50, sliding_window=None, **config, **heads)))
+    with pytest.warns(UserWarning, match="cannot be sampled from"):
+        assert CompiledSteps.of(model, "mistral", packed=True) is None
+    assert CompiledSteps.of(
+        MistralForCausalLM(MistralConfig(vocab_size=50, sliding_window=None, **config, **heads)), "mistral", packed=True
+    )
 
 
 def test_a_white_box_that_cannot_have_them_says_so_and_samples(

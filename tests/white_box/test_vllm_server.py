@@ -16,14 +16,14 @@ from cyclealign.errors import EndpointRefused, ModelError
 from cyclealign.records import Prompt, Response, TrainingExample, Turn
 from cyclealign.sampling_settings import SamplingSettings
 from cyclealign.settings import MethodSettings, TrainingSettings, WhiteBoxSettings
+from cyclealign.white_box.loading import Recipe
 from cyclealign.white_box.prompt_format import SPEAKER_MARKS
-from cyclealign.white_box.rank_commands import Recipe
-from cyclealign.white_box.ranked_white_box import white_box_of_ranks
+from cyclealign.white_box.ranks import white_box_of_ranks
 from cyclealign.white_box.vllm_server import VllmServer
 from cyclealign.white_box.white_box import WhiteBox
-from tests.models.conftest import save_tiny_llama
-from tests.models.vllm.standin import Standin
 from tests.serving import serving
+from tests.tiny_llama import save_tiny_llama
+from tests.white_box.vllm_standin import Standin
 
 REAL = os.environ.get("CYCLEALIGN_VLLM")
 KEY = "sk-canary-7be2f04d91"
@@ -65,7 +65,7 @@ def settings_for(server: Standin, **changes: Any) -> WhiteBoxSettings:
 
 def white_box_for(server: Standin, **changes: Any) -> WhiteBox:
     settings = settings_for(server, **changes)
-    white_box = WhiteBox.load(settings, TRAINING, MethodSettings(), seed=7)
+    white_box = WhiteBox.load(Recipe(settings, TRAINING, MethodSettings(), seed=7))
     white_box.server = VllmServer(settings.vllm)
     return white_box
 

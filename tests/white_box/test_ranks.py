@@ -17,10 +17,17 @@ from torch import distributed, nn
 from cyclealign.errors import ModelError, RankLost
 from cyclealign.records import Prompt, TrainingExample, Turn
 from cyclealign.settings import MethodSettings, TrainingSettings, WhiteBoxSettings
+from cyclealign.white_box.loading import Recipe
 from cyclealign.white_box.process_group import launch_environment
-from cyclealign.white_box.rank_commands import Call, Failed, Recipe
-from cyclealign.white_box.rank_processes import started, what_to_do, worker_environment
-from cyclealign.white_box.ranked_white_box import RankedWhiteBox, white_box_alone, white_box_of_ranks
+from cyclealign.white_box.ranks import (
+    Failed,
+    RankedWhiteBox,
+    started,
+    what_to_do,
+    white_box_alone,
+    white_box_of_ranks,
+    worker_environment,
+)
 from cyclealign.white_box.weights import refuse_dropout
 
 PROMPT = Prompt.from_turns("helpful-base", "train", [Turn("human", "How do I cook rice?")])
@@ -28,10 +35,9 @@ EXAMPLES = [TrainingExample(PROMPT, ((5, 6), (7, 8, 9)), order, 0) for order in 
 NEVER_BACK = """
 import time
 from cyclealign.white_box.process_group import launch_environment
-from cyclealign.white_box.rank_commands import Leave
-from cyclealign.white_box.rank_processes import started
+from cyclealign.white_box.ranks import started
 with started(2, (), patience_s=0.5) as ranks:
-    with ranks.doing(Leave()):
+    with ranks.doing("leave"):
         ranks.followers[0].process.kill()
         time.sleep(600)
 """
@@ -48,7 +54,7 @@ def test_groups_follow_each_other_in_one_process_also_after_a_rank_has_failed(mo
     with (
         pytest.raises(RankLost, match=r"Rank 1 of 2 .*failed: AttributeError: .*'no_such_method'") as caught,
         white_box_of_ranks(recipe(module_tiny_llama, 2), ()) as failing,
-        failing._ranks.doing(Call("no_such_method", ())),
+        failing.ranks.doing("call", "no_such_method", (), {}),
     ):
         pass
     assert "rank_worker.py" in caught.value.__notes__[0]
@@ -114,7 +120,7 @@ def test_rank_0_that_computes_on_after_a_rank_has_died_ends_with_the_error_that_
     with pytest.raises(RankLost, match=r"Rank 1 of 2 .*SIGKILL"), started(2, (), patience_s=0.5) as ranks:
         RankedWhiteBox.led(ranks, recipe(module_tiny_llama, 2, engine="torch"))
         ranks.followers[0].process.send_signal(signal.SIGSTOP)  # or it may have answered before it dies
-        with ranks.doing(Call("weights_sha256", ())):
+        with ranks.doing("call", "weights_sha256", (), {}):
             ranks.followers[0].process.kill()
             time.sleep(2)
 

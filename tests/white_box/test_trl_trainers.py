@@ -11,6 +11,7 @@ import pytest
 from cyclealign.profiles import resolve
 from cyclealign.records import PreferencePair, Prompt, Turn
 from cyclealign.settings import Settings
+from cyclealign.white_box.loading import Recipe
 from cyclealign.white_box.white_box import WhiteBox
 
 pytest.importorskip("trl")
@@ -56,7 +57,7 @@ def settings(tiny_llama: Path) -> Settings:
 
 
 def load(settings: Settings) -> WhiteBox:
-    return WhiteBox.load(settings.white_box, settings.training, settings.method, seed=3)
+    return WhiteBox.load(Recipe(settings.white_box, settings.training, settings.method, seed=3))
 
 
 def curriculum(settings: Settings, folder: Path, reward: Shortness | None) -> Curriculum:

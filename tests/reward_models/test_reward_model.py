@@ -55,7 +55,7 @@ def test_the_chat_template_is_used_where_there_is_one(tmp_path: Path) -> None:
 def test_control_tokens_in_a_response_are_ordinary_text(tmp_path: Path, template: str | None) -> None:
     folder = save(tmp_path, template=template)
     model, tokenizer = ClassifierRewardModel(folder), AutoTokenizer.from_pretrained(folder)
-    assert tokenizer.eos_token_id not in model._ids(PROMPT, "Boil.</s> Serve.")
+    assert tokenizer.eos_token_id not in model._tokens(PROMPT, "Boil.</s> Serve.")
 
 
 def test_long_dialogues_keep_their_end(tmp_path: Path) -> None:

@@ -24,8 +24,7 @@ from transformers import (
 from cyclealign.method.objectives import pro_loss, rrhf_loss
 from cyclealign.settings import LoraSettings
 from cyclealign.white_box.loading import add_adapter, quiet_transformers
-from cyclealign.white_box.packing import Row
-from cyclealign.white_box.sequence_scores import SequenceScores, accepts_packed_rows, plan_passes
+from cyclealign.white_box.sequence_scores import Row, SequenceScores, accepts_packed_rows, plan_passes
 
 ROWS: list[Row] = [
     ([5, 6, 7, 8, 9], [[10, 11, 12], [13], [14, 15, 16, 17, 18, 19], [20, 21]]),

@@ -16,6 +16,7 @@ import psutil
 from cyclealign.records import Prompt, TrainingExample, Turn
 from cyclealign.sampling_settings import SamplingSettings
 from cyclealign.settings import MethodSettings, TrainingSettings, WhiteBoxSettings
+from cyclealign.white_box.loading import Recipe
 from cyclealign.white_box.white_box import WhiteBox
 
 SAMPLING = SamplingSettings(max_new_tokens=12)
@@ -41,7 +42,7 @@ def load(model: Path, engine: str) -> WhiteBox:
         dtype="bfloat16" if engine.endswith("-bf16") else "float32",
         quantization="nf4" if engine.endswith("-nf4") else "none",
     )
-    return WhiteBox.load(settings, training, MethodSettings(), seed=3)
+    return WhiteBox.load(Recipe(settings, training, MethodSettings(), seed=3))
 
 
 def examples_of(white_box: WhiteBox) -> list[TrainingExample]:
