@@ -1,12 +1,11 @@
-"""Which sampling parameters a family of chat models takes, and the parameters that go into a request's body.
+"""Which sampling parameters a family of chat models takes, and the parameters of a request's body.
 
-Data, not behaviour: one row per family, first match wins, everything unknown counts as a plain server of
-the protocol. Sources: the docstrings of `openai` 3.54 (`types/chat/completion_create_params.py`: `max_tokens`
-is deprecated and not taken by o-series models), OpenAI's reasoning guide and the section "parameter
-compatibility" of its latest-model guide (sampling parameters only at effort `none`, which exists from gpt-5.1
-on), and the HTTP 400 bodies that users report (`unsupported_parameter`, `unsupported_value`). Not checked
-against the live API. An endpoint that disagrees answers with such a 400; that pauses the run once and names
-the parameter (`api_failures`).
+One row per family, first match wins, everything unknown counts as a plain server of the protocol. Sources: the
+docstrings of `openai` 3.54 (`types/chat/completion_create_params.py`: o-series models do not take the deprecated
+`max_tokens`), OpenAI's reasoning guide and the section "parameter compatibility" of its latest-model guide (sampling
+parameters only at effort `none`, which exists from gpt-5.1 on), and the HTTP 400 bodies that users report
+(`unsupported_parameter`, `unsupported_value`). Not checked against the live API. An endpoint that disagrees answers
+with such a 400; that pauses the run once and names the parameter (`failures`).
 """
 
 import re
@@ -23,31 +22,24 @@ class Capabilities:
 
     family: str
     pattern: str
-    """Regular expression that a model's name, without a gateway's prefix such as `openai/`, begins with."""
-    limit: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    """Regular expression that a model's name begins with."""
+    limit: Literal["max_tokens", "max_completion_tokens"] = "max_completion_tokens"
     """The name of the limit on completion tokens; those of reasoning count too."""
     temperature: Literal["always", "without_reasoning", "never"] = "always"
     """`without_reasoning`: only with `reasoning_effort: none`."""
     reasoning_effort: bool = False
     json_object: bool = True
-    seed: bool = True
 
 
 FAMILIES = (
-    Capabilities("GPT-5 chat", r"gpt-5(\.\d+)?-chat", limit="max_completion_tokens"),
-    Capabilities("GPT-5", r"gpt-5(-|$)", limit="max_completion_tokens", temperature="never", reasoning_effort=True),
-    Capabilities(
-        "GPT-5.1 and later",
-        r"gpt-(5\.|[6-9]|\d\d)",
-        limit="max_completion_tokens",
-        temperature="without_reasoning",
-        reasoning_effort=True,
-    ),
-    Capabilities("o series", r"o\d", limit="max_completion_tokens", temperature="never", reasoning_effort=True),
-    Capabilities("GPT-4o and GPT-4.1", r"(chatgpt-4o|gpt-4o|gpt-4\.\d)", limit="max_completion_tokens"),
-    Capabilities("GPT-4, 2023", r"gpt-4(-0314|-0613|-32k.*)?$", json_object=False),
+    Capabilities("GPT-5 chat", r"gpt-5(\.\d+)?-chat"),
+    Capabilities("GPT-5", r"gpt-5(-|$)", temperature="never", reasoning_effort=True),
+    Capabilities("GPT-5.1 and later", r"gpt-(5\.|[6-9]|\d\d)", temperature="without_reasoning", reasoning_effort=True),
+    Capabilities("o series", r"o\d", temperature="never", reasoning_effort=True),
+    Capabilities("GPT-4o and GPT-4.1", r"(chatgpt-4o|gpt-4o|gpt-4\.\d)"),
+    Capabilities("GPT-4, 2023", r"gpt-4(-0314|-0613|-32k.*)?$", limit="max_tokens", json_object=False),
 )
-OTHER = Capabilities("any other server of the protocol", r"", reasoning_effort=True)
+OTHER = Capabilities("any other server of the protocol", r"", limit="max_tokens", reasoning_effort=True)
 """Also gpt-3.5-turbo and the later snapshots of gpt-4."""
 
 
@@ -85,17 +77,17 @@ def parameters_for(settings: BlackBoxSettings, seed: int | None) -> dict[str, An
 
 
 def _check(settings: BlackBoxSettings, takes: Capabilities) -> None:
-    reasons = settings.reasoning_effort != "none"
-    problems = {
-        "temperature": settings.temperature is not None
-        and (takes.temperature == "never" or (takes.temperature == "without_reasoning" and reasons)),
-        "reasoning_effort": settings.reasoning_effort is not None and not takes.reasoning_effort,
-        "seed": settings.seed and not takes.seed,
-    }
-    wrong = [f"black_box.{name}" for name, problem in problems.items() if problem]
+    wanted = {"temperature": takes_temperature(settings), "reasoning_effort": takes.reasoning_effort}
+    wrong = [f"black_box.{name}" for name, taken in wanted.items() if getattr(settings, name) is not None and not taken]
     if wrong:
         allowed = " or set black_box.reasoning_effort=none" if takes.temperature == "without_reasoning" else ""
         raise UsageError(
             f"{settings.model} ({takes.family}) does not take {' and '.join(wrong)}: "
             f"remove it (null){allowed}, or choose another black_box.model."
         )
+
+
+def takes_temperature(settings: BlackBoxSettings) -> bool:
+    """Whether the model takes a temperature under these settings."""
+    takes = capabilities_of(settings.model).temperature
+    return takes == "always" or (takes == "without_reasoning" and settings.reasoning_effort == "none")

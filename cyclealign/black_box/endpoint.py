@@ -1,15 +1,15 @@
 """The black-box model: one attempt at one chat completion over the `openai` library; no trace of the key.
 
-`ChatEndpoint.send` is the only way out to a chat-completions server, whether a paid API, a server on this
-machine or the offline judge, which is the same client over an in-process transport. A reply is read
-leniently: whoever paid for it gets all of it, and judging it comes later. Leaves out: retries, recording and
-money (`tasks.asking.protocol`), what a failure means (`api_failures`), what an answer says
-(`cyclealign.method.answers`).
+`ChatEndpoint.send` is the only way out to a chat-completions server, whether a paid API, a server on this machine or
+the offline judge, which is the same client over an in-process transport. A reply is read leniently: the run that paid
+for it gets all of it, and judging it comes later. Leaves out retries, recording and money (`tasks.asking.protocol`),
+what a failure means (`failures`), what an answer says (`cyclealign.method.answers`).
 """
 
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any, Final, TypeVar, cast
 from urllib.parse import urlsplit
 
@@ -17,9 +17,9 @@ import httpx2
 from openai import AsyncOpenAI, DefaultAsyncHttpx2Client
 from openai.types.chat import ChatCompletionMessageParam
 
-from cyclealign.black_box.api_keys import how_to_set, key_in
-from cyclealign.black_box.failures import WORDS_SHOWN, blot, translate
+from cyclealign.black_box.failures import WORDS_SHOWN, blot, how_to_set, key_in, translate
 from cyclealign.errors import CallTransient, CycleAlignError, EndpointRefused, UsageError
+from cyclealign.loopback import LOOPBACK
 from cyclealign.records import ChatReply, ChatRequest
 from cyclealign.settings import BlackBoxSettings
 
@@ -27,7 +27,6 @@ PLACEHOLDER_KEY: Final = "none"
 """Sent where no key is needed; the `openai` library insists on one."""
 OFFLINE_URL: Final = "http://offline.invalid/v1"
 T = TypeVar("T")
-LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 class ChatEndpoint:
@@ -52,14 +51,6 @@ class ChatEndpoint:
         self.origin: str = _origin(settings, app)
         """Tells endpoints apart in call keys: the base URL, or `offline://` with the judge's name and identity."""
 
-    def require_key(self) -> None:
-        """Check that a call could be sent, before anything is spent.
-
-        Raises:
-            EndpointRefused: no usable key in the environment.
-        """
-        self._key()
-
     async def send(self, request: ChatRequest) -> ChatReply:
         """Exactly one attempt at `request`.
 
@@ -68,7 +59,16 @@ class ChatEndpoint:
             CallRejected: this request will never be accepted.
             EndpointRefused: no request will be accepted.
         """
-        return read_reply(await self._attempt(lambda client: self._post(client, request)))
+
+        async def post(client: AsyncOpenAI) -> str:
+            response = await client.chat.completions.with_raw_response.create(
+                model=request.model,
+                messages=cast("list[ChatCompletionMessageParam]", request.body()["messages"]),
+                extra_body=dict(request.parameters),  # as given: the body that is sent is the body in the call key
+            )
+            return response.http_response.text
+
+        return read_reply(blot(await self._attempt(post), self._secret))
 
     async def models(self) -> list[str] | None:
         """The models that the endpoint lists for this key, which costs nothing; None where there is no list to read.
@@ -76,12 +76,11 @@ class ChatEndpoint:
         Raises: as `send`.
         """
 
-        async def listed(client: AsyncOpenAI) -> list[str] | None:
-            response = await client.models.with_raw_response.list()
-            return read_models(blot(response.http_response.text, self._secret))
+        async def listed(client: AsyncOpenAI) -> str:
+            return (await client.models.with_raw_response.list()).http_response.text
 
         try:
-            return await self._attempt(listed)
+            return _names(blot(await self._attempt(listed), self._secret))
         except EndpointRefused as refusal:
             if refusal.http_status in (404, 405):
                 return None
@@ -93,47 +92,12 @@ class ChatEndpoint:
             await self._client.close()
             self._client = None
 
-    async def _attempt(self, call: Callable[[AsyncOpenAI], Awaitable[T]]) -> T:
-        """One use of the client; what goes wrong comes out as the project's error, without a trace of the key."""
-        failure: CycleAlignError
-        if self._client is None:
-            self._client = self._connect()
-        try:
-            async with asyncio.timeout(self._settings.timeout_s):  # in-process transports know no timeouts
-                return await call(self._client)
-        except CycleAlignError:
-            raise
-        except Exception as error:
-            failure = translate(error, self._secret)
-        # Outside the except block: __context__ would hold the request with its Authorization header.
-        raise failure
+    def require_key(self) -> str:
+        """The key, or a placeholder where none is needed.
 
-    async def _post(self, client: AsyncOpenAI, request: ChatRequest) -> str:
-        body = request.body()
-        response = await client.chat.completions.with_raw_response.create(
-            model=body["model"],
-            messages=cast("list[ChatCompletionMessageParam]", body["messages"]),
-            extra_body=dict(request.parameters),  # as given: the body that is sent is the body in the call key
-        )
-        return blot(response.http_response.text, self._secret)
-
-    def _connect(self) -> AsyncOpenAI:
-        key = self._key()
-        self._secret = "" if key == PLACEHOLDER_KEY else key
-        transport = None if self._app is None else httpx2.ASGITransport(self._app, raise_app_exceptions=False)
-        return AsyncOpenAI(
-            api_key=key,
-            base_url=self._settings.base_url if self._settings.endpoint == "api" else OFFLINE_URL,
-            max_retries=0,  # the library would also repeat quota errors and paid timeouts
-            timeout=self._settings.timeout_s,
-            http_client=DefaultAsyncHttpx2Client(
-                transport=transport,
-                follow_redirects=False,  # a moved address is a setting to mend, not a place to send to
-                timeout=self._settings.timeout_s,
-            ),
-        )
-
-    def _key(self) -> str:
+        Raises:
+            EndpointRefused: no usable key in the environment.
+        """
         variable = self._settings.api_key_env
         key = key_in(variable) if self._settings.endpoint == "api" else ""
         if key:
@@ -145,17 +109,30 @@ class ChatEndpoint:
             kind="key",
         )
 
+    async def _attempt(self, call: Callable[[AsyncOpenAI], Awaitable[T]]) -> T:
+        """One use of the client; what goes wrong comes out as the project's error, without a trace of the key."""
+        self._client = self._client or self._connect()
+        failure: CycleAlignError
+        try:
+            async with asyncio.timeout(self._settings.timeout_s):  # in-process transports know no timeouts
+                return await call(self._client)
+        except Exception as error:
+            failure = translate(error, self._secret)
+        # Outside the except block: __context__ would hold the request with its Authorization header.
+        raise failure
 
-def read_models(raw: str) -> list[str] | None:
-    """The names in a list of models, in OpenAI's form or bare; None where it is no such list."""
-    try:
-        value = json.loads(raw)
-    except ValueError:
-        return None
-    entries = value.get("data") if isinstance(value, dict) else value
-    if not isinstance(entries, list):
-        return None
-    return [one["id"] for one in entries if isinstance(one, dict) and isinstance(one.get("id"), str)]
+    def _connect(self) -> AsyncOpenAI:
+        key = self.require_key()
+        self._secret = "" if key == PLACEHOLDER_KEY else key
+        transport = None if self._app is None else httpx2.ASGITransport(self._app, raise_app_exceptions=False)
+        return AsyncOpenAI(
+            api_key=key,
+            base_url=self._settings.base_url if self._settings.endpoint == "api" else OFFLINE_URL,
+            max_retries=0,  # the library would also repeat quota errors and paid timeouts
+            timeout=self._settings.timeout_s,
+            # a moved address is a setting to mend, not a place to send to
+            http_client=DefaultAsyncHttpx2Client(transport=transport, follow_redirects=False),
+        )
 
 
 def read_reply(raw: str) -> ChatReply:
@@ -166,13 +143,16 @@ def read_reply(raw: str) -> ChatReply:
     Raises:
         CallTransient: the body is empty, is not JSON or has no choices; `raw` is attached.
     """
-    body, problem = _parse(raw)
-    choice = _first_choice(body)
-    if choice is None:
-        said = " ".join(raw.split())[:WORDS_SHOWN] if "error" in _mapping(body) else f"{len(raw)} characters"
+    body, problem = dict[str, Any](), "unreadable_body" if raw.strip() else "empty_body"
+    with suppress(ValueError, RecursionError):
+        body, problem = mapping(json.loads(raw, strict=False)), "no_choices"
+    choices = body.get("choices")
+    choice = choices[0] if isinstance(choices, list) and choices else None
+    if not isinstance(choice, dict):
+        said = " ".join(raw.split())[:WORDS_SHOWN] if "error" in body else f"{len(raw)} characters"
         words = f"HTTP 200, but {problem.replace('_', ' ')}: {said}."
         raise CallTransient(words, kind=problem, http_status=200, billed=True, raw=raw)
-    message, usage = _mapping(choice.get("message")), _mapping(body.get("usage"))
+    message, usage = mapping(choice.get("message")), mapping(body.get("usage"))
     return ChatReply(
         raw=raw,
         content=_content(message.get("content")),
@@ -184,24 +164,9 @@ def read_reply(raw: str) -> ChatReply:
     )
 
 
-def _parse(raw: str) -> tuple[Any, str]:
-    """The body as JSON, and what is wrong with it in case it holds no choice."""
-    if not raw.strip():
-        return None, "empty_body"
-    try:
-        return json.loads(raw, strict=False), "no_choices"
-    except (ValueError, RecursionError):
-        return None, "unreadable_body"
-
-
-def _mapping(value: Any) -> dict[str, Any]:
+def mapping(value: Any) -> dict[str, Any]:
+    """A JSON object; anything else reads as an empty one."""
     return value if isinstance(value, dict) else {}
-
-
-def _first_choice(body: Any) -> dict[str, Any] | None:
-    choices = body.get("choices") if isinstance(body, dict) else None
-    first = choices[0] if isinstance(choices, list) and choices else None
-    return first if isinstance(first, dict) else None
 
 
 def _content(value: Any) -> str | None:
@@ -219,6 +184,18 @@ def _text(value: Any) -> str | None:
 
 def _tokens(value: Any) -> int:
     return value if isinstance(value, int) and 0 < value < 2**40 else 0
+
+
+def _names(raw: str) -> list[str] | None:
+    """The names in a list of models, in OpenAI's form or bare; None where it is no such list."""
+    try:
+        value = json.loads(raw)
+    except ValueError:
+        return None
+    entries = value.get("data") if isinstance(value, dict) else value
+    if not isinstance(entries, list):
+        return None
+    return [one["id"] for one in entries if isinstance(one, dict) and isinstance(one.get("id"), str)]
 
 
 def _origin(settings: BlackBoxSettings, app: Any | None) -> str:

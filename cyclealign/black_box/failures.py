@@ -1,68 +1,68 @@
-"""Every way in which a chat completion can fail, translated into the project's own errors in one place.
+"""Every way in which a chat completion can fail, translated into the project's own errors in one place; and the key.
 
-Exceptions of the `openai` library hold the request and with it the Authorization header, and a server may
-echo the key in its message. What is built here holds neither: a kind, a status, and the server's words with
-the key blotted out. `cyclealign.black_box.endpoint` calls `translate`; nobody else sees a foreign exception.
-Leaves out: what to do about a failure (`tasks.asking.protocol`).
+Exceptions of the `openai` library hold the request and with it the Authorization header, and a server may echo the key
+in its message. The errors built here hold neither: a kind, a status, and the server's words with the key blotted out.
+`cyclealign.black_box.endpoint` calls `translate`; no other module sees a foreign exception. Leaves out what to do about
+a failure (`tasks.asking.protocol`).
 """
 
 import math
+import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
 import httpx2
 import openai
-from openai import InvalidWebhookSignatureError, WebSocketConnectionClosedError, WebSocketQueueFullError
-from openai._exceptions import SubjectTokenProviderError
 
 from cyclealign.errors import CallRejected, CallTransient, CycleAlignError, EndpointRefused
 
-WORDS_SHOWN = 300
+WORDS_SHOWN: Final = 300
 """Characters of a server's own message that are quoted."""
-SHORTEST_SECRET = 12
+SHORTEST_SECRET: Final = 12
 """Shorter keys are placeholders for local servers; blotting those out would damage answers."""
-
 QUOTA_CODES: Final = frozenset(
     {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "insufficient_balance"}
 )
 MODEL_CODES: Final = frozenset({"model_not_found", "deployment_not_found", "DeploymentNotFound"})
-PARAMETER_CODES: Final = frozenset({"unsupported_parameter", "unsupported_value", "unknown_parameter"})
-PARAMETERS: Final = frozenset(
-    {"max_tokens", "max_completion_tokens", "temperature", "response_format", "seed", "reasoning_effort"}
+PARAMETER_CODES: Final = frozenset(
+    {"unsupported_parameter", "unsupported_value", "unknown_parameter"}
+    | {"max_tokens", "max_completion_tokens", "temperature", "response_format", "seed", "reasoning_effort"}
 )
-"""What `capabilities.parameters_for` may send: refused once, refused for every prompt."""
+"""Also the names of what `capabilities.parameters_for` may send: refused once, refused for every prompt."""
 FILTER_CODES: Final = frozenset({"content_filter", "content_policy_violation"})
 TRANSIENT_KINDS: Final[Mapping[int, str]] = {
-    408: "timeout",
-    409: "conflict",
-    425: "overloaded",
-    429: "rate_limit",
-    502: "overloaded",
-    503: "overloaded",
-    504: "overloaded",
-    529: "overloaded",
+    **dict.fromkeys((425, 502, 503, 504, 529), "overloaded"),
+    **{408: "timeout", 409: "conflict", 429: "rate_limit"},
 }
+"""HTTP status to kind of failure; other statuses from 500 on are a `server_error`."""
 GATEWAY_TIMEOUTS: Final = frozenset({408, 504, 524})
-"""Somebody stopped waiting, but the model may have answered and been charged for."""
+"""A gateway stopped waiting, but the model may have answered and been charged for."""
 NEVER_SENT: Final = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.UnsupportedProtocol)
 """The request did not leave, so the server cannot have charged for it."""
-
 AGAIN: Final = "The same command continues the run where it stopped."
 
 
-def translate(error: Exception, secret: str = "") -> CycleAlignError:
-    """The project's error for a foreign one, to be raised outside the `except` block without context.
+def key_in(variable: str) -> str:
+    """The key in an environment variable; empty where it is not set.
 
-    Args:
-        error: What the `openai` library, its transport or a time limit raised.
-        secret: The key, which is blotted out of anything that is quoted.
+    Raises:
+        EndpointRefused: it holds characters that no key has; the message does not show it.
     """
-    for ancestor in type(error).__mro__:
-        if ancestor in TRANSLATIONS:
-            return TRANSLATIONS[ancestor](error, secret)
-    return _unexpected(error, secret)
+    key = os.environ.get(variable, "").strip()
+    if key and (not key.isascii() or not key.isprintable() or " " in key):
+        raise EndpointRefused(
+            f"{variable} holds characters that no key has (spaces, line breaks or non-ASCII). {how_to_set(variable)}",
+            kind="key",
+        )
+    return key
+
+
+def how_to_set(variable: str) -> str:
+    """The last sentences of an error about a key."""
+    return f"Set it to the endpoint's API key, for example: export {variable}=…  {AGAIN}"
 
 
 def blot(text: str, secret: str) -> str:
@@ -70,35 +70,41 @@ def blot(text: str, secret: str) -> str:
     return text.replace(secret, "[key]") if len(secret) >= SHORTEST_SECRET else text
 
 
+def translate(error: Exception, secret: str = "") -> CycleAlignError:
+    """The project's error for a foreign one, to be raised outside the `except` block without context.
+
+    Args:
+        error: What the `openai` library, its transport or a time limit raised.
+        secret: The key, which is blotted out of all quoted words.
+    """
+    nearest = next((ancestor for ancestor in type(error).__mro__ if ancestor in TRANSLATIONS), None)
+    return _unexpected(error, secret) if nearest is None else TRANSLATIONS[nearest](error, secret)
+
+
 def retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
     """Seconds the server asks to wait, from `retry-after-ms` or `Retry-After` (seconds or an HTTP date)."""
-    milliseconds = _number(headers.get("retry-after-ms"))
-    if milliseconds is not None:
-        return milliseconds / 1000
-    value = headers.get("retry-after")
-    seconds = _number(value)
-    if seconds is not None or not value:
-        return seconds
+    for name, unit in (("retry-after-ms", 1000), ("retry-after", 1)):
+        with suppress(ValueError):
+            seconds = float(headers.get(name, "")) / unit
+            if math.isfinite(seconds):
+                return max(0.0, seconds)
     try:
-        moment = parsedate_to_datetime(value)
+        moment = parsedate_to_datetime(headers.get("retry-after", ""))
     except ValueError:
         return None
     return max(0.0, (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() - now.timestamp())
 
 
-def _number(text: str | None) -> float | None:
-    try:
-        value = float(text) if text else math.nan
-    except ValueError:
-        return None
-    return max(0.0, value) if math.isfinite(value) else None
-
-
 def _status(error: openai.APIStatusError, secret: str) -> CycleAlignError:
     """An HTTP status other than 2xx; error codes first: quota errors come as 429 and filters as 403."""
-    status, words = error.status_code, f"HTTP {error.status_code}: {_words(error, secret)}"
+    body = error.body if isinstance(error.body, dict) else {"message": error.body}
+    said = " ".join(str(body.get("message") or error.response.reason_phrase or "no message").split())
+    printable = "".join(character for character in blot(said, secret) if character.isprintable())
+    status, words = error.status_code, f"HTTP {error.status_code}: {printable[:WORDS_SHOWN]}"
     codes = {str(error.code), str(error.type), str(error.param)}
-    if codes & FILTER_CODES or _flagged(error):
+    metadata = body.get("metadata")
+    flagged = isinstance(metadata, dict) and "flagged_input" in metadata  # by a gateway (OpenRouter, with a 403)
+    if codes & FILTER_CODES or flagged:
         return CallRejected(words, kind="content_filter", http_status=status)
     refusal = _refusal(status, codes)
     if refusal:
@@ -118,13 +124,13 @@ def _status(error: openai.APIStatusError, secret: str) -> CycleAlignError:
 def _refusal(status: int, codes: set[str]) -> tuple[str, str] | None:
     """Kind and advice when this answer means that no call at all will get through."""
     if status == 402 or codes & QUOTA_CODES:
-        return ("quota", "The endpoint says that the account's quota is used up: add credit or raise its limit.")
+        return "quota", "The endpoint says that the account's quota is used up: add credit or raise its limit."
     if status in (401, 403):
         return "key", (
             "The endpoint refuses the key: put a valid one that may use this model into the environment "
             "variable that black_box.api_key_env names."
         )
-    if codes & (PARAMETER_CODES | PARAMETERS):
+    if codes & PARAMETER_CODES:
         return "parameter", "The model does not take a parameter that was sent: change it under black_box."
     if status in (404, 405, 410) or 300 <= status < 400 or codes & MODEL_CODES:
         return "model", (
@@ -132,12 +138,6 @@ def _refusal(status: int, codes: set[str]) -> tuple[str, str] | None:
             "black_box.model and black_box.base_url."
         )
     return None
-
-
-def _flagged(error: openai.APIStatusError) -> bool:
-    """Whether a gateway's moderation stopped this one input (OpenRouter: 403, `metadata.flagged_input`)."""
-    metadata = error.body.get("metadata") if isinstance(error.body, dict) else None
-    return isinstance(metadata, dict) and "flagged_input" in metadata
 
 
 def _connection(error: Exception, secret: str) -> CycleAlignError:
@@ -165,11 +165,8 @@ def _cause(error: BaseException) -> BaseException:
 
 
 def _unreadable(error: Exception, secret: str) -> CycleAlignError:
-    return CallTransient(
-        f"The endpoint's answer could not be read: {blot(str(error), secret)[:WORDS_SHOWN]}",
-        kind="unreadable_body",
-        billed=True,
-    )
+    words = f"The endpoint's answer could not be read: {blot(str(error), secret)[:WORDS_SHOWN]}"
+    return CallTransient(words, kind="unreadable_body", billed=True)
 
 
 def _unexpected(error: Exception, secret: str) -> CycleAlignError:
@@ -186,26 +183,10 @@ TRANSLATIONS: Final[Mapping[type, Callable[[Any, str], CycleAlignError]]] = {
     openai.APIStatusError: _status,
     openai.APITimeoutError: _timeout,
     openai.APIConnectionError: _connection,
-    openai.APIResponseValidationError: _unreadable,
     openai.APIError: _unreadable,
     TimeoutError: _timeout,
     httpx2.TimeoutException: _timeout,
     httpx2.HTTPError: _connection,
     OSError: _connection,
-    httpx2.InvalidURL: _unexpected,
-    # Raised by other parts of the library only: parsed completions, webhooks, sockets, cloud identities.
-    openai.LengthFinishReasonError: _unexpected,
-    openai.ContentFilterFinishReasonError: _unexpected,
-    SubjectTokenProviderError: _unexpected,
-    InvalidWebhookSignatureError: _unexpected,
-    WebSocketConnectionClosedError: _unexpected,
-    WebSocketQueueFullError: _unexpected,
 }
 """Foreign class to translation; the nearest ancestor counts."""
-
-
-def _words(error: openai.APIStatusError, secret: str) -> str:
-    """What the server said, one printable line; headers are never part of it."""
-    said = error.body.get("message") if isinstance(error.body, dict) else error.body
-    line = " ".join(str(said or error.response.reason_phrase or "no message").split())
-    return "".join(c for c in blot(line, secret) if c.isprintable())[:WORDS_SHOWN]

@@ -1,10 +1,9 @@
-"""What a call costs: its worst case before it is sent, and its charge afterwards.
+"""What a call costs: its worst case before it is sent, and its charge afterwards, in exact US dollars.
 
-Prices come from `black_box.price`, else from the dated table of the installed `genai-prices` package, which
-is read offline. Offline judges cost nothing. Amounts are US dollars, exact decimals. Everything is rounded
-against us: a charge may be above the bill (cached input counts in full, input at the price of writing it to
-the provider's cache where that is dearer), never below it. Leaves out: reserving and adding up
-(`storage.calls`).
+Prices come from `black_box.price`, else from the dated table of the installed `genai-prices` package, read offline.
+Offline judges cost nothing. Everything is rounded against us: a charge may be above the bill (cached input counts in
+full, input at the price of writing it to the provider's cache where that is dearer), never below it. Leaves out
+reserving and adding up (`storage.calls`).
 """
 
 import json
@@ -39,12 +38,12 @@ class Prices:
         if self.settings.endpoint != "api":
             return Decimal(0)
         own = self.settings.price
-        if own is None or model != self.settings.model:
+        if own is not None and model == self.settings.model:
+            prompt, completion = Decimal(str(own.input)), Decimal(str(own.output))
+            full: Decimal | None = (prompt_tokens * prompt + completion_tokens * completion) / MILLION
+        else:
             full = self._from_table(model, prompt_tokens, completion_tokens)
-            return None if full is None else _rounded_up(full * self.share)
-        prompt, completion = Decimal(str(own.input)), Decimal(str(own.output))
-        full = (prompt_tokens * prompt + completion_tokens * completion) / MILLION
-        return _rounded_up(full * self.share)
+        return None if full is None else _rounded_up(full * self.share)
 
     def worst_case_usd(self, request: ChatRequest) -> Decimal | None:
         """The most that `request` can cost; None where the price is unknown.
@@ -91,13 +90,10 @@ class Prices:
         plain = Usage(input_tokens=prompt_tokens, output_tokens=completion_tokens)
         cached = Usage(input_tokens=prompt_tokens, cache_write_tokens=prompt_tokens, output_tokens=completion_tokens)
         try:
-            prices = [
-                calc_price(usage, model, provider_api_url=self.settings.base_url).total_price
-                for usage in (plain, cached)
-            ]
+            url = self.settings.base_url
+            return max(calc_price(usage, model, provider_api_url=url).total_price for usage in (plain, cached))
         except LookupError:
             return None
-        return _rounded_up(max(prices))
 
 
 def _rounded_up(usd: Decimal) -> Decimal:

@@ -18,8 +18,7 @@ from typing import Any, Final, TypeGuard
 
 import httpx2
 
-from cyclealign.black_box.api_keys import key_in
-from cyclealign.black_box.failures import AGAIN, WORDS_SHOWN, blot
+from cyclealign.black_box.failures import AGAIN, WORDS_SHOWN, blot, key_in
 from cyclealign.errors import EndpointRefused, ModelError
 from cyclealign.records import Prompt, Response
 from cyclealign.sampling_settings import SamplingSettings, VllmSettings

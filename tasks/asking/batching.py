@@ -5,7 +5,7 @@ the file, makes the batch under our own name for it, and fetches the answers whe
 between leaves a batch that the next start carries on from where it was: the file may go up twice, which costs nothing;
 before making a batch, `Batches` asks the provider for one of that name. Answers enter the ledger like any other,
 whichever run fetches them: every run that wants answers of a submitted batch waits for it.
-Leaves out the provider's side (`cyclealign.black_box.batch_endpoint`) and the rows (`storage.batches`).
+Leaves out the provider's side (`cyclealign.black_box.batches`) and the rows (`storage.batches`).
 """
 
 import asyncio
@@ -17,8 +17,7 @@ from functools import partial
 from itertools import accumulate
 from typing import ClassVar, Final, TypeVar
 
-from cyclealign.black_box.batch_endpoint import PATH, BatchEndpoint, BatchState
-from cyclealign.black_box.batch_lines import answer_lines, outcome_of
+from cyclealign.black_box.batches import BatchEndpoint, BatchState, answer_lines, outcome_of, request_line
 from cyclealign.black_box.failures import AGAIN
 from cyclealign.black_box.prices import Prices
 from cyclealign.errors import CallFailed, CallRejected, CallTransient, EndpointRefused, RunPaused, UsageError
@@ -140,7 +139,7 @@ class Batches:
     async def _made(self, batch: BatchRow, calls: Sequence[BatchCall], file_id: str | None) -> BatchState:
         """The batch at the provider, of the file that an earlier start left there, or of a new one."""
         if file_id is None:
-            content = "".join(_line(call) for call in calls)
+            content = "".join(request_line(call.call_key, call.body) for call in calls)
             file_id = await self._patiently(lambda: self._endpoint.upload(f"{batch.batch}.jsonl", content))
             batches.uploaded(self.account.ledger, batch.batch, file_id)
         return await self._patiently(lambda: self._submit(batch, file_id))
@@ -210,9 +209,3 @@ def _fitting(wanted: Sequence[PlannedCall]) -> Sequence[PlannedCall]:
     """As many of the calls, in order, as one batch takes; at least one."""
     sizes = accumulate(len(json.dumps(one.call.request.body())) + 200 for one in wanted[:MOST_CALLS])
     return wanted[: max(1, sum(size <= MOST_BYTES for size in sizes))]
-
-
-def _line(call: BatchCall) -> str:
-    """A call as a line of a batch's file; its key tells its answer apart."""
-    line = {"custom_id": call.call_key, "method": "POST", "url": PATH, "body": call.body}
-    return json.dumps(line, ensure_ascii=False) + "\n"

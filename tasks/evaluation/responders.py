@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from cyclealign.black_box.capabilities import capabilities_of, parameters_for
+from cyclealign.black_box.capabilities import parameters_for, takes_temperature
 from cyclealign.method.answers import AnswerRejected
 from cyclealign.records import ChatReply, ChatRequest, Message, Prompt, Speaker
 from cyclealign.sampling_settings import SamplingSettings
@@ -174,14 +174,9 @@ def generation_parameters(
         UsageError: the system sets a parameter that its model does not take.
     """
     chosen: dict[str, Any] = {"json_mode": False, "max_tokens": max_tokens or sampling.max_new_tokens}
-    if settings.temperature is None and _takes_temperature(settings):
+    if settings.temperature is None and takes_temperature(settings):
         chosen["temperature"] = sampling.temperature
     parameters = parameters_for(settings.model_copy(update=chosen), None)
     if "temperature" in parameters and sampling.top_p != 1:
         parameters["top_p"] = sampling.top_p
     return parameters
-
-
-def _takes_temperature(settings: BlackBoxSettings) -> bool:
-    takes = capabilities_of(settings.model).temperature
-    return takes == "always" or (takes == "without_reasoning" and settings.reasoning_effort == "none")

@@ -1,19 +1,22 @@
 """The Batch API of an endpoint over the `openai` library: files go up, a batch is made of one, files come down.
 
-One method is one attempt, translated like a chat completion (`api_failures`). Leaves out what is in the files,
-recording, money and patience (`tasks.asking.batching`).
+One method is one attempt, translated like a chat completion. A line of an output file is read like the answer to a call
+that was sent alone. Leaves out recording, money and patience (`tasks.asking.batching`).
 """
 
+import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Any, Final
 
 from openai import AsyncOpenAI
 from openai.types import Batch
 
-from cyclealign.black_box.endpoint import ChatEndpoint
-from cyclealign.black_box.failures import blot
+from cyclealign.black_box.endpoint import ChatEndpoint, mapping, read_reply
+from cyclealign.black_box.failures import FILTER_CODES, TRANSIENT_KINDS, WORDS_SHOWN, blot
+from cyclealign.errors import CallFailed, CallRejected, CallTransient
+from cyclealign.records import ChatReply
 
-T = TypeVar("T")
 MARK: Final = "cyclealign_batch"
 """The key under which our name for a batch stands in its metadata."""
 PATH: Final = "/v1/chat/completions"
@@ -29,7 +32,6 @@ class BatchState:
     batch_id: str
     status: str
     done: int
-    total: int
     files: tuple[str, ...]
     """Ids of the files with answers and with errors; there once it has ended."""
     problem: str
@@ -91,7 +93,51 @@ class BatchEndpoint(ChatEndpoint):
             batch_id=batch.id,
             status=batch.status,
             done=counts.completed + counts.failed if counts else 0,
-            total=counts.total if counts else 0,
             files=tuple(file for file in (batch.output_file_id, batch.error_file_id) if file),
-            problem=blot(words, self._secret)[:300],
+            problem=blot(words, self._secret)[:WORDS_SHOWN],
         )
+
+
+def request_line(call_key: str, body: Mapping[str, Any]) -> str:
+    """A call as a line of a batch's file; its key tells its answer apart."""
+    line = {"custom_id": call_key, "method": "POST", "url": PATH, "body": body}
+    return json.dumps(line, ensure_ascii=False) + "\n"
+
+
+def answer_lines(texts: Iterable[str]) -> dict[str, Mapping[str, Any]]:
+    """The lines of output files by the call keys that we gave; a line that is no JSON object answers no call."""
+    lines: dict[str, Mapping[str, Any]] = {}
+    for text in texts:
+        for line in text.split("\n"):  # not splitlines: answers may hold other line breaks
+            try:
+                found = mapping(json.loads(line, strict=False))
+            except ValueError:
+                continue
+            lines[str(found.get("custom_id"))] = found
+    return lines
+
+
+def outcome_of(line: Mapping[str, Any] | None, status: str) -> ChatReply | CallFailed:
+    """What one call of a batch came to; without a line the batch ended (`status`) before its turn, unpaid."""
+    response = mapping(line).get("response")
+    if not isinstance(response, dict):
+        words = _words(mapping(line))
+        return CallTransient(f"The batch is {status} and has no answer to this call. {words}".strip(), kind="no_answer")
+    body, code = mapping(response.get("body")), response.get("status_code")
+    if code == 200:
+        try:
+            return read_reply(json.dumps(response.get("body"), ensure_ascii=False))
+        except CallTransient as error:
+            return error
+    code, words, codes = code if isinstance(code, int) else 0, _words(body), mapping(body.get("error"))
+    words = f"HTTP {code}: {words}"
+    if {str(codes.get("code")), str(codes.get("type"))} & FILTER_CODES:
+        return CallRejected(words, kind="content_filter", http_status=code)
+    if code in TRANSIENT_KINDS or not 400 <= code < 500:
+        return CallTransient(words, kind=TRANSIENT_KINDS.get(code, "server_error"), http_status=code)
+    return CallRejected(words, kind="bad_request", http_status=code)
+
+
+def _words(said: Mapping[str, Any]) -> str:
+    error = mapping(said.get("error"))
+    return " ".join(str(error.get(name) or "") for name in ("code", "message")).strip()[:WORDS_SHOWN]

@@ -1,0 +1,239 @@
+"""One attempt over real HTTP: what each answer, and each way of not getting one, comes to; no trace of the key."""
+
+import asyncio
+import pickle
+import traceback
+from typing import Any
+
+import pytest
+from starlette.responses import JSONResponse
+from starlette.types import Receive, Scope, Send
+
+from cyclealign.black_box.endpoint import ChatEndpoint, read_reply
+from cyclealign.errors import CallRejected, CallTransient, CycleAlignError, EndpointRefused, UsageError
+from cyclealign.method.ranking_prompt import render_ranking_prompt
+from cyclealign.records import ChatReply, ChatRequest, Message
+from cyclealign.settings import BlackBoxSettings
+from tests.black_box.model_server import USAGE, ModelServer, completion
+
+CANARY = "sk-canary-0123456789-abcdefghij"
+PROMPT = render_ranking_prompt("Human: hello\n\nAssistant:", ["b", "a", "c"], ())
+REQUEST = ChatRequest("ranking", "some-model", (Message("user", PROMPT),), {"max_tokens": 50, "seed": 3})
+
+
+@pytest.fixture(autouse=True)
+def key(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A key in the environment that must never be seen again."""
+    monkeypatch.setenv("OPENAI_API_KEY", CANARY)
+
+
+def send(server: ModelServer, behaviour: str = "good") -> ChatReply:
+    """One attempt at `REQUEST` while the server behaves so."""
+    server.plan = lambda _number, _body: behaviour
+    timeout_s = 0.4 if behaviour == "hang" else 10
+    return through(ChatEndpoint(BlackBoxSettings(base_url=server.url, model="some-model", timeout_s=timeout_s)))
+
+
+def through(endpoint: ChatEndpoint) -> ChatReply:
+    async def attempt() -> ChatReply:
+        try:
+            return await endpoint.send(REQUEST)
+        finally:
+            await endpoint.close()
+
+    return asyncio.run(attempt())
+
+
+def test_the_body_of_the_call_key_is_sent_and_the_reply_is_kept_raw_and_read(server: ModelServer) -> None:
+    reply = send(server)
+    assert server.requests == [REQUEST.body()]
+    assert '"desired rank": [1, 0, 2]' in (reply.content or "")
+    assert '"choices"' in reply.raw
+    assert (reply.prompt_tokens, reply.completion_tokens) == (USAGE["prompt_tokens"], USAGE["completion_tokens"])
+    assert (reply.model, reply.finish_reason, reply.refusal) == ("served-model", "stop", None)
+
+
+TRANSIENT = {
+    "rate limit": ("rate_limit", 429, None, False),
+    "rate limit, retry-after": ("rate_limit", 429, 0.1, False),
+    "rate limit, retry-after-ms": ("rate_limit", 429, 0.05, False),
+    "500": ("server_error", 500, None, False),
+    "502": ("overloaded", 502, None, False),
+    "503": ("overloaded", 503, 0.05, False),
+    "reset": ("connection", None, None, True),
+    "hang": ("timeout", None, None, True),
+    "truncated body": ("connection", None, None, True),
+    "empty body": ("empty_body", 200, None, True),
+    "no choices": ("no_choices", 200, None, True),
+    "error with status 200": ("no_choices", 200, None, True),
+    "broken json": ("unreadable_body", 200, None, True),
+}
+REJECTED = {"bad request": "bad_request", "filtered prompt": "content_filter"}
+REFUSED = {
+    "quota": ("quota", 429, "add credit"),
+    "revoked key": ("key", 401, "black_box.api_key_env"),
+    "forbidden": ("key", 403, "black_box.api_key_env"),
+    "model not found": ("model", 404, "black_box.model"),
+    "unsupported parameter": ("parameter", 400, "change it under black_box"),
+    "moved": ("model", 307, "black_box.base_url"),
+}
+
+
+def failing(server: ModelServer, behaviour: str) -> Any:
+    """The error of one attempt, which is one request, and holds the key nowhere."""
+    with pytest.raises(CycleAlignError) as caught:
+        send(server, behaviour)
+    error = caught.value
+    assert len(server.requests) == 1
+    assert (error.__context__, error.__cause__) == (None, None)
+    frames = traceback.TracebackException.from_exception(error, capture_locals=True)
+    shown = "".join(frames.format()) + repr(error) + str(error) + repr(vars(error))
+    assert CANARY not in shown
+    assert CANARY.encode() not in pickle.dumps(error)
+    return error
+
+
+@pytest.mark.parametrize("behaviour", TRANSIENT, ids=str)
+def test_worth_another_attempt(server: ModelServer, behaviour: str) -> None:
+    error = failing(server, behaviour)
+    assert isinstance(error, CallTransient)
+    assert (error.kind, error.http_status, error.retry_after, error.billed) == TRANSIENT[behaviour]
+    assert behaviour != "broken json" or error.raw == '{"choices": [{"message"'
+    copy = pickle.loads(pickle.dumps(error))  # noqa: S301  our own bytes
+    assert (type(copy), str(copy), vars(copy)) == (CallTransient, str(error), vars(error))
+
+
+@pytest.mark.parametrize("behaviour", REJECTED, ids=str)
+def test_this_request_will_never_be_accepted(server: ModelServer, behaviour: str) -> None:
+    error = failing(server, behaviour)
+    assert isinstance(error, CallRejected)
+    assert (error.kind, error.http_status) == (REJECTED[behaviour], 400)
+
+
+@pytest.mark.parametrize("behaviour", REFUSED, ids=str)
+def test_no_request_will_be_accepted(server: ModelServer, behaviour: str) -> None:
+    error = failing(server, behaviour)
+    kind, status, advice = REFUSED[behaviour]
+    assert isinstance(error, EndpointRefused)
+    assert (error.kind, error.http_status) == (kind, status)
+    assert advice in str(error)
+    assert "same command continues" in str(error)
+
+
+def test_an_address_where_no_server_listens_costs_nothing() -> None:
+    with pytest.raises(CallTransient) as caught:
+        through(ChatEndpoint(BlackBoxSettings(base_url="http://127.0.0.1:9/v1", model="some-model")))
+    assert (caught.value.kind, caught.value.billed) == ("connection", False)
+
+
+def test_a_server_that_echoes_the_key_is_read_without_it(server: ModelServer) -> None:
+    reply = send(server, "echo")
+    assert reply.content == "Bearer [key]"
+    assert CANARY not in reply.raw
+
+
+def test_a_missing_key_is_named_before_anything_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY")
+    with pytest.raises(EndpointRefused, match="export OPENAI_API_KEY") as caught:
+        ChatEndpoint(BlackBoxSettings(model="some-model")).require_key()
+    assert caught.value.kind == "key"
+
+
+@pytest.mark.parametrize("key", ["two words of a key", "schlüssel-0123456789"], ids=["spaces", "non-ASCII"])
+def test_a_key_that_no_header_can_carry_is_refused_unseen(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    with pytest.raises(EndpointRefused, match="characters that no key has") as caught:
+        ChatEndpoint(BlackBoxSettings(model="some-model")).require_key()
+    assert key not in str(caught.value)
+
+
+@pytest.mark.parametrize("key", [CANARY + "\n", ""], ids=["line break after the key", "no key on loopback"])
+def test_a_key_that_does_no_harm(server: ModelServer, monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    assert send(server).finish_reason == "stop"
+
+
+@pytest.mark.parametrize(
+    ("url", "origin"),
+    [
+        ("https://api.openai.com/v1", "https://api.openai.com/v1"),
+        ("HTTPS://Api.Example.com:8443/a/v1/", "https://api.example.com:8443/a/v1"),
+        ("http://[::1]:8000/v1", "http://[::1]:8000/v1"),
+    ],
+)
+def test_the_origin_tells_endpoints_apart(url: str, origin: str) -> None:
+    assert ChatEndpoint(BlackBoxSettings(base_url=url)).origin == origin
+
+
+@pytest.mark.parametrize(
+    "url", ["api.openai.com/v1", "ftp://host/v1", "https://me:secret@host/v1", "https://host/v1?key=secret"]
+)
+def test_an_address_that_is_none_or_holds_a_secret_is_refused(url: str) -> None:
+    with pytest.raises((UsageError, ValueError), match="base_url") as caught:
+        ChatEndpoint(BlackBoxSettings(base_url=url))
+    assert "secret" not in str(caught.value)
+
+
+# The offline judge: the same client over an application in this process
+
+
+async def offline_app(scope: Scope, receive: Receive, send: Send) -> None:
+    said = f"{scope['path']} {dict(scope['headers'])[b'authorization'].decode()}"
+    await JSONResponse(completion(said))(scope, receive, send)
+
+
+async def broken_app(scope: Scope, receive: Receive, send: Send) -> None:
+    raise RuntimeError("the judge broke")
+
+
+async def hanging_app(scope: Scope, receive: Receive, send: Send) -> None:
+    await asyncio.sleep(30)
+
+
+def test_an_offline_endpoint_gets_no_key() -> None:
+    endpoint = ChatEndpoint(BlackBoxSettings(endpoint="world"), offline_app)
+    assert through(endpoint).content == "/v1/chat/completions Bearer none"
+    assert endpoint.origin == "offline://world"
+
+
+@pytest.mark.parametrize(("app", "kind"), [(broken_app, "server_error"), (hanging_app, "timeout")])
+def test_an_offline_application_that_breaks_or_hangs_is_worth_another_attempt(app: Any, kind: str) -> None:
+    with pytest.raises(CallTransient) as caught:
+        through(ChatEndpoint(BlackBoxSettings(endpoint="world", timeout_s=0.5), app))
+    assert caught.value.kind == kind
+
+
+# What a body says, read leniently
+
+
+@pytest.mark.parametrize(
+    ("content", "read"),
+    [
+        ('"plain"', "plain"),
+        ("null", None),
+        ("7", None),
+        ('[{"type": "thinking"}, {"type": "text", "text": "in "}, {"type": "text", "text": "parts"}]', "in parts"),
+        (r'"half a pair \ud83d"', "half a pair ?"),
+        ('"raw \n newline"', "raw \n newline"),
+    ],
+    ids=["text", "null", "number", "parts", "half a surrogate pair", "control character"],
+)
+def test_content_is_read_leniently(content: str, read: str | None) -> None:
+    assert read_reply(f'{{"choices": [{{"message": {{"content": {content}}}}}]}}').content == read
+
+
+@pytest.mark.parametrize("usage", ["null", "7", '{"prompt_tokens": "many"}', '{"prompt_tokens": -1}'], ids=str)
+def test_usage_that_is_none_reads_as_no_tokens(usage: str) -> None:
+    reply = read_reply(f'{{"choices": [{{"message": {{}}}}], "usage": {usage}}}')
+    assert (reply.prompt_tokens, reply.completion_tokens) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    ["", " ", "[]", "7", "{", '{"choices": {}}', '{"choices": [7]}', "[" * 100_000, "<html>"],
+    ids=lambda raw: raw[:9],
+)
+def test_a_body_without_a_choice_is_transient(raw: str) -> None:
+    with pytest.raises(CallTransient) as caught:
+        read_reply(raw)
+    assert (caught.value.raw, caught.value.billed) == (raw, True)
