@@ -1,15 +1,16 @@
-"""How large a model and its adapter are, guessed from the parameters that the model's name states, and a pass of it.
+"""How large a model, its adapter and its passes are, and the memory of a device in each phase of a run.
 
-The shape is a Llama's: about 12·L·d² parameters in L layers of width d = 128·L, with keys and values as wide as d. A
-model whose heads share keys and values (grouped queries) has a smaller cache than is said here. Called by `estimate`
-and its parts; leaves out what is done with the model (`estimated_memory`, `estimated_hours`).
+The limits of passes are those of the white box. The rest is arithmetic, see `estimate`: a model's size is guessed from
+the parameters that its name states. Leaves out what torch's allocator keeps in reserve, the activations of passes
+without gradients, and the memory of a vLLM server.
 """
 
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
-from cyclealign.settings import LoraSettings, WhiteBoxSettings
+from cyclealign.settings import LoraSettings, Settings
 
 MLP: Final = 8 / 3
 """Width of a Llama's MLP in widths of the model."""
@@ -18,6 +19,14 @@ MLP_MODULES: Final = ("gate_proj", "up_proj", "down_proj")
 VOCABULARY: Final = 50_000
 NF4_BYTES: Final = 0.5 + 1 / 64 + 4 / (64 * 256)
 """Per weight: 4 bits, a scale of 8 bits per 64 weights, a float32 per 256 scales (Dettmers et al. 2023, Section 3)."""
+DTYPE_BYTES: Final = {"float32": 4, "bfloat16": 2, "float16": 2}
+TRAINED_BYTES: Final = 16
+"""Per trained parameter: float32 weight, gradient and Adam's two moments."""
+ACTIVATION_NUMBERS: Final = 17
+"""Per token, layer and unit of width: 34 bytes in 16 bits, no attention maps (Korthikanti et al. 2022, Section 4)."""
+LOGIT_BYTES: Final = 12
+"""Float32 logits, their softmax, their gradient."""
+HUB_REWARD_MODELS: Final = ("oasst", "classifier")
 SCORING_TOKENS: Final = 2048
 """Padded tokens of one forward pass without gradients, at most."""
 TRAINING_TOKENS: Final = 1024
@@ -29,34 +38,6 @@ STATIC_CACHES: Final = 2
 cache by where it lies in memory."""
 REWARD_TOKENS: Final = 1024
 """Longest dialogue with its response that a reward model of the hub reads by default."""
-_BYTES: Final = {"float32": 4, "bfloat16": 2, "float16": 2}
-
-
-@dataclass(frozen=True, slots=True)
-class ModelSize:
-    """A Llama of so many parameters, held in numbers of so many bytes."""
-
-    parameters: int
-    number_bytes: int
-
-    @property
-    def layers(self) -> int:
-        """L."""
-        return shape(self.parameters)[0]
-
-    @property
-    def width(self) -> int:
-        """d."""
-        return shape(self.parameters)[1]
-
-    @property
-    def weights(self) -> int:
-        """Bytes of the weights as they are stored and loaded, not quantised."""
-        return self.parameters * self.number_bytes
-
-    def cache(self, rows: int, tokens: float) -> float:
-        """Bytes of the key/value cache of rows of so many tokens: two vectors of width d per layer and token."""
-        return 2 * self.layers * self.width * self.number_bytes * rows * tokens
 
 
 def parameter_count(model: str) -> int | None:
@@ -69,53 +50,177 @@ def parameter_count(model: str) -> int | None:
     return int(float(stated[1]) * (1e9 if stated[2] == "b" else 1e6))
 
 
+def reward_model_parameters(settings: Settings) -> int | None:
+    """Of the evaluation's reward model from the hub; None where its name tells no size, or it is a stand-in."""
+    evaluation = settings.evaluation
+    return parameter_count(evaluation.reward_model_name) if evaluation.reward_model in HUB_REWARD_MODELS else None
+
+
 def shape(parameters: int) -> tuple[int, int]:
     """Layers L and width d of a Llama of this size, from 12·L·d² = parameters and d = 128·L."""
     layers = max(1, round((parameters / (12 * 128**2)) ** (1 / 3)))
     return layers, 128 * layers
 
 
-def dtype_on(settings: WhiteBoxSettings, device: str) -> str:
-    """The dtype of the white box's weights on one of `estimated_hours.DEVICES`; see `loading.resolve_dtype`."""
-    if settings.dtype == "auto":
-        return "float32" if device == "cpu" else "bfloat16"
-    return settings.dtype
+def adapted_maps(lora: LoraSettings) -> tuple[int, int]:
+    """Linear maps of a layer's attention and of its MLP that the adapter sits on.
 
-
-def size_on(settings: WhiteBoxSettings, parameters: int, device: str) -> ModelSize:
-    """The white box in the dtype that it has on this device."""
-    return ModelSize(parameters, _BYTES[dtype_on(settings, device)])
-
-
-def held_bytes(settings: WhiteBoxSettings, model: ModelSize) -> float:
-    """Of the base model's weights in memory, where its linear layers may be quantised."""
-    if settings.quantization == "none":
-        return model.weights
-    kept = min(model.parameters, 2 * VOCABULARY * model.width)  # embedding and head
-    return kept * model.number_bytes + (model.parameters - kept) * NF4_BYTES
-
-
-def trained_parameters(lora: LoraSettings, parameters: int) -> float:
-    """Of the adapter: rank · (inputs + outputs) of each linear map that it sits on."""
-    layers, width = shape(parameters)
-    attention, mlp = _adapted(lora)
-    return layers * width * lora.rank * (2 * attention + (1 + MLP) * mlp)
-
-
-def adapted_parameters(lora: LoraSettings, parameters: int) -> float:
-    """Of the weights that the adapter sits on."""
-    layers, width = shape(parameters)
-    attention, mlp = _adapted(lora)
-    return layers * width**2 * (attention + MLP * mlp)
-
-
-def _adapted(lora: LoraSettings) -> tuple[int, int]:
-    """Linear maps of a layer's attention and of its MLP that are adapted; an unknown name counts as one of the MLP.
-
-    A pattern over names, which peft takes too, counts as all of them.
+    An unknown name counts as one of the MLP; a pattern over names, which peft takes too, as all of them.
     """
     if isinstance(lora.target_modules, str):
         return len(ATTENTION_MODULES), len(MLP_MODULES)
     names = set(lora.target_modules)
     attention = len(names & set(ATTENTION_MODULES))
     return attention, len(names) - attention
+
+
+def trained_parameters(lora: LoraSettings, parameters: int) -> float:
+    """Of the adapter: rank · (inputs + outputs) of each linear map that it sits on."""
+    layers, width = shape(parameters)
+    attention, mlp = adapted_maps(lora)
+    return layers * width * lora.rank * (2 * attention + (1 + MLP) * mlp)
+
+
+@dataclass(frozen=True)
+class Load:
+    """A run's white box on the device of one rank: its size, and the rows and tokens that the rank has at once.
+
+    The shape is a Llama's, keys and values as wide as the model; a model whose heads share keys and values (grouped
+    queries) has a smaller cache. Prompts and responses count at their longest. Under ZeRO-3 each rank holds a part of
+    every weight, and so runs every pass of sampling and scoring.
+    """
+
+    settings: Settings
+    parameters: int
+    device: str = "a100"
+    """A key of `estimate.DEVICES`."""
+
+    @property
+    def dtype(self) -> str:
+        """Of the weights on this device; see `loading.resolve_dtype`."""
+        chosen = self.settings.white_box.dtype
+        return chosen if chosen != "auto" else "float32" if self.device == "cpu" else "bfloat16"
+
+    @property
+    def number_bytes(self) -> int:
+        """Of a weight."""
+        return DTYPE_BYTES[self.dtype]
+
+    @cached_property
+    def shape(self) -> tuple[int, int]:
+        """Layers L and width d."""
+        return shape(self.parameters)
+
+    @property
+    def weights(self) -> int:
+        """Bytes of the weights as they are stored and loaded, not quantised."""
+        return self.parameters * self.number_bytes
+
+    def cache(self, rows: int, tokens: float) -> float:
+        """Bytes of the key/value cache of rows of so many tokens: two vectors of width d per layer and token."""
+        layers, width = self.shape
+        return 2 * layers * width * self.number_bytes * rows * tokens
+
+    @property
+    def partitioned(self) -> bool:
+        """Whether the ranks run under ZeRO-3."""
+        return self.settings.training.engine == "deepspeed" and self.settings.training.zero_stage == 3
+
+    def prompts_of_a_rank(self, prompts: int) -> int:
+        """The most prompts of a wave or a batch that one rank samples and scores."""
+        return prompts if self.partitioned else -(-prompts // self.settings.training.ranks)
+
+    @property
+    def wave(self) -> int:
+        """Prompts of a wave that one rank samples at once."""
+        return self.prompts_of_a_rank(self.settings.training.wave)
+
+    @property
+    def sampled_rows(self) -> int:
+        """Responses of a wave that one rank samples at once."""
+        return self.wave * self.settings.method.candidates
+
+    @property
+    def held_out_rows(self) -> int:
+        """Responses to held-out prompts that one rank samples at once."""
+        return self.prompts_of_a_rank(self.settings.evaluation.batch)
+
+    @property
+    def examples(self) -> int:
+        """The most prompts of an optimizer step that one rank trains on."""
+        return -(-self.settings.training.examples // self.settings.training.ranks)
+
+    @property
+    def example_tokens(self) -> tuple[int, int]:
+        """Prompt tokens and response tokens of one training example; the prompt is run once for all responses."""
+        reply = self.settings.white_box.sampling.max_new_tokens
+        responses = self.settings.method.candidates + (self.settings.method.rewrite != "off")
+        return max(0, self.settings.white_box.max_length - reply), responses * reply
+
+
+def memory_by_phase(load: Load) -> dict[str, float]:
+    """Bytes of each rank's device in every phase, highest first.
+
+    Phases that another process or no model of known size takes are left out. The rewards come after the white box is
+    gone, unless the reward model scores during the training and so stays beside it.
+    """
+    white_box, evaluation = load.settings.white_box, load.settings.evaluation
+    number_bytes = 4 if evaluation.reward_model == "oasst" else load.number_bytes  # OpenAssistant's is float32
+    reward = number_bytes * (reward_model_parameters(load.settings) or 0)
+    beside = _beside_a_phase(load) + (reward if evaluation.reward_model_beside else 0)
+    found = {"training": beside + _activation_bytes(load)}
+    if white_box.sampling.engine != "vllm":
+        rows, prompt = load.sampled_rows, load.example_tokens[0]
+        compiled = white_box.sampling.engine == "compiled"
+        found["sampling"] = beside + _decoding_bytes(load, load.cache(load.wave, prompt), rows, compiled=compiled)
+    if evaluation.sampling.engine != "vllm":
+        rows, prompt = load.held_out_rows, max(0, white_box.max_length - evaluation.sampling.max_new_tokens)
+        compiled = evaluation.sampling.engine == "compiled"
+        found["held-out responses"] = beside + _decoding_bytes(load, load.cache(rows, prompt), rows, compiled=compiled)
+    if reward:
+        found["rewards"] = beside if evaluation.reward_model_beside else reward
+    return dict(sorted(found.items(), key=lambda phase: -phase[1]))
+
+
+def _beside_a_phase(load: Load) -> float:
+    """What the white box always holds: weights, adapter and its optimizer, and the caches of compiled passes.
+
+    These caches stay for later calls, as large as the largest.
+    """
+    white_box, evaluation = load.settings.white_box, load.settings.evaluation
+    held: float = load.weights
+    if white_box.quantization != "none":
+        kept = min(load.parameters, 2 * VOCABULARY * load.shape[1])  # embedding and head
+        held = kept * load.number_bytes + (load.parameters - kept) * NF4_BYTES
+    ranks = load.settings.training.ranks if load.partitioned else 1
+    adapter = trained_parameters(white_box.lora, load.parameters) * TRAINED_BYTES
+    length = -(-white_box.max_length // STATIC_LENGTHS) * STATIC_LENGTHS
+    used = ((white_box.sampling, load.sampled_rows), (evaluation.sampling, load.held_out_rows))
+    rows = max((rows for sampling, rows in used if sampling.engine == "compiled"), default=0)
+    return held / ranks + adapter + STATIC_CACHES * load.cache(rows, length)
+
+
+def _decoding_bytes(load: Load, prompts: float, rows: int, *, compiled: bool) -> float:
+    """The cache of rows at their full length, and the merged copy of the adapted weights (`weights.can_merge`).
+
+    Compiled passes have a static cache for the rows, and the one of the prompts, of so many bytes, beside it.
+    """
+    if compiled:
+        return prompts
+    white_box, (layers, width) = load.settings.white_box, load.shape
+    attention, mlp = adapted_maps(white_box.lora)
+    merges = load.number_bytes == 4 and white_box.quantization == "none" and not load.partitioned
+    merged = layers * width**2 * (attention + MLP * mlp) * load.number_bytes if merges else 0.0
+    return load.cache(rows, white_box.max_length) + merged
+
+
+def _activation_bytes(load: Load) -> float:
+    """Of one forward and backward pass, logits included: as many examples as fit into it, or a single one."""
+    (prompt, responses), (layers, width) = load.example_tokens, load.shape
+    tokens = prompt + responses
+    examples = max(1, min(load.examples, TRAINING_TOKENS // max(1, tokens)))
+    numbers = layers * width * ACTIVATION_NUMBERS
+    if load.settings.training.gradient_checkpointing:  # the inputs of all layers, and one layer in full
+        numbers = layers * width + width * ACTIVATION_NUMBERS
+    logits = responses * VOCABULARY * LOGIT_BYTES
+    return examples * (tokens * numbers * load.number_bytes + logits)

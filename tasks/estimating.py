@@ -9,8 +9,15 @@ import torch
 
 from cyclealign.black_box.prices import Prices
 from cyclealign.disk import require_room
-from cyclealign.estimate import CallEstimate, MachineEstimate, estimate_calls, estimate_machine, home_bytes
-from cyclealign.estimated_hours import ARITHMETIC, FLOAT32_ARITHMETIC
+from cyclealign.estimate import (
+    ARITHMETIC,
+    FLOAT32_ARITHMETIC,
+    CallEstimate,
+    MachineEstimate,
+    estimate_calls,
+    estimate_machine,
+    home_bytes,
+)
 from cyclealign.model_sizes import parameter_count
 from cyclealign.records import Prompt
 from cyclealign.settings import Settings

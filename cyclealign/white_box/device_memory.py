@@ -1,7 +1,7 @@
 """Running out of a device's memory, translated around each phase of a run into what to set.
 
 Called where the phases run (`tasks.cycle.loop`, `tasks.evaluation.responders`, …) and where models are loaded; leaves
-out how much a phase takes (`cyclealign.estimated_memory`).
+out how much a phase takes (`cyclealign.model_sizes`).
 """
 
 from collections.abc import Iterator

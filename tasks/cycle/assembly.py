@@ -29,8 +29,8 @@ from tasks.cycle.checkpointing import go_back
 from tasks.cycle.loop import Cycle
 from tasks.cycle.progress import Progress, say
 from tasks.cycle.sampling_server import sampling_by
+from tasks.doctor import listens
 from tasks.estimating import announce
-from tasks.findings import listens
 from tasks.models import key_variables, ranking_endpoint, reward_models, white_box_path
 from tasks.preparation import Prepared
 
