@@ -77,7 +77,7 @@ def late(app: ASGIApp, latency_s: float) -> ASGIApp:
 def main(log: Path, latency_s: float = 0.0) -> None:
     """Serve until terminated."""
     from tasks.context import home_folder, load_settings  # noqa: PLC0415  `JudgeProcess` needs no torch
-    from tasks.preparation import standalone_judge  # noqa: PLC0415
+    from tasks.models import standalone_judge  # noqa: PLC0415
 
     app = late(standalone_judge(load_settings(PROFILE, {}), home_folder()), latency_s)
     with log.open("a", buffering=1) as lines, socket.create_server(("127.0.0.1", 0)) as listening:

@@ -181,7 +181,7 @@ def judge(profile: str, assignments: tuple[str, ...], port: int, host: str, toke
     from cyclealign.loopback import Guard, listen, refuse_open, serve
     from cyclealign.profiles import parse_overrides
     from tasks.context import home_folder, load_settings
-    from tasks.preparation import standalone_judge
+    from tasks.models import standalone_judge
 
     settings = load_settings(profile, parse_overrides(assignments))
     token = token_of(token_env)

@@ -5,17 +5,15 @@ from typing import Any, Literal
 
 from prefect import flow
 
-from cyclealign.ablation_grids import Cell, Variant, cells
 from cyclealign.errors import CycleAlignError, GridIncomplete, RunPaused
-from cyclealign.profiles import merge
 from flows.train import train
 from storage import runs
 from storage.ledger import Ledger
 from tasks.context import RunContext, home_folder, load_settings, new_run
 from tasks.cycle.progress import say
 from tasks.evaluation.publication import publish_exhibits
-from tasks.studies import fan_out as fanning
-from tasks.studies.fan_out import Order
+from tasks.studies import grids
+from tasks.studies.grids import Cell
 
 
 @flow(name="cyclealign", flow_run_name="ablation {grid} of {profile}", validate_parameters=True)
@@ -38,11 +36,8 @@ def ablation(  # noqa: PLR0913, PLR0917  a form's fields
         overrides: Settings laid over the profile in every run.
         fan_out: As runs of the deployment `cyclealign/cell`, each with a home and a ledger of its own.
     """
-    laid_over = overrides or {}
-    base = load_settings(profile, laid_over)
-    wanted = cells(base.profile, grid, Variant.of(base.method), objectives, seeds)
-    orders = [order(profile, laid_over, cell) for cell in wanted]
-    left = [one for one in orders if not finished(one)]
+    wanted = grids.cells(profile, grid, overrides or {}, objectives, seeds)
+    left = [cell for cell in wanted if not finished(cell)]
     say(f"Grid {grid} of {profile}: {len(wanted)} runs, {len(left)} to do")
     failed = spread(left) if fan_out else one_after_another(left)
     if failed:
@@ -56,56 +51,48 @@ def ablation(  # noqa: PLR0913, PLR0917  a form's fields
     return [runs.status(ledger, cell.run_name)[0].as_dict() for cell in wanted]
 
 
-def order(profile: str, overrides: dict[str, Any], cell: Cell) -> Order:
-    """What `train` is to be called with."""
-    parameters = {"profile": profile, "overrides": merge(overrides, cell.overrides), "run": cell.run_name}
-    return Order(cell.run_name, home_folder() / "cells" / cell.run_name, parameters)
-
-
-def finished(one: Order) -> bool:
-    """Whether the ledger has this run, complete; all settings are validated here, before anything starts.
+def finished(cell: Cell) -> bool:
+    """Whether the ledger has this run, complete; validates all settings, before anything starts.
 
     Raises:
         ProfileInvalid: the settings do not validate.
         SettingsChanged: the run is there with other settings.
     """
-    settings = load_settings(one.parameters["profile"], one.parameters["overrides"])
-    context = RunContext(home_folder(), one.run_name, settings, Ledger(home_folder()))
+    settings = load_settings(cell.parameters["profile"], cell.parameters["overrides"])
+    context = RunContext(home_folder(), cell.run_name, settings, Ledger(home_folder()))
     known = {run.name: run.state for run in runs.status(context.ledger)}
-    if one.run_name in known:
-        runs.refuse_changed(runs.get(context.ledger, one.run_name), new_run(context))
-    return known.get(one.run_name) == "complete"
+    if cell.run_name in known:
+        runs.refuse_changed(runs.get(context.ledger, cell.run_name), new_run(context))
+    return known.get(cell.run_name) == "complete"
 
 
-def one_after_another(orders: Sequence[Order]) -> list[str]:
+def one_after_another(cells: Sequence[Cell]) -> list[str]:
     """Run them in this process; one that fails leaves the others their turn, one that pauses does not."""
     failed = []
-    for one in orders:
+    for cell in cells:
         try:
-            train(**one.parameters)
+            train(**cell.parameters)
         except RunPaused:
             raise  # budget, quota or key: the next one would meet the same
         except CycleAlignError as error:
-            failed.append(f"  {one.run_name}: {error}")
+            failed.append(f"  {cell.run_name}: {error}")
     return failed
 
 
-def spread(orders: Sequence[Order]) -> list[str]:
+def spread(cells: Sequence[Cell]) -> list[str]:
     """Have workers run them, wait, and merge what they brought."""
-    fanning.require_server()
-    ledger = Ledger(home_folder())
-    for one in orders:
-        fanning.prepare_home(one, home_folder())
-    fanning.wait_for([fanning.submit(one) for one in orders])
-    problems = {one.run_name: _problem(ledger, one) for one in orders}
-    return [f"  {name}: not merged{problem}" for name, problem in problems.items() if problem is not None]
-
-
-def _problem(ledger: Ledger, one: Order) -> str | None:
-    """Merge the run; what to say where it is not here, complete, afterwards."""
-    try:
-        collected = fanning.collect(ledger, one)
-    except CycleAlignError as error:  # of this cell alone: the others have their turn
-        return f": {error}"
-    states = {run.name: run.state for run in runs.status(ledger)}
-    return None if collected and states.get(one.run_name) == "complete" else ""
+    grids.require_server()
+    ledger, failed = Ledger(home_folder()), []
+    for cell in cells:
+        grids.prepare_home(cell)
+    grids.wait_for([grids.submit(cell) for cell in cells])
+    for cell in cells:
+        collected, problem = False, ""
+        try:
+            collected = grids.collect(ledger, cell)
+        except CycleAlignError as error:  # of this cell alone: the others have their turn
+            problem = f": {error}"
+        states = {run.name: run.state for run in runs.status(ledger)}
+        if not collected or states.get(cell.run_name) != "complete":
+            failed.append(f"  {cell.run_name}: not merged{problem}")
+    return failed

@@ -4,17 +4,16 @@ from typing import Any, Literal
 
 from prefect import flow
 
+from cyclealign.extras import require_extra
 from flows.train import finish, get_ready
 from storage import runs
 from tasks.context import RunContext, running
 from tasks.cycle.assembly import loaded_white_box
-from tasks.cycle.checkpointing import go_back
-from tasks.cycle.progress import say, stage
+from tasks.cycle.progress import say
 from tasks.evaluation.generation import Part, respond_as
 from tasks.evaluation.publication import is_done, publish_report, save_adapter
 from tasks.preparation import Prepared
-from tasks.studies.baselines import OURS, Course, open_baseline, train_stretch, training_pairs
-from tasks.studies.trl_baselines import require_trl, train_with_trl
+from tasks.studies.baselines import BY_TRL, learn, open_baseline
 
 
 @flow(name="cyclealign", flow_run_name="baseline {method} of {source} as {run}", validate_parameters=True)
@@ -33,40 +32,22 @@ def baseline(
         run: The baseline's name.
         overrides: Settings laid over the source's, nested: `{"training": {"learning_rate": 0.001}}`.
     """
-    if method not in OURS:
-        require_trl()
+    if method in BY_TRL:
+        require_extra("trl", "baselines")
     context, new = open_baseline(source, method, run, overrides or {})
     if is_done(context):
         return publish_report(context)
     say(f"Run {run}, the {method} baseline of {source}: " + ("new" if new else "continues"))
     with running(context):
-        learn(context, method)
+        prepared = get_ready(context)
+        finish(context, prepared, train_and_respond(context, method, prepared))
         return publish_report(context)
-
-
-def learn(context: RunContext, method: runs.Baseline) -> None:
-    """Everything of a baseline that computes, in order."""
-    prepared = get_ready(context)
-    finish(context, prepared, train_and_respond(context, method, prepared))
 
 
 def train_and_respond(context: RunContext, method: runs.Baseline, prepared: Prepared) -> tuple[Part, ...]:
     """Respond to the held-out prompts, train, respond again; returns the responses' parts."""
-    steps = runs.get(context.ledger, context.name).steps
     with loaded_white_box(context, prepared) as white_box:
-        course = Course(context, method, white_box, training_pairs(context), steps)
         before = respond_as(context, white_box, prepared.evaluation, role="before")
-        train(course, prepared)
+        learn(context, method, white_box, prepared)
         save_adapter(context, white_box)
         return before + respond_as(context, white_box, prepared.evaluation, role="after")
-
-
-def train(course: Course, prepared: Prepared) -> None:
-    """The optimizer steps that are left."""
-    with stage(f"Baseline {course.method}: {course.steps} optimizer steps") as report:
-        if course.method not in OURS:
-            train_with_trl(course, prepared, report)
-            return
-        for stretch in course.stretches(go_back(course.context, course.white_box)):
-            train_stretch(course, stretch)
-            report(f"optimizer step {stretch.stop}/{course.steps}", stretch.stop / course.steps)

@@ -30,14 +30,9 @@ def refold(source: str, run: str, overrides: dict[str, Any] | None = None) -> di
         return publish_report(context)
     say(f"Run {run}, a refold of {source}: " + ("new" if new else "continues"))
     with running(context):
-        fold(context)
+        prepared = get_ready(context)
+        finish(context, prepared, train_again(context, prepared))
         return publish_report(context)
-
-
-def fold(context: RunContext) -> None:
-    """Everything of a refold that computes, in order."""
-    prepared = get_ready(context)
-    finish(context, prepared, train_again(context, prepared))
 
 
 def train_again(context: RunContext, prepared: Prepared) -> tuple[Part, ...]:

@@ -62,7 +62,7 @@ class PreparedDialogues:
 
 
 @dataclass(frozen=True, slots=True)
-class Dataset:
+class PreparedDataset:
     """A filtered data set as the ledger keeps it."""
 
     dataset_digest: str
@@ -102,20 +102,17 @@ def prepare(
     with writing(folder), _translating(source), _staging(folder) as staging:
         files, dropped = _filter(source, options, tokens, staging)
         _refuse_other_rows(source, files, dropped)
-    _record(ledger, Dataset(digest, source.name, source.location, options, files, dropped))
+    _record(ledger, PreparedDataset(digest, source.name, source.location, options, files, dropped))
     return PreparedDialogues(digest, folder, reused=False)
 
 
-def drops(ledger: Ledger, dataset_digest: str) -> list[Row]:
-    """How many pairs were dropped, per subset, split and reason."""
-    with ledger.session() as session:
-        return session.rows("datasets/drops", dataset_digest=dataset_digest)
+def filter_counts(ledger: Ledger, dataset_digest: str) -> list[Row]:
+    """Rows read, dropped (`drops`: pairs by reason, None for none) and kept per subset and split.
 
-
-def compare_with_table_6(ledger: Ledger, dataset_digest: str) -> list[Row]:
-    """Rows read and kept per subset and split, beside the paper's sizes (`paper_pairs`, Table 6)."""
+    The paper's sizes stand beside (`paper_pairs`, Table 6; None for other subsets).
+    """
     with ledger.session() as session:
-        return session.rows("datasets/table_6", dataset_digest=dataset_digest)
+        return session.rows("ask/filter_counts", dataset_digest=dataset_digest)
 
 
 def set_variable(connection: duckdb.DuckDBPyConnection, name: str, value: Any) -> None:
@@ -241,7 +238,7 @@ def _staging(folder: Path) -> Iterator[Path]:
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def _record(ledger: Ledger, dataset: Dataset) -> None:
+def _record(ledger: Ledger, dataset: PreparedDataset) -> None:
     digest, options = dataset.dataset_digest, json.dumps(dataset.options)
     with ledger.session() as session, session.transaction():
         session.run(

@@ -5,11 +5,12 @@ Callers get objects behind the same few methods, whichever profile is run.
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from starlette.applications import Starlette
 
 from cyclealign.black_box.endpoint import ChatEndpoint
-from cyclealign.errors import DataError, ModelError, UsageError
-from cyclealign.offline.artifacts import WorldArtifacts
+from cyclealign.errors import ModelError, UsageError
+from cyclealign.offline.artifacts import WorldArtifacts, build_world_artifacts
 from cyclealign.offline.chat_server import create_app
 from cyclealign.offline.judge import Evaluator, Judge
 from cyclealign.offline.preference import PreferenceArtifacts, PreferenceRewardModel, load_preference_judge
@@ -17,44 +18,26 @@ from cyclealign.offline.tiny_models import WorldRewardModel
 from cyclealign.offline.world import GroundTruth
 from cyclealign.offline.world_judge import load_world_judge
 from cyclealign.records import Prompt
+from cyclealign.reward_models.oasst import OasstRewardModel
 from cyclealign.reward_models.reward_model import ClassifierRewardModel, RewardModel
 from cyclealign.settings import EVALUATOR, BlackBoxSettings, Settings
 from cyclealign.white_box.device_memory import REWARDS, fitting
-
-if TYPE_CHECKING:
-    from starlette.applications import Starlette
+from tasks.cycle.progress import say, stage
 
 
 class StandIns:
-    """What was built for a run that needs no hub and no endpoint; None where the profile does without."""
+    """What was built for a run that needs no hub and no endpoint: the parts that its settings name, no others."""
+
+    world: WorldArtifacts
+    """The dialogue world."""
+    preference: PreferenceArtifacts
+    """The preference models on real pairs."""
 
     def __init__(self, world: WorldArtifacts | None = None, preference: PreferenceArtifacts | None = None) -> None:
-        self._world, self._preference = world, preference
-
-    @property
-    def world(self) -> WorldArtifacts:
-        """The dialogue world.
-
-        Raises:
-            DataError: the profile uses none.
-        """
-        if self._world is None:
-            raise DataError("No dialogue world was built for this run. Expected data.source = world in its profile.")
-        return self._world
-
-    @property
-    def preference(self) -> PreferenceArtifacts:
-        """The preference models on real pairs.
-
-        Raises:
-            DataError: the profile uses none.
-        """
-        if self._preference is None:
-            raise DataError(
-                "No preference models were fitted for this run. Expected black_box.endpoint or "
-                "evaluation.reward_model = preference in its profile."
-            )
-        return self._preference
+        if world is not None:
+            self.world = world
+        if preference is not None:
+            self.preference = preference
 
 
 def local_model(name: str, home: Path) -> Path | None:
@@ -103,8 +86,7 @@ def load_judge(settings: Settings, home: Path, stand_ins: StandIns) -> Judge:
     """
     black_box = settings.black_box
     if black_box.endpoint == "world":
-        world = stand_ins.world
-        return load_world_judge(world.judge, world.writer, black_box.judge)
+        return load_world_judge(stand_ins.world.judge, stand_ins.world.writer, black_box.judge)
     if black_box.endpoint == "preference":
         heads, model = stand_ins.preference.judge, frozen_model(settings, home)
         return load_preference_judge(heads, model, black_box.judge, settings.white_box.sampling.max_new_tokens)
@@ -114,9 +96,27 @@ def load_judge(settings: Settings, home: Path, stand_ins: StandIns) -> Judge:
     )
 
 
-def judge_app(settings: Settings, home: Path, stand_ins: StandIns) -> "Starlette":
-    """The offline judge as a chat-completions application."""
-    return create_app(load_judge(settings, home, stand_ins), settings.black_box.model)
+def standalone_judge(settings: Settings, home: Path) -> Starlette:
+    """The profile's offline judge as a chat-completions application, on what earlier runs built.
+
+    The world is built if need be.
+
+    Raises:
+        ModelError: the profile has no judge of its own, or its preference models were not fitted yet.
+    """
+    world, preference = None, None
+    if settings.black_box.endpoint == "world":
+        with stage("Dialogue world and tiny models") as report:
+            world = build_world_artifacts(home, settings.world, settings.black_box.judge, report)
+    elif settings.black_box.endpoint == "preference":
+        fitted = sorted((home / "preference").glob("*/report.json"), key=lambda path: path.stat().st_mtime)
+        if not fitted:
+            raise ModelError(
+                f"No preference models below {home / 'preference'}. Expected those that a run of the profile fits; run "
+                f"`cyclealign prepare --profile {settings.profile}` first."
+            )
+        preference = PreferenceArtifacts.read(fitted[-1].parent)
+    return create_app(load_judge(settings, home, StandIns(world, preference)), settings.black_box.model)
 
 
 def ranking_endpoint(settings: Settings, home: Path, stand_ins: StandIns) -> Callable[[], ChatEndpoint]:
@@ -161,20 +161,13 @@ def comparison_endpoint(
 
 def reward_models(settings: Settings, home: Path, stand_ins: StandIns) -> Sequence[RewardModel]:
     """What scores the evaluation, the one that the claim rests on first. None of them is used by the cycle."""
-    evaluation = settings.evaluation
-    loading = f"Loading {evaluation.reward_model_name!r}"
-    if evaluation.reward_model == "world":
+    if settings.evaluation.reward_model == "world":
         truths = (GroundTruth("quality"), GroundTruth("well-formedness"))
         return (WorldRewardModel(stand_ins.world.evaluation), *truths)
-    if evaluation.reward_model == "preference":
+    if settings.evaluation.reward_model == "preference":
         return (PreferenceRewardModel(stand_ins.preference.evaluation, frozen_model(settings, home)),)
-    if evaluation.reward_model == "oasst":
-        from cyclealign.reward_models.oasst import OasstRewardModel  # noqa: PLC0415
-
-        with fitting(loading, REWARDS):
-            return (OasstRewardModel(evaluation.reward_model_name),)
-    with fitting(loading, REWARDS):
-        return (ClassifierRewardModel(evaluation.reward_model_name),)
+    with fitting(f"Loading {settings.evaluation.reward_model_name!r}", REWARDS):
+        return (_published_reward_model(settings),)
 
 
 def require_reward_model(settings: Settings) -> None:
@@ -185,18 +178,19 @@ def require_reward_model(settings: Settings) -> None:
     Raises:
         ModelError: it cannot be found, or is no reward model of its kind.
     """
-    name, device = settings.evaluation.reward_model_name, "meta"
-    if settings.evaluation.reward_model == "oasst":
-        from cyclealign.reward_models.oasst import OasstRewardModel  # noqa: PLC0415
-
-        OasstRewardModel(name, device=device)
-    elif settings.evaluation.reward_model == "classifier":
-        ClassifierRewardModel(name, device=device)
+    if settings.evaluation.reward_model in ("oasst", "classifier"):
+        _published_reward_model(settings, device="meta")
 
 
-def training_reward_model(settings: Settings, home: Path, stand_ins: StandIns) -> tuple[RewardModel, bool]:
-    """What the RL baseline maximises, and whether the evaluation's reward model is another one than that."""
+def training_reward_model(settings: Settings, home: Path, stand_ins: StandIns) -> RewardModel:
+    """What the RL baseline maximises; says so where the evaluation has no other."""
     if settings.evaluation.reward_model == "preference":
-        heads, model = stand_ins.preference.judge, frozen_model(settings, home)
-        return PreferenceRewardModel(heads, model), True
-    return reward_models(settings, home, stand_ins)[0], False
+        return PreferenceRewardModel(stand_ins.preference.judge, frozen_model(settings, home))
+    reward = reward_models(settings, home, stand_ins)[0]
+    say(f"  {reward.identity} is optimised and evaluates too: its rewards say little, look at the others")
+    return reward
+
+
+def _published_reward_model(settings: Settings, device: str | None = None) -> RewardModel:
+    kind = OasstRewardModel if settings.evaluation.reward_model == "oasst" else ClassifierRewardModel
+    return kind(settings.evaluation.reward_model_name, device=device)

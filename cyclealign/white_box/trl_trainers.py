@@ -2,7 +2,7 @@
 
 They train the white box's own adapter in place, on prompts and replies that its own format encodes, with the
 schedule, clipping and weight decay of every other run. TRL has dropped PPO itself, whose figures the paper only cites.
-Needs the extra `baselines`. Called by `tasks.studies.trl_baselines`; leaves out the ledger.
+Needs the extra `baselines`. Called by `tasks.studies.baselines`; leaves out the ledger.
 """
 
 import time

@@ -1,12 +1,15 @@
 """Baselines: what the data set's own preferences teach, on the prompts of a finished run, in as many optimizer steps.
 
-SFT, RRHF and PRO take their steps with the white box's own `optimize`; DPO and the RL baseline with TRL's trainers
-(`tasks.studies.trl_baselines`). Zero-shot needs no run: it is every run's `before`. Paper: Section 4.1, Table 1.
+SFT, RRHF and PRO take their steps with the white box's own `optimize`; DPO and the RL baseline with TRL's trainers, an
+optional extra. Their optimizer steps and checkpoints are in the ledger like any run's. Zero-shot needs no run: it is
+every run's `before`. Paper: Section 4.1, Table 1.
 """
 
+import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from prefect import task
@@ -14,20 +17,24 @@ from prefect.cache_policies import NO_CACHE
 from prefect.runtime import task_run
 
 from cyclealign.errors import UsageError
-from cyclealign.records import OptimizerReport, PreferencePair, TrainingExample
-from cyclealign.settings import Settings
+from cyclealign.records import PreferencePair, TrainingExample
+from cyclealign.reward_models.reward_model import RewardModel
 from cyclealign.white_box.device_memory import TRAINING, fitting
 from cyclealign.white_box.white_box import WhiteBox
-from storage import optimizer_steps, runs, samples
+from storage import checkpoints, optimizer_steps, runs, samples
+from storage.checkpoints import NewCheckpoint
 from storage.optimizer_steps import OptimizerStep
 from tasks.context import RunContext, new_run
-from tasks.cycle.checkpointing import write_checkpoint
+from tasks.cycle.checkpointing import go_back, write_checkpoint
+from tasks.cycle.progress import Report, stage
 from tasks.devices import device_slots
+from tasks.models import training_reward_model
+from tasks.preparation import Prepared
 from tasks.studies.derivation import derive, finished_source, overlaid
 
 OBJECTIVES: Mapping[runs.Baseline, str] = {"sft": "none", "rrhf": "rrhf", "pro": "pro", "dpo": "none", "rl": "none"}
 """L_rank of each baseline; DPO and RL have losses of their own."""
-OURS: tuple[runs.Baseline, ...] = ("sft", "rrhf", "pro")
+BY_TRL: tuple[runs.Baseline, ...] = ("dpo", "rl")
 CHANGEABLE = ("method.objective", "method.drop_repeated", "baseline")
 
 
@@ -39,15 +46,27 @@ class Course:
     method: runs.Baseline
     white_box: WhiteBox
     pairs: Sequence[PreferencePair]
-    """In the order of the run's training prompts."""
+    """The data set's own replies to the run's training prompts, in their order."""
     steps: int
     """Optimizer steps."""
 
-    def batch(self, step: int) -> Sequence[PreferencePair]:
-        """The pairs of an optimizer step: again and again through all of them, in their order."""
-        size = self.context.settings.training.examples
+    def examples(self, step: int) -> list[TrainingExample]:
+        """What an optimizer step learns: again and again all pairs, in their order.
+
+        The chosen reply is preferred and is the SFT target, as a rewrite is in the cycle.
+        """
+        settings = self.context.settings
+        size, limit = settings.training.examples, settings.white_box.sampling.max_new_tokens
         start = step % -(-len(self.pairs) // size) * size
-        return self.pairs[start : start + size]
+        return [
+            TrainingExample(
+                pair.prompt,
+                tuple(self.white_box.encode_reply(text, limit).tokens for text in (pair.chosen, pair.rejected)),
+                preference=(0, 1),
+                target=0,
+            )
+            for pair in self.pairs[start : start + size]
+        ]
 
     def stretches(self, start: int) -> Iterator[range]:
         """The optimizer steps from `start` on, from checkpoint to checkpoint."""
@@ -75,18 +94,17 @@ def open_baseline(
             "optimizer steps the baseline takes."
         )
     derived = derive(source, name, overrides, CHANGEABLE)
-    settings = overlaid(derived.settings, {"method": {"objective": OBJECTIVES[method]}})
-    if method not in OURS:  # TRL's trainers train the network itself, in the process that they are in
-        _refuse_quantized(settings, method)
-        settings = overlaid(settings, {"training": {"ranks": 1}})
-    context = replace(derived, settings=settings)
-    steps = settings.baseline.steps or budget
+    forced: dict[str, Any] = {"method": {"objective": OBJECTIVES[method]}}
+    if method in BY_TRL:  # TRL's trainers train the network itself, in the process that they are in
+        _refuse_quantized(derived.settings.white_box.quantization, method)
+        forced["training"] = {"ranks": 1}
+    context = replace(derived, settings=overlaid(derived.settings, forced))
+    steps = context.settings.baseline.steps or budget
     wanted = replace(new_run(context), kind="baseline", baseline=method, source_run=source_run, steps=steps)
     return context, runs.register(context.ledger, wanted).created
 
 
-def _refuse_quantized(settings: Settings, method: runs.Baseline) -> None:
-    quantization = settings.white_box.quantization
+def _refuse_quantized(quantization: str, method: runs.Baseline) -> None:
     if quantization != "none":  # trl 1.16, in the trainers' __init__: "converted to bf16"
         raise UsageError(
             f"white_box.quantization = {quantization}, and TRL rounds a 4-bit model's adapter to bfloat16. Expected "
@@ -95,15 +113,19 @@ def _refuse_quantized(settings: Settings, method: runs.Baseline) -> None:
         )
 
 
-def training_pairs(context: RunContext) -> list[PreferencePair]:
-    """The run's training prompts with the data set's own replies, in order."""
-    return samples.read_pairs(context.ledger, samples.of_run(context.ledger, context.name, "training") or "")
-
-
-def pair_example(white_box: WhiteBox, pair: PreferencePair, limit: int) -> TrainingExample:
-    """What a pair teaches: the chosen reply is preferred and is the SFT target, as a rewrite is in the cycle."""
-    replies = tuple(white_box.encode_reply(text, limit).tokens for text in (pair.chosen, pair.rejected))
-    return TrainingExample(pair.prompt, replies, preference=(0, 1), target=0)
+def learn(context: RunContext, method: runs.Baseline, white_box: WhiteBox, prepared: Prepared) -> None:
+    """Take the optimizer steps that are left."""
+    pairs = samples.read_pairs(context.ledger, samples.of_run(context.ledger, context.name, "training") or "")
+    course = Course(context, method, white_box, pairs, runs.get(context.ledger, context.name).steps)
+    with stage(f"Baseline {method}: {course.steps} optimizer steps") as report:
+        if method in BY_TRL:
+            stand_ins = prepared.stand_ins
+            reward = training_reward_model(context.settings, context.home, stand_ins) if method == "rl" else None
+            train_with_trl(course, reward, report)
+            return
+        for stretch in course.stretches(go_back(context, white_box)):
+            train_stretch(course, stretch)
+            report(f"optimizer step {stretch.stop}/{course.steps}", stretch.stop / course.steps)
 
 
 def _stretch_name() -> str:
@@ -123,23 +145,63 @@ def train_stretch(course: Course, stretch: range) -> str:
 
 def take_step(course: Course, step: int) -> OptimizerStep:
     """One optimizer step on L = L_rank + λ·L_sft over the pairs of its batch."""
-    clock, batch = time.monotonic(), course.batch(step)
-    limit = course.context.settings.white_box.sampling.max_new_tokens
-    examples = [pair_example(course.white_box, pair, limit) for pair in batch]
+    clock, examples = time.monotonic(), course.examples(step)
     with fitting(f"An optimizer step on {len(examples)} pairs", TRAINING):
         report = course.white_box.optimize(examples, progress=step / course.steps)
-    return _step(step, report, time.monotonic() - clock)
-
-
-def _step(step: int, report: OptimizerReport, seconds: float) -> OptimizerStep:
-    examples = len(report.rank_losses)
     return OptimizerStep(
         optimizer_step=step,
-        examples=examples,
+        examples=len(examples),
         loss=report.loss,
         gradient_norm=report.gradient_norm,
         learning_rate=report.learning_rate,
-        seconds=seconds,
-        rank_loss=sum(report.rank_losses) / examples,
-        sft_loss=sum(report.sft_losses) / examples,
+        seconds=time.monotonic() - clock,
+        rank_loss=sum(report.rank_losses) / len(examples),
+        sft_loss=sum(report.sft_losses) / len(examples),
     )
+
+
+def _trl_name() -> str:
+    course: Course = task_run.parameters["course"]
+    return f"{course.method}, {course.steps} optimizer steps"
+
+
+@task(name="trl", task_run_name=_trl_name, tags=["gpu"], cache_policy=NO_CACHE)
+def train_with_trl(course: Course, reward: RewardModel | None, report: Report) -> None:
+    """Run TRL's trainer from the last checkpoint on, on its device."""
+    from cyclealign.white_box.trl_trainers import Curriculum, take_adapter, train  # noqa: PLC0415  an optional extra
+
+    context, workspace = course.context, course.context.folder / "trl"
+    found = checkpoints.latest(context.ledger, context.name)
+    if found is not None and found.step >= course.steps:
+        take_adapter(course.white_box, found.folder)
+        return
+    curriculum = Curriculum(context.settings, course.pairs, course.steps, reward, workspace)
+    with device_slots(context.settings), fitting(f"TRL's trainer for {course.method}", TRAINING):
+        train(course.white_box, curriculum, Keeper(course, report), found.folder if found else None)
+    shutil.rmtree(workspace, ignore_errors=True)  # its checkpoints were moved
+
+
+class Keeper:
+    """Puts what TRL's trainer reports into the ledger."""
+
+    def __init__(self, course: Course, report: Report) -> None:
+        self._course, self._report = course, report
+
+    def step_done(self, **figures: Any) -> None:
+        """Record one optimizer step."""
+        step, context = OptimizerStep(**figures), self._course.context
+        optimizer_steps.record(context.ledger, context.name, [step])
+        done = step.optimizer_step + 1
+        self._report(f"optimizer step {done}/{self._course.steps}", done / self._course.steps)
+
+    def checkpoint_written(self, steps: int, folder: Path) -> None:
+        """Put the trainer's checkpoint in its place among the run's checkpoints."""
+
+        def move(place: Path) -> None:
+            for path in folder.iterdir():
+                path.rename(place / path.name)
+            folder.rmdir()
+
+        context, weights = self._course.context, self._course.white_box.weights_sha256()
+        checkpoints.write(context.ledger, NewCheckpoint(context.name, steps, steps, weights), move)
+        context.ledger.publish_snapshot()

@@ -54,7 +54,14 @@ def derive(source: RunContext, name: str, overrides: Mapping[str, Any], changeab
         UsageError: the name cannot be a run's, or an override would change what the source has recorded.
     """
     settings = overlaid(source.settings, overrides)
-    refuse_other(source, settings, (*ALWAYS_CHANGEABLE, *changeable))
+    places = (*ALWAYS_CHANGEABLE, *changeable)
+    lines = differences(source.settings.influential(), settings.influential())
+    if fixed := [f"  {line}" for line in lines if not _below(line.partition(":")[0], places)]:
+        listed = "\n".join(fixed)
+        raise UsageError(
+            f"These settings decide what run {source.name!r} recorded and was evaluated on:\n{listed}\n"
+            f"Expected changes of these alone: {', '.join(places)}. Start a new run with `cyclealign train`."
+        )
     if settings.preference.model is None and settings.white_box.model != source.settings.white_box.model:
         # the evaluation's preference models go on reading the model that they were fitted on
         settings = overlaid(settings, {"preference": {"model": source.settings.white_box.model}})
@@ -65,18 +72,6 @@ def overlaid(settings: Settings, overrides: Mapping[str, Any]) -> Settings:
     """Settings with overrides laid over them."""
     mapping = settings.model_dump(mode="json", exclude={"profile"})
     return resolve(settings.profile, merge(mapping, overrides), {})
-
-
-def refuse_other(source: RunContext, wanted: Settings, changeable: Sequence[str]) -> None:
-    """Raise `UsageError` when another setting than those in (or below) `changeable` differs from the source's."""
-    lines = differences(source.settings.influential(), wanted.influential())
-    fixed = [line for line in lines if not _below(line.partition(":")[0], changeable)]
-    if fixed:
-        listed = "\n".join(f"  {line}" for line in fixed)
-        raise UsageError(
-            f"These settings decide what run {source.name!r} recorded and was evaluated on:\n{listed}\n"
-            f"Expected changes of these alone: {', '.join(changeable)}. Start a new run with `cyclealign train`."
-        )
 
 
 def _below(key: str, places: Sequence[str]) -> bool:

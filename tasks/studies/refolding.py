@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from cyclealign.errors import DataError, UsageError
@@ -14,7 +15,7 @@ from cyclealign.records import Answer
 from cyclealign.white_box.loading import load_tokenizer, tokenizer_sha256
 from cyclealign.white_box.white_box import WhiteBox
 from storage import refolds, runs, samples
-from storage.refolds import Encode, Refolding
+from storage.refolds import Refolding
 from tasks.asking.questions import Outcome, Question
 from tasks.context import RunContext, new_run
 from tasks.cycle.assembly import Assembly, demonstration_pool, loaded_white_box, make_progress, scoring_meanwhile
@@ -50,8 +51,13 @@ def open_refold(source_run: str, name: str, overrides: Mapping[str, Any]) -> tup
     """
     source = finished_source(source_run)
     context = derive(source, name, overrides, CHANGEABLE)
-    _refuse_missing_rounds(source)
-    _refuse_missing_rewrites(context)
+    if runs.status(source.ledger, source_run)[0].rounds == 0:
+        raise UsageError(f"Run {source_run!r} has no rounds. Expected a run of the cycle, or a refold of one.")
+    if source.settings.method.rewrite == "off" and context.settings.method.rewrite != "off":
+        raise UsageError(
+            f"Run {source_run!r} was ranked without rewrites (method.rewrite = off): there are none. "
+            "Expected method.rewrite = off, or a source with rewrites."
+        )
     wanted = replace(new_run(context), kind="refold", source_run=source_run)
     return context, runs.register(context.ledger, wanted).created
 
@@ -82,47 +88,32 @@ def assemble_refold(context: RunContext, prepared: Prepared) -> Iterator[Assembl
 
 def copy_rounds(context: RunContext, prepared: Prepared, white_box: WhiteBox) -> None:
     """Give the refold its source's rounds, in the order of its own prompts and in tokens of its own tokenizer."""
-    assert context.source is not None  # noqa: S101  a refold has one
+    source = context.source
+    assert source is not None  # noqa: S101  a refold has one
     place = {prompt.prompt_id: step for step, prompt in enumerate(prepared.training)}
-    digest = samples.of_run(context.ledger, context.source.name, "training") or ""
+    digest = samples.of_run(context.ledger, source.name, "training") or ""
     steps = tuple(place[prompt.prompt_id] for prompt in samples.read(context.ledger, digest))
-    refolding = Refolding(context.source.name, context.name, steps, context.settings.training.wave)
-    encode = encoder(context, prepared, white_box)
+    encode = None
+    if not _same_tokens(context, source, prepared, white_box):
+        encode = partial(encoded, white_box, context.settings.white_box.sampling.max_new_tokens)
+    refolding = Refolding(source.name, context.name, steps, context.settings.training.wave)
     if refolds.copy_once(context.ledger, refolding, encode):
-        say(f"Rounds of {context.source.name} taken over" + (", encoded anew" if encode else ""))
+        say(f"Rounds of {source.name} taken over" + (", encoded anew" if encode else ""))
 
 
-def encoder(context: RunContext, prepared: Prepared, white_box: WhiteBox) -> Encode | None:
-    """How candidates become tokens of the refold's model; None where the source's tokens are as good."""
-    assert context.source is not None  # noqa: S101  a refold has one
-    mine, theirs = context.settings.white_box, context.source.settings.white_box
-    same_model = (mine.model, mine.revision) == (theirs.model, theirs.revision)
-    if same_model and mine.prompt_format == theirs.prompt_format:
-        return None
-    path = white_box_path(context.source.settings, context.home, prepared.stand_ins)
-    same_tokenizer = tokenizer_sha256(load_tokenizer(theirs, path)) == white_box.description["tokenizer_sha256"]
-    if same_tokenizer and mine.prompt_format == theirs.prompt_format:
-        return None
-    limit = mine.sampling.max_new_tokens
-
-    def encode(text: str, ended: bool) -> Sequence[int]:
-        response = white_box.encode_reply(text, limit)
-        cut = response.ended and not ended and len(response.tokens) > 1
-        return response.tokens[:-1] if cut else response.tokens  # what did not end by itself teaches no end
-
-    return encode
+def encoded(white_box: WhiteBox, limit: int, text: str, ended: bool) -> Sequence[int]:
+    """A recorded response in tokens of this white box; what did not end by itself teaches no end."""
+    response = white_box.encode_reply(text, limit)
+    cut = response.ended and not ended and len(response.tokens) > 1
+    return response.tokens[:-1] if cut else response.tokens
 
 
-def _refuse_missing_rounds(source: RunContext) -> None:
-    if runs.status(source.ledger, source.name)[0].rounds == 0:
-        raise UsageError(f"Run {source.name!r} has no rounds. Expected a run of the cycle, or a refold of one.")
-
-
-def _refuse_missing_rewrites(context: RunContext) -> None:
-    assert context.source is not None  # noqa: S101  a refold has one
-    mine, theirs = context.settings.method.rewrite, context.source.settings.method.rewrite
-    if theirs == "off" and mine != "off":
-        raise UsageError(
-            f"Run {context.source.name!r} was ranked without rewrites (method.rewrite = off): there are none. "
-            "Expected method.rewrite = off, or a source with rewrites."
-        )
+def _same_tokens(context: RunContext, source: RunContext, prepared: Prepared, white_box: WhiteBox) -> bool:
+    """Whether the source's tokens are as good as the refold's own."""
+    mine, theirs = context.settings.white_box, source.settings.white_box
+    if mine.prompt_format != theirs.prompt_format:
+        return False
+    if (mine.model, mine.revision) == (theirs.model, theirs.revision):
+        return True
+    tokenizer = load_tokenizer(theirs, white_box_path(source.settings, context.home, prepared.stand_ins))
+    return bool(tokenizer_sha256(tokenizer) == white_box.description["tokenizer_sha256"])

@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
 from tasks.context import load_settings
-from tasks.preparation import standalone_judge
+from tasks.models import standalone_judge
 
 
 class JudgeServer:

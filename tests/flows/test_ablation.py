@@ -1,7 +1,6 @@
 """A grid of runs: one after another, what is finished is left alone; elsewhere done runs are merged."""
 
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -9,11 +8,10 @@ from click.testing import CliRunner
 from prefect.artifacts import Artifact
 
 from cli.main import main
-from cyclealign.errors import SettingsChanged, UsageError
+from cyclealign.errors import SettingsChanged
 from cyclealign.profiles import merge
 from flows.ablation import ablation
 from storage.asking import answer
-from tasks.studies.fan_out import Order, prepare_home, require_server
 from tests.flows.conftest import SMALL
 
 TINY = merge(SMALL, {"data": {"prompts": 4}, "evaluation": {"prompts_per_subset": 1}})
@@ -58,19 +56,3 @@ def test_a_home_of_another_machine_is_merged_once(home: Path, tmp_path: Path, mo
     assert json.loads(found.output)["state"] == "complete"
     again = CliRunner().invoke(main, ["ledger", "import", str(home)])
     assert again.output.startswith("0 new runs, 0 new rows")
-
-
-def test_a_cells_home_shows_what_was_built_once(tmp_path: Path) -> None:
-    order = Order("a-cell", tmp_path / "cells" / "a-cell", {})
-    prepare_home(order, tmp_path)
-    (tmp_path / "models" / "a-model").mkdir()
-    prepare_home(order, tmp_path)
-    assert (order.home / "models" / "a-model").is_dir()
-    assert not os.path.lexists(order.home / "data")
-
-
-def test_without_a_server_nothing_can_be_fanned_out() -> None:
-    from prefect.settings import PREFECT_API_URL, temporary_settings
-
-    with temporary_settings(restore_defaults={PREFECT_API_URL}), pytest.raises(UsageError, match="make up"):
-        require_server()

@@ -35,8 +35,9 @@ def source(folder: Path, train: Sequence[object], test: Sequence[object] = (GOOD
 
 
 def counts(ledger: Ledger, prepared: PreparedDialogues) -> dict[str, int]:
-    rows = dialogues.drops(ledger, prepared.dataset_digest)
-    return {row["reason"]: row["pairs_dropped"] for row in rows if row["split"] == "train"}
+    """Training pairs dropped, by reason."""
+    [train, _] = dialogues.filter_counts(ledger, prepared.dataset_digest)
+    return dict(train["drops"] or {})
 
 
 def kept(prepared: PreparedDialogues, split: Any = "train") -> list[str]:
@@ -111,7 +112,7 @@ def test_every_dropped_pair_is_counted_under_its_reason(tmp_path: Path, ledger: 
     prepared = prepare(ledger, source(tmp_path, train), FILTERED)
     assert counts(ledger, prepared) == {reason: len(rows) for reason, rows in DROPPED.items()}
     assert kept(prepared) == [f"good {n}" for n in range(10)]
-    [train_row, test_row] = dialogues.compare_with_table_6(ledger, prepared.dataset_digest)
+    [train_row, test_row] = dialogues.filter_counts(ledger, prepared.dataset_digest)
     assert (train_row["rows_read"], train_row["pairs_kept"], train_row["paper_pairs"]) == (26, 10, 42537)
     assert (test_row["rows_read"], test_row["pairs_kept"], test_row["paper_pairs"]) == (1, 1, 2312)
 
