@@ -53,71 +53,55 @@ def test_the_body_of_the_call_key_is_sent_and_the_reply_is_kept_raw_and_read(ser
     assert (reply.model, reply.finish_reason, reply.refusal) == ("served-model", "stop", None)
 
 
-TRANSIENT = {
-    "rate limit": ("rate_limit", 429, None, False),
-    "rate limit, retry-after": ("rate_limit", 429, 0.1, False),
-    "rate limit, retry-after-ms": ("rate_limit", 429, 0.05, False),
-    "500": ("server_error", 500, None, False),
-    "502": ("overloaded", 502, None, False),
-    "503": ("overloaded", 503, 0.05, False),
-    "reset": ("connection", None, None, True),
-    "hang": ("timeout", None, None, True),
-    "truncated body": ("connection", None, None, True),
-    "empty body": ("empty_body", 200, None, True),
-    "no choices": ("no_choices", 200, None, True),
-    "error with status 200": ("no_choices", 200, None, True),
-    "broken json": ("unreadable_body", 200, None, True),
+FAILURES: dict[str, tuple[type[CycleAlignError], str, int | None]] = {
+    "rate limit, retry-after": (CallTransient, "rate_limit", 429),
+    "500": (CallTransient, "server_error", 500),
+    "502": (CallTransient, "overloaded", 502),
+    "reset": (CallTransient, "connection", None),
+    "hang": (CallTransient, "timeout", None),
+    "truncated body": (CallTransient, "connection", None),
+    "empty body": (CallTransient, "empty_body", 200),
+    "no choices": (CallTransient, "no_choices", 200),
+    "error with status 200": (CallTransient, "no_choices", 200),
+    "broken json": (CallTransient, "unreadable_body", 200),
+    "bad request": (CallRejected, "bad_request", 400),
+    "filtered prompt": (CallRejected, "content_filter", 400),
+    "quota": (EndpointRefused, "quota", 429),
+    "revoked key": (EndpointRefused, "key", 401),
+    "forbidden": (EndpointRefused, "key", 403),
+    "model not found": (EndpointRefused, "model", 404),
+    "unsupported parameter": (EndpointRefused, "parameter", 400),
+    "moved": (EndpointRefused, "model", 307),
 }
-REJECTED = {"bad request": "bad_request", "filtered prompt": "content_filter"}
-REFUSED = {
-    "quota": ("quota", 429, "add credit"),
-    "revoked key": ("key", 401, "black_box.api_key_env"),
-    "forbidden": ("key", 403, "black_box.api_key_env"),
-    "model not found": ("model", 404, "black_box.model"),
-    "unsupported parameter": ("parameter", 400, "change it under black_box"),
-    "moved": ("model", 307, "black_box.base_url"),
+ADVICE = {
+    "quota": "add credit",
+    "key": "black_box.api_key_env",
+    "model": "black_box.model and black_box.base_url",
+    "parameter": "change it under black_box",
 }
 
 
-def failing(server: ModelServer, behaviour: str) -> Any:
-    """The error of one attempt, which is one request, and holds the key nowhere."""
+@pytest.mark.parametrize("behaviour", FAILURES, ids=str)
+def test_a_failure_is_translated_after_one_request_and_holds_the_key_nowhere(
+    server: ModelServer, behaviour: str
+) -> None:
     with pytest.raises(CycleAlignError) as caught:
         send(server, behaviour)
-    error = caught.value
+    error: Any = caught.value
+    assert (type(error), error.kind, error.http_status) == FAILURES[behaviour]
     assert len(server.requests) == 1
+    if isinstance(error, EndpointRefused):
+        assert ADVICE[error.kind] in str(error)
+        assert "same command continues" in str(error)
+    if isinstance(error, CallTransient):
+        assert error.billed == (error.http_status in (None, 200))
+        assert error.retry_after == (0.1 if behaviour == "rate limit, retry-after" else None)
     assert (error.__context__, error.__cause__) == (None, None)
     frames = traceback.TracebackException.from_exception(error, capture_locals=True)
-    shown = "".join(frames.format()) + repr(error) + str(error) + repr(vars(error))
-    assert CANARY not in shown
-    assert CANARY.encode() not in pickle.dumps(error)
-    return error
-
-
-@pytest.mark.parametrize("behaviour", TRANSIENT, ids=str)
-def test_worth_another_attempt(server: ModelServer, behaviour: str) -> None:
-    error = failing(server, behaviour)
-    assert isinstance(error, CallTransient)
-    assert (error.kind, error.http_status, error.retry_after, error.billed) == TRANSIENT[behaviour]
-    assert behaviour != "broken json" or error.raw == '{"choices": [{"message"'
-    copy = pickle.loads(pickle.dumps(error))  # noqa: S301  our own bytes
-    assert (type(copy), str(copy), vars(copy)) == (CallTransient, str(error), vars(error))
-
-
-@pytest.mark.parametrize("behaviour", REJECTED, ids=str)
-def test_this_request_will_never_be_accepted(server: ModelServer, behaviour: str) -> None:
-    error = failing(server, behaviour)
-    assert isinstance(error, CallRejected)
-    assert (error.kind, error.http_status) == (REJECTED[behaviour], 400)
-
-
-@pytest.mark.parametrize("behaviour", REFUSED, ids=str)
-def test_no_request_will_be_accepted(server: ModelServer, behaviour: str) -> None:
-    error = failing(server, behaviour)
-    kind, status, advice = REFUSED[behaviour]
-    assert isinstance(error, EndpointRefused)
-    assert (error.kind, error.http_status) == (kind, status)
-    assert advice in str(error)
-    assert "same command continues" in str(error)
+    assert CANARY not in "".join(frames.format()) + repr(error) + str(error) + repr(vars(error))
+    pickled = pickle.dumps(error)
+    assert CANARY.encode() not in pickled
+    assert str(pickle.loads(pickled)) == str(error)  # noqa: S301  our own bytes
 
 
 def test_an_address_where_no_server_listens_costs_nothing() -> None:

@@ -75,7 +75,7 @@ def rows(ledger: Ledger, statement: str) -> list[dict[str, Any]]:
 
 def attempts(ledger: Ledger) -> list[dict[str, Any]]:
     """All attempts in the order they were begun."""
-    return rows(ledger, "select * from api_attempts order by attempt")
+    return rows(ledger, "select * from api_attempts order by started_at")
 
 
 def call_states(ledger: Ledger) -> list[str]:
