@@ -10,8 +10,8 @@ Leaves out the provider's side (`cyclealign.black_box.batches`) and the rows (`s
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from decimal import Decimal
 from functools import partial
 from itertools import accumulate
@@ -20,7 +20,7 @@ from typing import ClassVar, Final, TypeVar
 from cyclealign.black_box.batches import BatchEndpoint, BatchState, answer_lines, outcome_of, request_line
 from cyclealign.black_box.failures import AGAIN
 from cyclealign.black_box.prices import Prices
-from cyclealign.errors import CallFailed, CallRejected, CallTransient, EndpointRefused, RunPaused, UsageError
+from cyclealign.errors import CallFailed, CallRejected, CallTransient, EndpointRefused, RunPaused
 from cyclealign.records import ChatReply
 from cyclealign.seeds import derive_seed
 from cyclealign.settings import BatchSettings
@@ -28,36 +28,13 @@ from storage import batches
 from storage.batches import BatchCall, BatchRow, PlannedCall
 from storage.calls import CallDescription
 from tasks.asking.pace import PATIENT, Backoff
-from tasks.asking.protocol import Account, CallRecords, Direct
-from tasks.asking.questions import Asker
+from tasks.asking.protocol import Account, CallRecords
 from tasks.cycle.progress import say
 
 T = TypeVar("T")
 MOST_CALLS: Final = 50_000
 MOST_BYTES: Final = 190_000_000
 """What OpenAI takes in one batch, and a little less than the 200 MB of its file."""
-
-
-@contextmanager
-def asker_of(account: Account, settings: BatchSettings) -> Iterator[Asker]:
-    """Asks in batches where the settings want that; else one by one, after a batch that an earlier start left.
-
-    Raises:
-        UsageError: the settings want batches, and the endpoint is an offline one.
-        RunPaused: an earlier batch cannot be finished now.
-    """
-    if settings.enabled and account.settings.endpoint != "api":
-        raise UsageError(
-            f"{account.settings.model} answers in this process. Expected evaluation.batches.enabled=false."
-        )
-    if settings.enabled or batches.unfinished(account.ledger, account.run_name, account.origin):
-        with Asker(Batches(account, settings)) as asker:
-            if settings.enabled:
-                yield asker
-                return
-            asker.ask([])  # nothing is bought twice
-    with Asker(Direct(account)) as asker:
-        yield asker
 
 
 class Batches:

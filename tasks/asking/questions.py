@@ -1,7 +1,7 @@
 """One way to ask: questions go in, and of each comes out an answer that was read strictly, or a reason.
 
-A question may be asked several times, each ask a slot of its own, so that a rejected answer is never read twice.
-Leaves out how calls are sent: one by one (`tasks.asking.protocol`) or as a batch (`tasks.asking.batching`).
+A question may be asked several times, each ask a slot of its own, so that a rejected answer is never read twice. Calls
+go out one by one (`tasks.asking.protocol`) or as a batch (`tasks.asking.batching`).
 """
 
 import asyncio
@@ -9,19 +9,21 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
-from typing import Any, ClassVar, Generic, Literal, Protocol, Self, TypeVar
+from typing import Any, Generic, Literal, Self, TypeVar
 
 from cyclealign.black_box.capabilities import parameters_for
-from cyclealign.black_box.prices import Prices
-from cyclealign.errors import BudgetReached, CallFailed, CallRejected
+from cyclealign.errors import BudgetReached, CallFailed, CallRejected, UsageError
 from cyclealign.method.answers import AnswerRejected, Reason
 from cyclealign.records import ChatReply, ChatRequest, Message
 from cyclealign.report.formats import usd
-from cyclealign.settings import BlackBoxSettings
+from cyclealign.settings import BatchSettings, BlackBoxSettings
+from storage import batches
 from storage.calls import CallDescription
-from tasks.asking.protocol import RUN_CAP, Account, CallRecords
+from tasks.asking.batching import Batches
+from tasks.asking.protocol import RUN_CAP, Account, Direct
 from tasks.cycle.progress import say
 
 T = TypeVar("T")
@@ -58,30 +60,26 @@ class Outcome(Generic[T]):
     """From the question to the outcome, all asks and waits together."""
 
 
-class Way(Protocol):
-    """How calls get to an endpoint and outcomes back."""
+@contextmanager
+def asker_of(account: Account, settings: BatchSettings) -> "Iterator[Asker]":
+    """Asks in batches where the settings want that; else one by one, after a batch that an earlier start left.
 
-    account: Account
-    prices: Prices
-    records: CallRecords
-    together: ClassVar[bool]
-    """Whether it is the better the more calls it carries at once."""
-
-    async def send(self, calls: Sequence[CallDescription]) -> list[ChatReply | CallFailed]:
-        """The outcome of each call, the recorded one where there is one.
-
-        Raises:
-            RunPaused: no call gets through, or the cap is reached; what came in until then is recorded.
-        """
-        ...
-
-    def stop(self) -> None:
-        """Send nothing any more."""
-        ...
-
-    async def close(self) -> None:
-        """Give the connections back."""
-        ...
+    Raises:
+        UsageError: the settings want batches, and the endpoint is an offline one.
+        RunPaused: an earlier batch cannot be finished now.
+    """
+    if settings.enabled and account.settings.endpoint != "api":
+        raise UsageError(
+            f"{account.settings.model} answers in this process. Expected evaluation.batches.enabled=false."
+        )
+    if settings.enabled or batches.unfinished(account.ledger, account.run_name, account.origin):
+        with Asker(Batches(account, settings)) as asker:
+            if settings.enabled:
+                yield asker
+                return
+            asker.ask([])  # nothing is bought twice
+    with Asker(Direct(account)) as asker:
+        yield asker
 
 
 class Asker:
@@ -91,7 +89,7 @@ class Asker:
         way: How calls are sent; the asker closes it at its own end.
     """
 
-    def __init__(self, way: Way) -> None:
+    def __init__(self, way: Direct | Batches) -> None:
         self.account = way.account
         self._way = way
         self._loop = asyncio.new_event_loop()

@@ -26,9 +26,8 @@ from storage import comparisons, evaluations
 from storage.comparisons import Comparison
 from storage.evaluations import Generation
 from storage.ledger import Ledger
-from tasks.asking.batching import asker_of
 from tasks.asking.protocol import Account, account
-from tasks.asking.questions import Asker, Question, user_request
+from tasks.asking.questions import Asker, Question, asker_of, user_request
 from tasks.context import RunContext
 from tasks.cycle.progress import Report, say, stage
 from tasks.evaluation.responders import EVALUATION_SEED

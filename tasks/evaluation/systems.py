@@ -17,8 +17,8 @@ from cyclealign.profiles import resolve
 from cyclealign.settings import BlackBoxSettings, Settings, WhiteBoxSettings
 from cyclealign.white_box.loading import find_model
 from cyclealign.white_box.white_box import WhiteBox
-from tasks.asking.batching import asker_of
 from tasks.asking.protocol import Account, account
+from tasks.asking.questions import asker_of
 from tasks.context import RunContext, existing_run
 from tasks.cycle.sampling_server import sampling_by
 from tasks.evaluation.comparison import JUDGE_CAP

@@ -16,9 +16,9 @@ from cyclealign.records import ChatReply
 from cyclealign.settings import BatchSettings
 from storage import calls
 from storage.ledger import Ledger
-from tasks.asking.batching import Batches, asker_of
+from tasks.asking.batching import Batches
 from tasks.asking.protocol import Account, Direct
-from tasks.asking.questions import Asker, Outcome
+from tasks.asking.questions import Asker, Outcome, asker_of
 from tests.black_box.model_server import ModelServer
 from tests.forks import fork
 from tests.tasks import asked

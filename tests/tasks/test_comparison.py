@@ -12,7 +12,7 @@ from storage.evaluations import Generation
 from storage.ledger import Ledger
 from tasks.asking.batching import Batches
 from tasks.asking.protocol import Account, Direct
-from tasks.asking.questions import Asker, Way
+from tasks.asking.questions import Asker
 from tasks.evaluation.comparison import Match, judge_identity, pairs_of, play
 from tests.black_box.model_server import ModelServer
 from tests.tasks.asked import QUICK, account, longer_wins, prompt, rows, verdict
@@ -38,7 +38,7 @@ def match(judge: Account, *texts: tuple[str, str], both: bool = True) -> Match:
     return Match("PRO", "helpful-base", judge_identity(judge), tuple(shown))
 
 
-def played(judge: Account, *texts: tuple[str, str], both: bool = True, way: Way | None = None) -> dict[str, int]:
+def played(judge: Account, *texts: tuple[str, str], both: bool = True, way: Batches | None = None) -> dict[str, int]:
     with Asker(way or Direct(judge, QUICK)) as asker:
         count: Counter[str] = play.fn(match(judge, *texts, both=both), asker, lambda _message, _share: None)
     return {name: number for name, number in count.items() if number}
