@@ -22,7 +22,7 @@ from benchmarks import made_up
 from benchmarks.measuring import Row, speedups, timed_in_turn
 from cyclealign.method.log_probabilities import confidence
 from cyclealign.method.objectives import Objective, rank_loss, sft_loss
-from cyclealign.sampling_settings import SamplingSettings
+from cyclealign.settings import SamplingSettings
 from cyclealign.white_box.sampling import Ends, decode, draw_uniforms
 from cyclealign.white_box.sequence_scores import SequenceScores
 

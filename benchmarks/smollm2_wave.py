@@ -30,8 +30,7 @@ from benchmarks.published_steps import NEVER
 from cyclealign.method.objectives import rank_loss, sft_loss
 from cyclealign.offline.smollm2 import default_folder
 from cyclealign.records import Prompt, TrainingExample
-from cyclealign.sampling_settings import SamplingSettings
-from cyclealign.settings import LoraSettings, MethodSettings, TrainingSettings, WhiteBoxSettings
+from cyclealign.settings import LoraSettings, MethodSettings, SamplingSettings, TrainingSettings, WhiteBoxSettings
 from cyclealign.white_box import weights
 from cyclealign.white_box.loading import Recipe
 from cyclealign.white_box.sampling import decode, draw_uniforms

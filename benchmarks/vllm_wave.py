@@ -15,8 +15,7 @@ import torch
 
 from benchmarks.measuring import in_turn, seconds, speedups
 from cyclealign.records import Prompt, Response, TrainingExample, Turn
-from cyclealign.sampling_settings import SamplingSettings
-from cyclealign.settings import MethodSettings, TrainingSettings, WhiteBoxSettings
+from cyclealign.settings import MethodSettings, SamplingSettings, TrainingSettings, WhiteBoxSettings
 from cyclealign.white_box.loading import Recipe
 from cyclealign.white_box.vllm_server import VllmServer
 from cyclealign.white_box.white_box import WhiteBox

@@ -11,8 +11,7 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from cyclealign.errors import UsageError
-from cyclealign.setting_sections import Count, Section
-from cyclealign.settings import BlackBoxSettings
+from cyclealign.settings import BlackBoxSettings, Count, Section
 
 OWN_ROLES = ("before", "after")
 """The run's own model, untrained and trained; no label may be one of them."""

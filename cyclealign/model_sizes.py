@@ -86,8 +86,7 @@ class Load:
     """A run's white box on the device of one rank: its size, and the rows and tokens that the rank has at once.
 
     The shape is a Llama's, keys and values as wide as the model; a model whose heads share keys and values (grouped
-    queries) has a smaller cache. Prompts and responses count at their longest. Under ZeRO-3 each rank holds a part of
-    every weight, and so runs every pass of sampling and scoring.
+    queries) has a smaller cache. Prompts and responses count at their longest.
     """
 
     settings: Settings
@@ -121,14 +120,10 @@ class Load:
         layers, width = self.shape
         return 2 * layers * width * self.number_bytes * rows * tokens
 
-    @property
-    def partitioned(self) -> bool:
-        """Whether the ranks run under ZeRO-3."""
-        return self.settings.training.engine == "deepspeed" and self.settings.training.zero_stage == 3
-
     def prompts_of_a_rank(self, prompts: int) -> int:
         """The most prompts of a wave or a batch that one rank samples and scores."""
-        return prompts if self.partitioned else -(-prompts // self.settings.training.ranks)
+        training = self.settings.training
+        return prompts if training.partitioned else -(-prompts // training.ranks)
 
     @property
     def wave(self) -> int:
@@ -192,7 +187,7 @@ def _beside_a_phase(load: Load) -> float:
     if white_box.quantization != "none":
         kept = min(load.parameters, 2 * VOCABULARY * load.shape[1])  # embedding and head
         held = kept * load.number_bytes + (load.parameters - kept) * NF4_BYTES
-    ranks = load.settings.training.ranks if load.partitioned else 1
+    ranks = load.settings.training.ranks if load.settings.training.partitioned else 1
     adapter = trained_parameters(white_box.lora, load.parameters) * TRAINED_BYTES
     length = -(-white_box.max_length // STATIC_LENGTHS) * STATIC_LENGTHS
     used = ((white_box.sampling, load.sampled_rows), (evaluation.sampling, load.held_out_rows))
@@ -209,7 +204,7 @@ def _decoding_bytes(load: Load, prompts: float, rows: int, *, compiled: bool) ->
         return prompts
     white_box, (layers, width) = load.settings.white_box, load.shape
     attention, mlp = adapted_maps(white_box.lora)
-    merges = load.number_bytes == 4 and white_box.quantization == "none" and not load.partitioned
+    merges = load.number_bytes == 4 and white_box.quantization == "none" and not load.settings.training.partitioned
     merged = layers * width**2 * (attention + MLP * mlp) * load.number_bytes if merges else 0.0
     return load.cache(rows, white_box.max_length) + merged
 

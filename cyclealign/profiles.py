@@ -1,6 +1,6 @@
-"""Profiles: YAML files and assignments become validated settings, and settings are told apart.
+"""Profiles: YAML files and assignments become validated settings, and settings are compared.
 
-Leaves out what settings there are (`settings`).
+Leaves out the settings themselves (`settings`).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -79,14 +79,14 @@ def resolve(profile: str, mapping: Mapping[str, Any], overrides: Mapping[str, An
         problems = "\n".join(f"  {_describe(problem)}" for problem in error.errors())
     raise ProfileInvalid(
         f"Profile {profile!r} does not validate:\n{problems}\n"
-        f"Known keys and their meaning: cyclealign/*settings.py; worked examples: profiles/."
+        f"Known keys and their meaning: cyclealign/settings.py; worked examples: profiles/."
     )
 
 
 def _describe(problem: Any) -> str:
-    key = ".".join(str(part) for part in problem["loc"]) or "settings"
+    *sections, leaf = map(str, problem["loc"] or ("settings",))
+    key = ".".join([*sections, leaf])
     if problem["type"] == "extra_forbidden":
-        *sections, leaf = map(str, problem["loc"])
         near = get_close_matches(leaf, _keys_of(sections), n=1)
         return f"{key}: unknown key" + (f"; did you mean {'.'.join([*sections, near[0]])}?" if near else "")
     if problem["type"] == "missing":
@@ -99,12 +99,10 @@ def _keys_of(sections: Sequence[str]) -> list[str]:
     """The keys of a section of the settings; none where there is no such section."""
     model: Any = Settings
     for section in sections:
-        field = model.model_fields.get(section)
+        field = getattr(model, "model_fields", {}).get(section)
         kinds = (field.annotation, *get_args(field.annotation)) if field else ()
         model = next((kind for kind in kinds if hasattr(kind, "model_fields")), None)
-        if model is None:
-            return []
-    return list(model.model_fields)
+    return list(getattr(model, "model_fields", {}))
 
 
 def completed(stored: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,22 +1,43 @@
 """One frozen object with every setting of a run, read from a profile in `profiles/` and `--set` overrides.
 
-Unknown keys are errors. Fields marked operational change how fast or how dearly a run proceeds, never what it
-computes: they are left out of the digest that identifies a run's results, so they may change between resumptions.
-Paper values stand in the comments of the profiles. Leaves out: secrets (the environment alone holds the key).
+Unknown keys are errors. Fields marked operational change how fast or how dearly a run proceeds, never its results:
+they are left out of the digest that identifies a run's results, so they may change between resumptions.
+Paper values stand in the comments of the profiles. Leaves out: secrets (the environment alone holds the key), and
+reading and comparing profiles (`profiles`).
 """
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from cyclealign.records import SUBSETS
-from cyclealign.sampling_settings import SamplingSettings, VllmSettings
-from cyclealign.setting_sections import Count, Fraction, Section, added, fields_of, operational
 
 EVALUATOR = "offline-evaluator"
 """What the name of the offline evaluator begins with."""
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1, lt=2**31)]
+Whole = Annotated[int, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+
+
+def operational(default: Any) -> Any:
+    """A field that does not influence results and so is no part of the settings digest."""
+    return Field(default, json_schema_extra={"operational": True})
+
+
+def added(default: Any) -> Any:
+    """A field that influences results and came later: at its default it stays out of digests, so old ones hold."""
+    return Field(default, json_schema_extra={"added": True})
+
+
+class Section(BaseModel):
+    """Base of all sections: frozen, unknown keys are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
 
 
 class DataSettings(Section):
@@ -35,6 +56,32 @@ class DataSettings(Section):
     max_prompt_tokens: Annotated[int, Field(ge=8)] | None = None
     prompts: Count = 1000
     allocation: Literal["proportional", "equal"] = "proportional"
+
+
+class SamplingSettings(Section):
+    """How responses are drawn."""
+
+    temperature: NotNegative = 1.0
+    """0 means greedy."""
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    max_new_tokens: Count = 128
+    engine: Literal["transformers", "compiled", "vllm"] = added("transformers")
+    """`compiled`: one-token passes through torch.compile, for GPUs; sums are rounded otherwise, and compiling takes
+    minutes for a large model. `vllm`: a server of that name draws, at `white_box.vllm`; its draws are others. So this
+    influences results."""
+
+
+class VllmSettings(Section):
+    """The vLLM server of the white box's base model, started by hand: operational, whatever the engine."""
+
+    base_url: Annotated[str, Field(pattern=r"^https?://[^/@?#\s]+(/[^@?#\s]*)?$")] = "http://127.0.0.1:8000/v1"
+    api_key_env: str = "VLLM_API_KEY"
+    """Environment variable with the server's key; nothing is sent where it is not set."""
+    timeout_s: Positive = 600.0
+    """For all responses to a call's prompts, which are sent at once."""
+    adapter_folder: str | None = None
+    """Where adapters lie while the server has them loaded; None: the system's temporary folder.
+    A server on another machine has to see this folder under the same path."""
 
 
 class LoraSettings(Section):
@@ -76,12 +123,12 @@ class MethodSettings(Section):
     rounds: Count = 5
     objective: Literal["rrhf", "pro", "none"] = "pro"
     """L_rank; `none` leaves SFT on y¹ alone."""
-    sft_weight: Annotated[float, Field(ge=0)] | None = None
+    sft_weight: NotNegative | None = None
     """λ; None: (candidates - 1)²."""
     rewrite: Literal["head", "sft_only", "off"] = "head"
     confidence: Literal["mean", "sum"] = "mean"
     icl: Literal["full", "static", "off"] = "full"
-    demonstration_capacity: Annotated[int, Field(ge=0)] = 5
+    demonstration_capacity: Whole = 5
     demonstration_scope: Literal["run", "step"] = "run"
     shuffle: bool = True
     drop_repeated: bool = True
@@ -96,13 +143,13 @@ class MethodSettings(Section):
 class TrainingSettings(Section):
     """The optimizer and the schedule of steps."""
 
-    learning_rate: Annotated[float, Field(gt=0)] = 5e-5
-    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    learning_rate: Positive = 5e-5
+    warmup_steps: Whole = 0
     """Optimizer steps."""
     decay: Literal["constant", "linear"] = "constant"
     final_learning_rate_share: Fraction = 0.1
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    clip_norm: Annotated[float, Field(gt=0)] = 1.0
+    weight_decay: NotNegative = 0.0
+    clip_norm: Positive = 1.0
     prompts_per_optimizer_step: Count = 1
     """At most: they are of one wave, and rounds of it that could not be ranked train nothing."""
     gradient_checkpointing: bool = False
@@ -116,12 +163,13 @@ class TrainingSettings(Section):
     """Two waves alternate, so that one waits for answers while the other computes."""
     checkpoint_every: Count = 25
     """Steps, rounded up to whole waves; also the segment that is one Prefect task run."""
-    max_loss: Annotated[float, Field(gt=0)] = 1e4
+    max_loss: Positive = 1e4
     """A loss above this stops the run."""
 
-    def questions_at_once(self) -> int:
-        """Questions to the black box that may be open at a time."""
-        return self.wave * (2 if self.overlap else 1)
+    @property
+    def partitioned(self) -> bool:
+        """Whether each rank holds a part of every weight, and so runs every pass."""
+        return self.engine == "deepspeed" and self.zero_stage == 3
 
     @property
     def examples(self) -> int:
@@ -136,8 +184,8 @@ class TrainingSettings(Section):
 class PriceSettings(Section):
     """US dollars per million tokens, for models that the price table does not know."""
 
-    input: Annotated[float, Field(ge=0)]
-    output: Annotated[float, Field(ge=0)]
+    input: NotNegative
+    output: NotNegative
 
 
 class JudgeSettings(Section):
@@ -147,7 +195,7 @@ class JudgeSettings(Section):
     """Labelled pairs it has seen before the run."""
     drafts: Count = 4
     """Of which its writer picks the best by its own opinion."""
-    noise: Annotated[float, Field(ge=0)] = 1.0
+    noise: NotNegative = 1.0
     """Multiplies the posterior spread of each draw; 0 = always the posterior mean."""
 
 
@@ -186,7 +234,7 @@ class BlackBoxSettings(Section):
     base_url: Annotated[str, Field(pattern=r"^(?i:https?)://")] = "https://api.openai.com/v1"
     model: str = "offline-judge"
     api_key_env: str = operational("OPENAI_API_KEY")
-    temperature: Annotated[float, Field(ge=0)] | None = None
+    temperature: NotNegative | None = None
     """None: not sent (reasoning models refuse it)."""
     max_tokens: Count = 1024
     reasoning_effort: str | None = None
@@ -197,10 +245,10 @@ class BlackBoxSettings(Section):
     """Send a seed derived from run seed, step and round."""
     concurrency: Count | None = operational(None)
     """Calls at once, at most; None: all questions of the waves under way, and 8 for an evaluation."""
-    timeout_s: Annotated[float, Field(gt=0)] = operational(120.0)
+    timeout_s: Positive = operational(120.0)
     attempts: Count = operational(8)
     """Attempts at one ask in the face of transient failures."""
-    budget_usd: Annotated[float, Field(ge=0)] | None = operational(None)
+    budget_usd: NotNegative | None = operational(None)
     price: PriceSettings | None = operational(None)
     judge: JudgeSettings = JudgeSettings()
 
@@ -220,7 +268,7 @@ class BatchSettings(Section):
     enabled: bool = operational(False)
     price_share: Fraction = operational(0.5)
     """Of the price of a call that is sent alone; OpenAI's is half. 1 where a provider gives no discount."""
-    poll_s: Annotated[float, Field(gt=0)] = operational(30.0)
+    poll_s: Positive = operational(30.0)
 
 
 class EvaluationSettings(Section):
@@ -251,14 +299,29 @@ class BaselineSettings(Section):
 
     steps: Count | None = None
     """Optimizer steps; None: as many as that run took."""
-    dpo_beta: Annotated[float, Field(gt=0)] = 0.1
+    dpo_beta: Positive = 0.1
     """β of DPO: how dear it is to leave the model before training."""
-    rl_beta: Annotated[float, Field(ge=0)] = 0.05
+    rl_beta: NotNegative = 0.05
     """Weight of the KL divergence from the model before training, inside the reward."""
     rl_clip: Annotated[float, Field(gt=0, lt=1)] = 0.2
     """ε of PPO's clipped ratio."""
     rl_iterations: Count = 2
     """Optimizer steps on the same responses; with one, the ratio is always 1 and clips nothing."""
+
+
+def fields_of(section: BaseModel, *, operational: bool) -> dict[str, Any]:
+    """The fields of a section and those below it that are operational, or those that are not, as plain values."""
+    kept: dict[str, Any] = {}
+    for name, info in type(section).model_fields.items():
+        value, marks = getattr(section, name), info.json_schema_extra
+        marks = marks if isinstance(marks, Mapping) else {}
+        if "added" in marks and value == info.default:
+            continue
+        if isinstance(value, BaseModel) and "operational" not in marks:
+            kept[name] = fields_of(value, operational=operational)
+        elif ("operational" in marks) == operational:
+            kept[name] = json.loads(json.dumps(value, default=BaseModel.model_dump))
+    return kept
 
 
 class Settings(Section):
@@ -304,8 +367,7 @@ class Settings(Section):
             raise ValueError(
                 f"sampling.engine = compiled needs white_box.quantization = none, found {self.white_box.quantization}"
             )
-        partitioned = self.training.engine == "deepspeed" and self.training.zero_stage == 3
-        if engines[0] == "compiled" and partitioned:
+        if engines[0] == "compiled" and self.training.partitioned:
             raise ValueError(
                 "white_box.sampling.engine = compiled needs training.zero_stage = 2, found 3: each rank would have "
                 "parts of the weights"
@@ -314,13 +376,12 @@ class Settings(Section):
 
     def black_box_of_the_cycle(self) -> BlackBoxSettings:
         """The black box's settings; where they name no number of calls at once, one for all open questions."""
-        concurrency = self.black_box.concurrency or self.training.questions_at_once()
+        concurrency = self.black_box.concurrency or self.training.wave * (2 if self.training.overlap else 1)
         return self.black_box.model_copy(update={"concurrency": concurrency})
 
     def digest(self) -> str:
         """Sixteen hexadecimal digits that change whenever a setting that influences results changes."""
-        text = json.dumps(self.influential(), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return hashlib.sha256(json.dumps(self.influential(), sort_keys=True).encode()).hexdigest()[:16]
 
     def influential(self) -> dict[str, Any]:
         """The settings that influence results, as nested plain values (operational ones left out)."""

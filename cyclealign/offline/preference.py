@@ -37,9 +37,8 @@ from cyclealign.offline.preference_heads import (
 )
 from cyclealign.offline.regression import Array, Gaussian, sigmoid
 from cyclealign.records import SUBSETS, PreferencePair, Prompt, Turn
-from cyclealign.sampling_settings import SamplingSettings
 from cyclealign.seeds import derive_seed
-from cyclealign.settings import JudgeSettings, PreferenceSettings
+from cyclealign.settings import JudgeSettings, PreferenceSettings, SamplingSettings
 from cyclealign.white_box.prompt_format import PromptFormat
 from cyclealign.white_box.sampling import Ends, decode, draw_uniforms
 

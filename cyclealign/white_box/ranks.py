@@ -30,8 +30,7 @@ import torch
 
 from cyclealign.errors import ModelError, RankLost
 from cyclealign.records import Prompt, Response
-from cyclealign.sampling_settings import SamplingSettings
-from cyclealign.settings import WhiteBoxSettings
+from cyclealign.settings import SamplingSettings, WhiteBoxSettings
 from cyclealign.white_box.device_memory import ANY, advice
 from cyclealign.white_box.loading import Recipe, load_pretrained, resolve_device
 from cyclealign.white_box.process_group import break_up, join, launch_environment, launched_as, leave

@@ -22,7 +22,7 @@ from transformers.cache_utils import DummyLayer, DynamicLayer, LinearAttentionCa
 
 from cyclealign.errors import ModelError
 from cyclealign.model_sizes import STATIC_CACHES, STATIC_LENGTHS
-from cyclealign.sampling_settings import SamplingSettings
+from cyclealign.settings import SamplingSettings
 from cyclealign.white_box.sequence_scores import base_model
 
 COMPILATION: CompileConfig | None = None

@@ -21,7 +21,7 @@ import httpx2
 from cyclealign.black_box.failures import AGAIN, WORDS_SHOWN, blot, key_in
 from cyclealign.errors import EndpointRefused, ModelError
 from cyclealign.records import Prompt, Response
-from cyclealign.sampling_settings import SamplingSettings, VllmSettings
+from cyclealign.settings import SamplingSettings, VllmSettings
 from cyclealign.white_box.prompt_format import PromptFormat
 from cyclealign.white_box.white_box import WhiteBox
 

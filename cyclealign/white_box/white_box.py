@@ -17,9 +17,8 @@ from torch import Tensor
 from cyclealign.errors import ModelError
 from cyclealign.model_sizes import SCORING_TOKENS
 from cyclealign.records import LogProbability, OptimizerReport, Prompt, Response, TrainingExample
-from cyclealign.sampling_settings import SamplingSettings
 from cyclealign.seeds import derive_seed
-from cyclealign.settings import WhiteBoxSettings
+from cyclealign.settings import SamplingSettings, WhiteBoxSettings
 from cyclealign.white_box import weights
 from cyclealign.white_box.loading import Pretrained, Recipe, add_adapter, load_adapter, load_pretrained, resolve_device
 from cyclealign.white_box.prompt_format import PromptFormat, end_ids
@@ -108,7 +107,7 @@ class WhiteBox:
         if self._engine.ranks > 1:
             weights.refuse_dropout(self.model, self._settings.model)
         # ZeRO-3 holds a part of each weight: nothing to merge into, and every rank must run every pass.
-        if training.engine == "deepspeed" and training.zero_stage == 3:
+        if training.partitioned:
             self._merge = False
         else:
             self._sharing = self._engine

@@ -16,8 +16,7 @@ from prefect.runtime import task_run
 from cyclealign.compared_systems import OWN_ROLES
 from cyclealign.records import Prompt
 from cyclealign.reward_models.reward_model import RewardModel, rewards_of
-from cyclealign.setting_sections import fields_of
-from cyclealign.settings import EvaluationSettings
+from cyclealign.settings import EvaluationSettings, fields_of
 from cyclealign.white_box.white_box import WhiteBox
 from storage import evaluations
 from storage.evaluations import Generation, RunSystem, System

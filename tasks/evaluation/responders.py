@@ -12,9 +12,8 @@ from typing import Any, Protocol
 from cyclealign.black_box.capabilities import parameters_for, takes_temperature
 from cyclealign.method.answers import AnswerRejected
 from cyclealign.records import ChatReply, ChatRequest, Message, Prompt, Speaker
-from cyclealign.sampling_settings import SamplingSettings
 from cyclealign.seeds import derive_seed
-from cyclealign.settings import BlackBoxSettings, EvaluationSettings
+from cyclealign.settings import BlackBoxSettings, EvaluationSettings, SamplingSettings
 from cyclealign.statistics import repeated_ngram_share
 from cyclealign.white_box.device_memory import HELD_OUT, fitting
 from cyclealign.white_box.white_box import WhiteBox

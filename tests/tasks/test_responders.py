@@ -7,8 +7,7 @@ import pytest
 
 from cyclealign.errors import UsageError
 from cyclealign.records import Prompt, Turn
-from cyclealign.sampling_settings import SamplingSettings
-from cyclealign.settings import BlackBoxSettings
+from cyclealign.settings import BlackBoxSettings, SamplingSettings
 from storage.ledger import Ledger
 from tasks.asking.protocol import Direct
 from tasks.asking.questions import Asker

@@ -13,7 +13,7 @@ import torch
 from transformers import AutoModelForCausalLM, CompileConfig, MistralConfig, MistralForCausalLM
 
 from cyclealign.errors import ModelError
-from cyclealign.sampling_settings import SamplingSettings
+from cyclealign.settings import SamplingSettings
 from cyclealign.white_box import sampling
 from cyclealign.white_box.sampling import CompiledSteps, Ends, decode, draw_uniforms
 from tests.white_box.test_white_box import PROMPTS, load, train

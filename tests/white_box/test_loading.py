@@ -22,8 +22,7 @@ from transformers import (
 )
 
 from cyclealign.errors import ModelError
-from cyclealign.sampling_settings import SamplingSettings
-from cyclealign.settings import LoraSettings, MethodSettings, TrainingSettings, WhiteBoxSettings
+from cyclealign.settings import LoraSettings, MethodSettings, SamplingSettings, TrainingSettings, WhiteBoxSettings
 from cyclealign.white_box.loading import Recipe, load_pretrained, quiet_transformers
 from cyclealign.white_box.weights import adapter_parameters
 from cyclealign.white_box.white_box import WhiteBox

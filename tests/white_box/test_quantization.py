@@ -14,8 +14,7 @@ from transformers import AutoModelForCausalLM, BitsAndBytesConfig, LlamaConfig, 
 from cyclealign.errors import ModelError, UsageError
 from cyclealign.model_sizes import NF4_BYTES
 from cyclealign.records import Prompt, TrainingExample, Turn
-from cyclealign.sampling_settings import SamplingSettings
-from cyclealign.settings import MethodSettings, TrainingSettings, WhiteBoxSettings
+from cyclealign.settings import MethodSettings, SamplingSettings, TrainingSettings, WhiteBoxSettings
 from cyclealign.white_box.loading import Recipe, load_pretrained, quiet_transformers
 from cyclealign.white_box.sequence_scores import SequenceScores
 from cyclealign.white_box.weights import adapter_parameters

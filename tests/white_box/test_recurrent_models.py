@@ -14,7 +14,7 @@ from transformers import (
     Qwen3NextForCausalLM,
 )
 
-from cyclealign.sampling_settings import SamplingSettings
+from cyclealign.settings import SamplingSettings
 from cyclealign.white_box.loading import quiet_transformers
 from cyclealign.white_box.sampling import Ends, choose_tokens, decode, draw_uniforms
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from cyclealign.sampling_settings import SamplingSettings
+from cyclealign.settings import SamplingSettings
 from cyclealign.white_box import sampling
 from cyclealign.white_box.sampling import Ends, choose_tokens, decode, draw_uniforms
 

@@ -14,8 +14,7 @@ import pytest
 
 from cyclealign.errors import EndpointRefused, ModelError
 from cyclealign.records import Prompt, Response, TrainingExample, Turn
-from cyclealign.sampling_settings import SamplingSettings
-from cyclealign.settings import MethodSettings, TrainingSettings, WhiteBoxSettings
+from cyclealign.settings import MethodSettings, SamplingSettings, TrainingSettings, WhiteBoxSettings
 from cyclealign.white_box.loading import Recipe
 from cyclealign.white_box.prompt_format import SPEAKER_MARKS
 from cyclealign.white_box.ranks import white_box_of_ranks

@@ -11,8 +11,7 @@ from transformers import BloomConfig, BloomForCausalLM
 from cyclealign.errors import ModelError, TrainingDiverged
 from cyclealign.method.objectives import pro_loss
 from cyclealign.records import Prompt, TrainingExample, Turn
-from cyclealign.sampling_settings import SamplingSettings
-from cyclealign.settings import LoraSettings, MethodSettings, TrainingSettings, WhiteBoxSettings
+from cyclealign.settings import LoraSettings, MethodSettings, SamplingSettings, TrainingSettings, WhiteBoxSettings
 from cyclealign.white_box.loading import Recipe, quiet_transformers
 from cyclealign.white_box.training import learning_rate
 from cyclealign.white_box.weights import adapter_parameters

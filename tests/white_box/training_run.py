@@ -14,8 +14,7 @@ from typing import Any
 import psutil
 
 from cyclealign.records import Prompt, TrainingExample, Turn
-from cyclealign.sampling_settings import SamplingSettings
-from cyclealign.settings import MethodSettings, TrainingSettings, WhiteBoxSettings
+from cyclealign.settings import MethodSettings, SamplingSettings, TrainingSettings, WhiteBoxSettings
 from cyclealign.white_box.loading import Recipe
 from cyclealign.white_box.white_box import WhiteBox
 

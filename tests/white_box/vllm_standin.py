@@ -17,8 +17,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from cyclealign.sampling_settings import SamplingSettings
-from cyclealign.settings import WhiteBoxSettings
+from cyclealign.settings import SamplingSettings, WhiteBoxSettings
 from cyclealign.white_box.sampling import Ends, decode, draw_uniforms
 from cyclealign.white_box.white_box import WhiteBox
 
