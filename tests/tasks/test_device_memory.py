@@ -73,20 +73,12 @@ PHASES: Mapping[str, tuple[Callable[[Device], object], str]] = {
 
 
 @pytest.mark.parametrize("phase", PHASES)
-def test_a_phase_that_does_not_fit_says_what_to_set(device: Device, phase: str) -> None:
+def test_a_phase_that_does_not_fit_says_what_to_set_has_changed_nothing_and_is_done_once_there_is_room(
+    device: Device, phase: str
+) -> None:
     run, said = PHASES[phase]
     device.part.full = True
     with pytest.raises(DeviceMemoryFull, match=said):
-        run(device)
-
-
-@pytest.mark.parametrize("phase", PHASES)
-def test_a_phase_that_did_not_fit_is_done_once_there_is_room_and_has_changed_nothing(
-    device: Device, phase: str
-) -> None:
-    run, _ = PHASES[phase]
-    device.part.full = True
-    with pytest.raises(DeviceMemoryFull):
         run(device)
     device.part.full = False
     assert [one.responses for one in device.sample()] == [one.responses for one in device.sampled]
