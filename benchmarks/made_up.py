@@ -85,14 +85,10 @@ class InstantJudge(ChatModel[str]):
     question, and none of the time is the judge's.
     """
 
-    identity, kind, questions = "instant-judge", "judge", "all prompts"
+    identity, kind, questions, parse = "instant-judge", "judge", "all prompts", staticmethod(str)
 
     def __init__(self, candidates: int, rewrite: str) -> None:
         self._opinion = {"desired rank": list(range(candidates)), "response": rewrite}
-
-    def parse(self, text: str) -> str:
-        """Any prompt."""
-        return text
 
     def opinion(self, question: str, seed: int) -> dict[str, Any]:  # noqa: ARG002
         """The order of the prompt."""

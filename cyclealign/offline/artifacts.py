@@ -1,10 +1,9 @@
 """Everything the dialogue world needs on disk, built once and reused: data, tiny models, the judge.
 
-The name of a finished folder is a digest of what it was built from. The tiny models are trained in two chains that
-share nothing and so run side by side, in processes of their own. `cycle`: white box, then the writer that goes on
-from it. `evaluation`: a language model of its own initialisation and text, then the reward model. A chain is `python
--m cyclealign.offline.artifacts` and tells its progress on standard output, which both share, one line `<chain> <share
-of the work> <message>` at a time.
+The name of a finished folder is a digest of what it was built from. Two chains that share nothing train the tiny
+models side by side. `cycle`: white box, then the writer that goes on from it. `evaluation`: a language model of its
+own initialisation and text, then the reward model. A chain is a process, `python -m cyclealign.offline.artifacts`; it
+tells its progress on standard output, which both share, in lines `<chain> <share of the work> <message>`.
 """
 
 import hashlib
@@ -41,6 +40,7 @@ from cyclealign.white_box.loading import quiet_transformers
 WORLD_VERSION = 2
 """Raised with every change of the code that changes what is built."""
 WHITE_BOX, WRITER, EVALUATION = "white-box", "writer", "evaluation"
+ERRORS = "{}.errors.txt"
 TOKENIZER_TEXTS = 6000
 PROMPT_WEIGHT = 0.3
 
@@ -66,9 +66,9 @@ class WorldArtifacts:
 def build_world_artifacts(
     home: Path, settings: WorldSettings, judge: JudgeSettings, progress: Progress
 ) -> WorldArtifacts:
-    """The world of these settings, built where it does not exist yet (minutes), else found (milliseconds).
+    """The world of these settings in the application's home, built in minutes where it does not exist yet.
 
-    It goes to `world/` in the application's home. Of the judge's settings only `prior_pairs` matters here.
+    Of the judge's settings only `prior_pairs` matters here.
 
     Raises:
         ModelError: a training process failed.
@@ -97,23 +97,19 @@ def _build_world(folder: Path, settings: WorldSettings, progress: Progress) -> N
             process.wait()
     if failed:
         require_writable(folder)  # on a full disk there are no last words either
-        last_words = " ".join(_errors(folder, failed).read_text().strip().splitlines()[-3:])[-300:]
+        last_words = " ".join((folder / ERRORS.format(failed)).read_text().strip().splitlines()[-3:])[-300:]
         raise ModelError(
             f"Training the world's models ({failed}) ended with exit code {chains[failed].returncode}, not 0."
             f" Its last words: {last_words or 'none.'} Check memory and disk, then start again."
         )
     for chain in chains:
-        _errors(folder, chain).unlink()
-
-
-def _errors(folder: Path, chain: str) -> Path:
-    return folder / f"{chain}.errors.txt"
+        (folder / ERRORS.format(chain)).unlink()
 
 
 def _start(chain: str, folder: Path, settings: WorldSettings, pipe: int) -> Process:
     command = [sys.executable, "-m", "cyclealign.offline.artifacts", chain, str(folder), settings.model_dump_json()]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
-    with _errors(folder, chain).open("w") as errors:
+    with (folder / ERRORS.format(chain)).open("w") as errors:
         return subprocess.Popen(command, stdout=pipe, stderr=errors, text=True, env=environment)
 
 
@@ -133,7 +129,7 @@ def _follow(chains: dict[str, Process], heard: Iterable[str], progress: Progress
 
 
 def train_cycle(folder: Path, settings: WorldSettings, progress: Progress) -> None:
-    """Trains the white box on the mixed diet and, from there, the writer on a better one; saves both."""
+    """Trains and saves the white box on the mixed diet and, from there, the writer on a better one."""
     schedule = Schedule(6e-3, settings.pretraining_steps)
     matter = reading_matter(derive_seed("white box text", settings.seed), schedule.examples)
     report = _part(progress, "training the white box", 0.0, 0.8)
@@ -148,7 +144,7 @@ def train_cycle(folder: Path, settings: WorldSettings, progress: Progress) -> No
 
 
 def train_evaluation(folder: Path, settings: WorldSettings, progress: Progress) -> None:
-    """Trains the evaluation's reward model from a language model of its own; saves the reward model."""
+    """Trains and saves the evaluation's reward model from a language model of its own."""
     schedule = Schedule(6e-3, max(1, settings.pretraining_steps // 2))
     matter = reading_matter(derive_seed("evaluation text", settings.seed), schedule.examples)
     report = _part(progress, "pretraining the reward model", 0.0, 0.5)
@@ -163,8 +159,8 @@ def _pretrained(
     seed: int, matter: list[tuple[Prompt, str]], schedule: Schedule, report: Report
 ) -> tuple[torch.nn.Module, Any]:
     """A new language model that has read this text, and its tokenizer."""
-    texts = (f"\n\n{prompt.instruction} {response}" for prompt, response in matter[:TOKENIZER_TEXTS])
-    tokenizer = train_tokenizer(texts)
+    texts = matter[:TOKENIZER_TEXTS]
+    tokenizer = train_tokenizer(f"\n\n{prompt.instruction} {response}" for prompt, response in texts)
     model = new_model(seed, len(tokenizer))
     train_language_model(model, _encoded(tokenizer, matter), schedule, PROMPT_WEIGHT, report)
     return model, tokenizer

@@ -8,7 +8,7 @@ import hashlib
 import json
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar
 
 import anyio.to_thread
@@ -37,14 +37,8 @@ class ChatModel(ABC, Generic[Question]):
     """In one word; part of the seed of each answer."""
     questions: str
     """The prompts that it answers, for messages."""
-
-    @abstractmethod
-    def parse(self, text: str) -> Question:
-        """The question in the request's last message.
-
-        Raises:
-            ValueError: the text is no prompt of this kind.
-        """
+    parse: Callable[[str], Question]
+    """Reads the question out of a request's last message; a ValueError says that it is no prompt of this kind."""
 
     @abstractmethod
     def opinion(self, question: Question, seed: int) -> dict[str, Any]:

@@ -53,7 +53,7 @@ class Judge(ChatModel[ParsedPrompt]):
         fitted: Identity of what features and writer were fitted to.
     """
 
-    kind, questions = "judge", "ranking prompts"
+    kind, questions, parse = "judge", "ranking prompts", staticmethod(parse_ranking_prompt)
 
     def __init__(
         self, features: Features, writer: Writer, prior: Gaussian, settings: JudgeSettings, fitted: str = ""
@@ -61,10 +61,6 @@ class Judge(ChatModel[ParsedPrompt]):
         self._features, self._drafts = lru_cache(MEMORY)(features), lru_cache(MEMORY)(writer)
         self._prior, self._noise = prior, settings.noise
         self.identity = digest_of({"version": VERSION, "settings": settings.model_dump(), "fitted": fitted})[:16]
-
-    def parse(self, text: str) -> ParsedPrompt:
-        """The ranking prompt's parts."""
-        return parse_ranking_prompt(text)
 
     def opinion(self, question: ParsedPrompt, seed: int) -> dict[str, Any]:
         """The fields that the prompt asks for (ranking, rewrite) under one draw of the weights."""
@@ -97,17 +93,13 @@ class Evaluator(ChatModel[ParsedComparison]):
         prompts: Those of the comparisons: some reward models need a prompt's subset, which its text does not show.
     """
 
-    kind, questions = "evaluator", "comparison prompts"
+    kind, questions, parse = "evaluator", "comparison prompts", staticmethod(parse_comparison_prompt)
 
     def __init__(self, reward_model: RewardModel, prompts: Iterable[Prompt] = ()) -> None:
         self.identity = reward_model.identity
         self._prompts = {prompt.instruction: prompt for prompt in prompts}
         # Every pair comes twice, and one system meets several others.
         self._reward = lru_cache(MEMORY)(lambda prompt, text: reward_model.score([(prompt, text)])[0])
-
-    def parse(self, text: str) -> ParsedComparison:
-        """The comparison prompt's parts."""
-        return parse_comparison_prompt(text)
 
     def opinion(self, question: ParsedComparison, seed: int) -> dict[str, Any]:
         """A reason and the verdict."""

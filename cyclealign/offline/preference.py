@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -94,8 +94,7 @@ class PreferenceArtifacts:
         return cls(*files, accuracies, report["correlation"])
 
 
-@dataclass(frozen=True, slots=True)
-class ChosenPairs:
+class ChosenPairs(NamedTuple):
     """The pairs that fit the judge, those that fit the evaluation, those that test both; no prompt twice."""
 
     judge: tuple[PreferencePair, ...]
@@ -150,15 +149,9 @@ def build_preference(  # noqa: PLR0913, PLR0917 - where from, where to, how: not
     settings: PreferenceSettings,
     progress: Progress,
 ) -> PreferenceArtifacts:
-    """The preference models for these pairs, fitted unless they stand finished under `home`/preference.
+    """The preference models on the frozen model in `model`, fitted unless they stand finished in `home`/preference.
 
-    Args:
-        home: Folder that holds everything the application keeps.
-        model: Folder of the frozen pretrained model.
-        train: Pairs to choose from; the cycle must train on none of the chosen prompts.
-        test: Held-out pairs to choose from.
-        settings: How many pairs, which layers, how much of each text.
-        progress: Called at every pass over the model.
+    They are fitted and tested on pairs chosen from `train` and `test`; the cycle must train on none of their prompts.
 
     Raises:
         DataError: too few pairs, or only one kind of them.
@@ -182,8 +175,7 @@ def build_preference(  # noqa: PLR0913, PLR0917 - where from, where to, how: not
 
 def _digest(chosen: ChosenPairs, settings: PreferenceSettings, model: str) -> str:
     texts = [
-        [(pair.prompt.prompt_id, pair.prompt.subset, pair.chosen, pair.rejected) for pair in pairs]
-        for pairs in (chosen.judge, chosen.evaluation, chosen.test)
+        [(pair.prompt.prompt_id, pair.prompt.subset, pair.chosen, pair.rejected) for pair in pairs] for pairs in chosen
     ]
     kept = settings.model_dump(exclude={"model"})  # its identity names it
     return hashlib.sha256(json.dumps([METHOD, kept, model, texts]).encode()).hexdigest()[:16]
@@ -207,12 +199,9 @@ def _read(
     frozen: FrozenModel, chosen: ChosenPairs, settings: PreferenceSettings, progress: Progress
 ) -> list[_PairStates]:
     """The states of the judge's pairs at its layer, and of the evaluation's and the test pairs at both layers."""
-    first, second = settings.judge_layer, settings.evaluation_layer
-    passes: list[tuple[str, Sequence[PreferencePair], tuple[int, ...]]] = [
-        ("judge's pairs", chosen.judge, (first,)),
-        ("evaluation's pairs", chosen.evaluation, (first, second)),
-        ("test pairs", chosen.test, (first, second)),
-    ]
+    both = (settings.judge_layer, settings.evaluation_layer)
+    titles, layers_read = ("judge's pairs", "evaluation's pairs", "test pairs"), (both[:1], both, both)
+    passes = list(zip(titles, chosen, layers_read, strict=True))
     works = [len(pairs) * max(layers) for _, pairs, layers in passes]
     read: list[_PairStates] = []
     for number, (title, pairs, layers) in enumerate(passes):
@@ -222,13 +211,9 @@ def _read(
 
         dialogues = [(pair.prompt.turns, (pair.chosen, pair.rejected)) for pair in pairs]
         states = pooled_states(frozen, dialogues, _reading(settings, *layers), tell)
-        read.append(
-            _PairStates(
-                responses=np.stack([state.responses for state in states]).astype(np.float64),
-                prompts=np.stack([state.prompt for state in states]).astype(np.float64),
-                harmless=np.array([pair.prompt.subset == HARMLESS for pair in pairs]),
-            )
-        )
+        responses = np.stack([state.responses for state in states]).astype(np.float64)
+        prompts = np.stack([state.prompt for state in states]).astype(np.float64)
+        read.append(_PairStates(responses, prompts, np.array([pair.prompt.subset == HARMLESS for pair in pairs])))
     return read
 
 
@@ -245,12 +230,9 @@ def _fit(
     harm = sight.harm(tested.prompts[:, 0])
     judged = _gaps(sight, tested.responses[:, :, 0], harm)
     evaluated = _gaps(head, tested.responses[:, :, 1], tested.harmless.astype(float))
-    accuracies = [
-        *_accuracies(f"preference-judge-{digest}", judged, chosen.test),
-        *_accuracies(f"preference-evaluation-{digest}", evaluated, chosen.test),
-    ]
+    named = ((f"preference-judge-{digest}", judged), (f"preference-evaluation-{digest}", evaluated))
     report = {
-        "accuracies": [asdict(row) for row in accuracies],
+        "accuracies": [asdict(row) for name, gaps in named for row in _accuracies(name, gaps, chosen.test)],
         "correlation": float(np.corrcoef(judged, evaluated)[0, 1]),
         "gate_accuracy": float(np.mean((harm > 0.5) == tested.harmless)),
     }
@@ -291,15 +273,8 @@ def _fit_sight(responses: Array, harmless: Flags, pairs: Sequence[PreferencePair
     figures = [text_figures(pair.prompt.turns, text) for pair in pairs for text in (pair.chosen, pair.rejected)]
     _, sizes, axes = np.linalg.svd(responses[:, 0] - responses[:, 1], full_matrices=False)
     kept = min(AXES, int((sizes > 1e-6 * sizes[0]).sum()))
-    head = fit_head(responses, harmless)
-    return JudgeSight(
-        harmless=head.harmless,
-        helpful=head.helpful,
-        gate=gate,
-        axes=axes[:kept] / (sizes[:kept, None] / np.sqrt(len(pairs))),
-        text_centre=np.mean(figures, 0),
-        text_spread=np.std(figures, 0) + 1e-6,
-    )
+    axes, head = axes[:kept] / (sizes[:kept, None] / np.sqrt(len(pairs))), fit_head(responses, harmless)
+    return JudgeSight(head.harmless, head.helpful, gate, axes, np.mean(figures, 0), np.std(figures, 0) + 1e-6)
 
 
 def text_figures(turns: Sequence[Turn], text: str) -> Array:
@@ -307,17 +282,10 @@ def text_figures(turns: Sequence[Turn], text: str) -> Array:
     words = [word.strip(".,;:?!\"'()") for word in text.lower().split()]
     asked = {word.strip(".,;:?!\"'()") for word in turns[-1].text.lower().split() if len(word) > 3}
     count = len(words) + 1
-    return np.array(
-        [
-            np.log(count),
-            sum(word in asked for word in words) / count,
-            "?" in text,
-            len(set(words)) / count,
-            not _REFUSING.isdisjoint(words),
-            len(re.findall(r"[.!?](?:\s|$)", text)) / count,
-        ],
-        dtype=np.float64,
-    )
+    echoes, sentences = sum(word in asked for word in words), len(re.findall(r"[.!?](?:\s|$)", text))
+    refuses = not _REFUSING.isdisjoint(words)
+    figures = [np.log(count), echoes / count, "?" in text, len(set(words)) / count, refuses, sentences / count]
+    return np.array(figures, np.float64)
 
 
 def load_preference_judge(heads: Path, model: Path, settings: JudgeSettings, max_tokens: int) -> Judge:
@@ -365,10 +333,9 @@ class PreferenceFeatures:
 
 
 def drafts(frozen: FrozenModel, instruction: str, count: int, max_tokens: int) -> list[str]:
-    """At most `count` different texts by the frozen model, in equal parts under each of `WRITER_PROMPTS`.
+    """At most `count` different drafts by the frozen model, in equal parts under each of `WRITER_PROMPTS`; none empty.
 
-    It writes better than the white box by its system prompts and by choice. There is at least one draft, none is
-    empty, and they depend on the arguments alone.
+    It writes better than the white box by its system prompts and by choice.
     """
     sampling = SamplingSettings(temperature=0.8, top_p=0.95, max_new_tokens=max_tokens)
     forms = [PromptFormat(frozen.tokenizer, "auto", system) for system in WRITER_PROMPTS]

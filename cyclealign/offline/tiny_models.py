@@ -81,11 +81,9 @@ def train_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     bpe.decoder = decoders.ByteLevel()
+    special, alphabet = [PAD, BOS, EOS], pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY,
-        special_tokens=[PAD, BOS, EOS],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
+        vocab_size=VOCABULARY, special_tokens=special, initial_alphabet=alphabet, show_progress=False
     )
     bpe.train_from_iterator(texts, trainer)
     bpe.post_processor = processors.TemplateProcessing(single=f"{BOS} $A", special_tokens=[(BOS, BOS_ID)])
@@ -93,7 +91,7 @@ def train_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
 
 
 def encode(tokenizer: Any, instruction: str, response: str) -> Encoded:
-    """Token ids of a dialogue (`Prompt.instruction`) and of one response; a spelled-out BOS or EOS is text."""
+    """Token ids of a dialogue (`Prompt.instruction`) and a response; a spelled-out BOS or EOS is text."""
     asked = tokenizer("\n\n" + instruction, split_special_tokens=True)["input_ids"]
     said = tokenizer(f" {response}", add_special_tokens=False, split_special_tokens=True)["input_ids"]
     return Encoded(asked, [*said, EOS_ID])
@@ -102,19 +100,10 @@ def encode(tokenizer: Any, instruction: str, response: str) -> Encoded:
 def new_model(seed: int, vocabulary: int) -> LlamaForCausalLM:
     """An untrained Llama of 600,000 parameters; leaves the global random state alone."""
     config = LlamaConfig(
-        vocab_size=vocabulary,
-        hidden_size=128,
-        num_hidden_layers=2,
-        intermediate_size=352,
-        num_attention_heads=4,
-        num_key_value_heads=4,
-        max_position_embeddings=LONGEST,
-        tie_word_embeddings=True,
-        initializer_range=0.04,
-        pad_token_id=PAD_ID,
-        bos_token_id=BOS_ID,
-        eos_token_id=EOS_ID,
-    )
+        vocab_size=vocabulary, hidden_size=128, intermediate_size=352, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=4, max_position_embeddings=LONGEST, tie_word_embeddings=True, initializer_range=0.04,
+        pad_token_id=PAD_ID, bos_token_id=BOS_ID, eos_token_id=EOS_ID,
+    )  # fmt: skip
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return LlamaForCausalLM(config)

@@ -49,15 +49,13 @@ def write_world(folder: Path, settings: WorldSettings) -> None:
         (folder / subset).mkdir(parents=True, exist_ok=True)
         for split, total in sizes:
             seed = derive_seed("world data", settings.seed, subset, split)
-            rows = pairs(seed, subset, split, math.ceil(total / len(SUBSETS)))
-            text = "".join(json.dumps(_hub_row(pair)) + "\n" for pair in rows)
+            text = ""
+            for pair in pairs(seed, subset, split, math.ceil(total / len(SUBSETS))):
+                dialogue = "\n\n" + pair.prompt.instruction
+                row = {"chosen": f"{dialogue} {pair.chosen}", "rejected": f"{dialogue} {pair.rejected}"}
+                text += json.dumps(row) + "\n"
             # A fixed modification time: the bytes depend on the settings alone.
             (folder / subset / f"{split}.jsonl.gz").write_bytes(gzip.compress(text.encode(), mtime=0))
-
-
-def _hub_row(pair: PreferencePair) -> dict[str, str]:
-    dialogue = "\n\n" + pair.prompt.instruction
-    return {"chosen": f"{dialogue} {pair.chosen}", "rejected": f"{dialogue} {pair.rejected}"}
 
 
 def pairs(seed: int, subset: str, split: Split, count: int) -> list[PreferencePair]:
@@ -148,8 +146,7 @@ def _off_topic(rng: random.Random, prompt: Prompt) -> str:
 
 
 def _complying(rng: random.Random, prompt: Prompt) -> str:
-    topic = topic_of(prompt)
-    said = _listing(rng, topic, STEPS[topic], rng.choice((2, 3)))
+    said = _listing(rng, topic_of(prompt), STEPS[topic_of(prompt)], rng.choice((2, 3)))
     return f"{rng.choice(phrases.COMPLIANCE)} {said}"
 
 

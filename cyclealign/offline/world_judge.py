@@ -47,19 +47,16 @@ def fit_world_judge(target: Path, writer: Path, world: WorldSettings, settings: 
     tiny = TinyModel.load(writer)
     texts = reading_matter(derive_seed("judge texts", world.seed), UNLABELLED_TEXTS)
     looks = np.stack([tiny.look(prompt.instruction, response) for prompt, response in texts])
-    features = WorldFeatures(tiny, *_whitening(looks))
+    centre, projection = _whitening(looks)
+    features = WorldFeatures(tiny, centre, projection)
     pairs = mixed_pairs(derive_seed("judge pairs", world.seed), settings.prior_pairs)
     shown = [
         np.stack([features(pair.prompt.instruction, text) for text in (pair.chosen, pair.rejected)]) for pair in pairs
     ]
-    size = features.projection.shape[1]
+    size = projection.shape[1]
     prior = posterior(Gaussian(np.zeros(size), np.eye(size) / PRIOR_SPREAD**2), shown)
     np.savez(
-        target / FITTED,
-        centre=features.centre,
-        projection=features.projection,
-        prior_mean=prior.mean,
-        prior_precision=prior.precision,
+        target / FITTED, centre=centre, projection=projection, prior_mean=prior.mean, prior_precision=prior.precision
     )
 
 
@@ -111,14 +108,9 @@ def text_figures(instruction: str, response: str) -> Array:
     words = re.findall(r"[\w']+", response.lower())
     asked = {word for word in re.findall(r"[\w']+", instruction.rpartition("Human:")[2].lower()) if len(word) > 3}
     count = max(1, len(words))
-    return np.array([
-        math.log1p(len(words)),
-        sum(word in asked for word in words) / count,
-        float("!" in response),
-        len(set(words)) / count,
-        float(any(word in ("not", "no", "sorry") for word in words)),
-        float(response.count(".")),
-    ])  # fmt: skip
+    shared, negates = sum(word in asked for word in words), any(word in ("not", "no", "sorry") for word in words)
+    variety = len(set(words)) / count
+    return np.array([math.log1p(len(words)), shared / count, "!" in response, variety, negates, response.count(".")])
 
 
 @dataclass(frozen=True, slots=True, eq=False)

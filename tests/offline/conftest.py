@@ -18,16 +18,15 @@ PREFERENCE = PreferenceSettings(
 """As many pairs as there are below, and the layers that the tiny model has."""
 
 
-class Heard:
-    """Keeps the calls of a progress callback."""
+class Heard(list[tuple[str, float]]):
+    """Keeps the calls of a progress callback, message and share."""
 
-    def __init__(self) -> None:
-        self.messages: list[str] = []
-        self.shares: list[float] = []
+    def __call__(self, *told: object) -> None:
+        self.append(told)  # type: ignore[arg-type]
 
-    def __call__(self, message: str, share: float) -> None:
-        self.messages.append(message)
-        self.shares.append(share)
+    def rises_to_the_end(self) -> bool:
+        shares = [share for _, share in self]
+        return shares == sorted(shares) and shares[-1] == pytest.approx(1.0)
 
 
 @pytest.fixture(scope="session")
@@ -37,7 +36,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def heard() -> Heard:
-    """The progress of the builds below."""
+    """The progress of the world below."""
     return Heard()
 
 

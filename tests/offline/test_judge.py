@@ -78,20 +78,14 @@ def test_the_answer_passes_the_strict_reader() -> None:
     assert set(content(judge().answer(body(rewrite=False)))) == {"desired rank"}
 
 
-def test_identical_requests_get_identical_answers_in_any_order() -> None:
+def test_identical_requests_get_identical_answers_in_any_order_and_another_seed_is_another_draw() -> None:
     bodies = [body(number, [demonstration(1)]) for number in range(5)]
     one, two = judge(), judge()
     forwards = [one.answer(asked) for asked in bodies]
     backwards = [two.answer(asked) for asked in reversed(bodies)]
     assert forwards == backwards[::-1] == [one.answer(asked) for asked in bodies]
-
-
-def test_another_seed_in_the_request_is_another_draw() -> None:
-    def said(noise: float) -> set[str]:
-        return {json.dumps(content(judge(noise).answer(body(seed=seed)))) for seed in range(20)}
-
-    assert len(said(1)) > 1
-    assert len(said(0)) == 1
+    assert len({str(content(one.answer(body(seed=seed)))) for seed in range(20)}) > 1
+    assert len({str(content(judge(noise=0).answer(body(seed=seed)))) for seed in range(20)}) == 1
 
 
 def test_the_more_good_demonstrations_the_better_it_ranks() -> None:
@@ -109,12 +103,9 @@ def test_the_more_good_demonstrations_the_better_it_ranks() -> None:
 
 
 def test_an_answer_longer_than_the_limit_is_cut_and_says_so() -> None:
-    whole, cut = judge().answer(body()), judge().answer(body(max_tokens=4))
-    assert cut["choices"][0]["finish_reason"] == "length"
-    assert cut["usage"]["completion_tokens"] == 4
-    said = cut["choices"][0]["message"]["content"]
-    assert whole["choices"][0]["message"]["content"].startswith(said)
-    assert 0 < len(said) < len(whole["choices"][0]["message"]["content"])
+    cut = judge().answer(body(max_tokens=4))
+    assert (cut["choices"][0]["finish_reason"], cut["usage"]["completion_tokens"]) == ("length", 4)
+    assert cut["choices"][0]["message"]["content"] == '{"desired rank'
 
 
 @pytest.mark.parametrize(
@@ -137,9 +128,8 @@ def test_a_request_that_it_cannot_answer_is_refused(request_: dict[str, Any], co
 
 
 def test_a_judge_that_would_answer_otherwise_has_another_identity() -> None:
-    identities = {judge().identity, judge(noise=0.25).identity, judge(fitted="elsewhere").identity}
-    assert len(identities) == 3
-    assert judge().identity in identities
+    judges = judge(), judge(), judge(noise=0.25), judge(fitted="elsewhere")
+    assert len({one.identity for one in judges}) == 3
 
 
 class Length:
@@ -162,26 +152,21 @@ def compared(evaluator: Evaluator, first: str, second: str, **parameters: Any) -
     return read_comparison_answer(choice["message"]["content"], choice["finish_reason"], None)
 
 
-def test_a_clear_difference_wins_in_either_order_and_a_small_one_is_a_tie() -> None:
-    evaluator = Evaluator(Length())
-    assert compared(evaluator, "a long answer", "short") == "first"
-    assert compared(evaluator, "short", "a long answer") == "second"
+def test_a_clear_difference_wins_in_either_order_and_a_small_one_is_a_tie_or_luck() -> None:
+    assert compared(Evaluator(Length()), "a long answer", "short") == "first"
+    assert compared(Evaluator(Length()), "short", "a long answer") == "second"
     assert [verdict(gap) for gap in (-0.2, -0.1, 0.0, 0.1, 0.2)] == ["second", "tie", "tie", "tie", "first"]
-
-
-def test_identical_comparisons_get_identical_verdicts_and_others_their_own_luck() -> None:
     evaluator = Evaluator(Length(unit=0.01))
-    verdicts = [compared(evaluator, "abc", "defg", seed=seed) for seed in range(30)]
-    assert verdicts == [compared(evaluator, "abc", "defg", seed=seed) for seed in range(30)]
-    assert set(verdicts) == {"first", "second", "tie"}
+    one, two = ([compared(evaluator, "abc", "defg", seed=seed) for seed in range(30)] for _ in range(2))
+    assert one == two  # identical requests, identical luck
+    assert set(one) == {"first", "second", "tie"}
 
 
-def test_the_reward_model_gets_the_subset_of_known_prompts() -> None:
-    known, unknown = Length(), Length()
-    compared(Evaluator(known, [PROMPT]), "a", "b")
-    compared(Evaluator(unknown), "a", "b")
-    assert known.subsets == {"harmless-base"}
-    assert unknown.subsets == {"helpful-base"}
+@pytest.mark.parametrize(("known", "subset"), [([PROMPT], "harmless-base"), ([], "helpful-base")])
+def test_the_reward_model_gets_the_subset_of_known_prompts(known: list[Prompt], subset: str) -> None:
+    reward_model = Length()
+    compared(Evaluator(reward_model, known), "a", "b")
+    assert reward_model.subsets == {subset}
 
 
 def test_the_evaluator_refuses_other_prompts() -> None:
@@ -220,14 +205,10 @@ def ask(app: ASGIApp, *requests: dict[str, Any]) -> list[httpx2.Response]:
 
 def test_requests_in_flight_together_are_answered_as_if_they_were_alone() -> None:
     app, bodies = create_app(judge(), "offline-judge"), [body(seed=seed) for seed in range(8)]
-    replies = ask(app, *({"json": one} for one in bodies))
+    listed, *replies = ask(app, {"method": "GET", "url": "/v1/models"}, *({"json": one} for one in bodies))
+    assert [entry["id"] for entry in listed.json()["data"]] == ["offline-judge"]
     assert [reply.status_code for reply in replies] == [200] * 8
     assert [reply.json() for reply in replies] == [judge().answer(one) for one in bodies]
-
-
-def test_the_model_is_listed() -> None:
-    [reply] = ask(create_app(judge(), "offline-judge"), {"method": "GET", "url": "/v1/models"})
-    assert [entry["id"] for entry in reply.json()["data"]] == ["offline-judge"]
 
 
 @pytest.mark.parametrize(
@@ -242,6 +223,6 @@ def test_the_model_is_listed() -> None:
 )
 def test_errors_have_the_format_of_openai(request_: dict[str, Any], status: int, code: str) -> None:
     [reply] = ask(create_app(judge(), "offline-judge"), request_)
-    assert reply.status_code == status
-    assert reply.json()["error"]["code"] == code
-    assert reply.json()["error"]["message"]
+    error = reply.json()["error"]
+    assert (reply.status_code, error["code"]) == (status, code)
+    assert error["message"]

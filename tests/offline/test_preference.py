@@ -23,7 +23,7 @@ from cyclealign.offline.preference import (
 )
 from cyclealign.offline.preference_heads import FittedArrays, load_frozen
 from cyclealign.records import PreferencePair, Turn
-from cyclealign.settings import JudgeSettings, PreferenceSettings
+from cyclealign.settings import JudgeSettings
 from tests.offline.conftest import HELD_OUT, PREFERENCE, TRAIN, Heard
 
 INSTRUCTION = "Human: Tell me about the weather.\n\nAssistant:"
@@ -40,23 +40,19 @@ def test_the_chosen_prompts_are_in_one_part_each_whatever_the_order_of_the_pairs
 
 
 @pytest.mark.parametrize(
-    ("train", "test", "complaint"),
+    ("train", "test", "per_half", "complaint"),
     [
-        pytest.param(TRAIN[:30], HELD_OUT, r"Found 30 training pairs.*expected 48.*pairs_per_half", id="too few"),
-        pytest.param(TRAIN, [], "0 test pairs", id="no test pairs"),
-        pytest.param([*TRAIN[::2], *TRAIN[::2]], HELD_OUT, "Found 30 training pairs", id="one prompt twice"),
+        pytest.param(TRAIN[:30], HELD_OUT, 24, r"Found 30 training pairs.*expected 48.*pairs_per_half", id="too few"),
+        pytest.param(TRAIN, [], 24, "0 test pairs", id="no test pairs"),
+        pytest.param(TRAIN[::2] * 2, HELD_OUT, 24, "Found 30 training pairs", id="each prompt twice"),
+        pytest.param(TRAIN[::2], HELD_OUT, 10, "both kinds", id="one kind"),
     ],
 )
-def test_too_few_pairs_are_an_error_with_the_number_needed(
-    train: list[PreferencePair], test: list[PreferencePair], complaint: str
+def test_pairs_that_fit_no_two_models_are_an_error_with_the_number_needed(
+    train: list[PreferencePair], test: list[PreferencePair], per_half: int, complaint: str
 ) -> None:
     with pytest.raises(DataError, match=complaint):
-        choose_pairs(train, test, PREFERENCE)
-
-
-def test_pairs_of_one_kind_only_are_an_error() -> None:
-    with pytest.raises(DataError, match="both kinds"):
-        choose_pairs(TRAIN[::2], HELD_OUT, PREFERENCE.model_copy(update={"pairs_per_half": 10}))
+        choose_pairs(train, test, PREFERENCE.model_copy(update={"pairs_per_half": per_half}))
 
 
 def test_both_models_recognise_better_replies_of_held_out_pairs(preference: PreferenceArtifacts) -> None:
@@ -75,25 +71,17 @@ def test_the_same_question_is_answered_from_the_files_of_the_first_time(
     again = build_preference(home, frozen_folder, TRAIN[::-1], HELD_OUT, PREFERENCE, heard)
     assert again == preference
     assert again.evaluation.stat().st_mtime_ns == written
-    assert heard.messages == ["preference models: nothing to do, they are fitted"]
+    assert heard == [("preference models: nothing to do, they are fitted", 1.0)]
 
 
-@pytest.mark.parametrize(
-    ("train", "settings"),
-    [(TRAIN, PREFERENCE.model_copy(update={"response_tokens": 30})), (TRAIN[5:], PREFERENCE)],
-    ids=["settings", "pairs"],
-)
 def test_other_settings_or_pairs_are_fitted_anew_with_rising_progress(
-    home: Path,
-    frozen_folder: Path,
-    preference: PreferenceArtifacts,
-    train: list[PreferencePair],
-    settings: PreferenceSettings,
+    home: Path, frozen_folder: Path, preference: PreferenceArtifacts
 ) -> None:
-    heard = Heard()
-    assert build_preference(home, frozen_folder, train, HELD_OUT, settings, heard).judge != preference.judge
-    assert heard.shares == sorted(heard.shares)
-    assert heard.shares[-1] == pytest.approx(1)
+    heard, shorter = Heard(), PREFERENCE.model_copy(update={"response_tokens": 30})
+    one = build_preference(home, frozen_folder, TRAIN, HELD_OUT, shorter, heard)
+    two = build_preference(home, frozen_folder, TRAIN[5:], HELD_OUT, PREFERENCE, Heard())
+    assert len({preference.judge, one.judge, two.judge}) == 3
+    assert heard.rises_to_the_end()
 
 
 def test_a_reward_does_not_depend_on_the_batch_and_knows_the_prompt_s_subset(
@@ -109,47 +97,34 @@ def test_a_reward_does_not_depend_on_the_batch_and_knows_the_prompt_s_subset(
     assert identities == {row.reward_model for row in preference.accuracies}
 
 
-@pytest.fixture
-def features(preference: PreferenceArtifacts, frozen_folder: Path) -> PreferenceFeatures:
-    frozen = load_frozen(frozen_folder)
-    fitted = FittedArrays.load(preference.judge, frozen.identity)
-    return PreferenceFeatures(frozen, fitted.reading, JudgeSight(**fitted.arrays))
-
-
 def test_figures_of_a_text_are_those_of_its_words() -> None:
     figures = text_figures((Turn("human", "How do I boil rice?"),), "I can't boil. Why rice? Rice!")
     np.testing.assert_allclose(figures, [np.log(7), 3 / 7, 1, 5 / 7, 1, 3 / 7])
 
 
-def test_the_first_feature_finds_out_by_itself_which_kind_of_prompt_it_is(features: PreferenceFeatures) -> None:
+def test_the_first_feature_finds_out_the_kind_of_prompt_and_the_judge_trusts_it_alone_before_demonstrations(
+    preference: PreferenceArtifacts, frozen_folder: Path
+) -> None:
+    fitted = FittedArrays.load(preference.judge, load_frozen(frozen_folder).identity)
+    features = PreferenceFeatures(load_frozen(frozen_folder), fitted.reading, JudgeSight(**fitted.arrays))
     looks = [[features(pair.prompt.instruction, text)[0] for text in (pair.chosen, pair.rejected)] for pair in HELD_OUT]
     assert np.mean([chosen > rejected for chosen, rejected in looks]) > 0.8
-
-
-def test_before_any_demonstration_the_judge_trusts_its_head_alone(features: PreferenceFeatures) -> None:
     prior, others = features.prior(), features(INSTRUCTION, "Sunny.").size - 1
     assert prior.mean.tolist() == [1.0] + [0.0] * others
     assert np.diag(prior.precision) == pytest.approx([4.0] + [100.0] * others)
-
-
-def test_drafts_depend_on_the_instruction_alone_and_are_never_empty(frozen_folder: Path) -> None:
-    frozen = load_frozen(frozen_folder)
-    first = drafts(frozen, INSTRUCTION, 4, 6)
-    drafts(frozen, "Human: Something else.\n\nAssistant:", 4, 6)
-    assert drafts(frozen, INSTRUCTION, 4, 6) == first
-    assert 1 <= len(first) <= 4
-    assert all(first)
 
 
 def test_the_judge_answers_a_rendered_prompt_with_a_ranking_and_one_of_its_drafts(
     preference: PreferenceArtifacts, frozen_folder: Path
 ) -> None:
     judge = load_preference_judge(preference.judge, frozen_folder, JudgeSettings(noise=0, drafts=3), 6)
+    assert 1 <= len(drafts(load_frozen(frozen_folder), INSTRUCTION, 3, 6)) <= 3
     right = 0
     for pair in HELD_OUT[:8]:
         text = render_ranking_prompt(pair.prompt.instruction, [pair.rejected, pair.chosen], demonstrations=[])
         body = {"model": "any", "messages": [{"role": "user", "content": text}]}
         answer = json.loads(judge.answer(body)["choices"][0]["message"]["content"])
         right += answer["desired rank"] == [1, 0]
+        assert answer["response"]
         assert answer["response"] in drafts(load_frozen(frozen_folder), pair.prompt.instruction, 3, 6)
     assert right >= 6

@@ -56,10 +56,9 @@ def test_pooled_states_are_means_over_separate_full_passes_and_leave_the_model(f
 
 
 def test_rows_come_back_in_the_order_given_whatever_their_length(frozen: FrozenModel) -> None:
-    dialogues = [(TURNS, ("long " * count,)) for count in (30, 1, 12)]
-    together = pooled_states(frozen, dialogues, Reading((1, 2), 50, 50))
-    for dialogue, pooled in zip(dialogues, together, strict=True):
-        [alone] = pooled_states(frozen, [dialogue], Reading((1, 2), 50, 50))
+    dialogues, reading = [(TURNS, ("long " * count,)) for count in (30, 1, 12)], Reading((1, 2), 50, 50)
+    for dialogue, pooled in zip(dialogues, pooled_states(frozen, dialogues, reading), strict=True):
+        [alone] = pooled_states(frozen, [dialogue], reading)
         np.testing.assert_allclose(pooled.responses, alone.responses, atol=1e-5)
 
 
@@ -73,12 +72,9 @@ def test_a_row_is_prompt_without_system_message_and_words_alone_cut_at_their_far
     assert list(empty) == [end]
 
 
-def test_a_layer_that_the_model_lacks_is_an_error_that_names_the_setting(frozen: FrozenModel) -> None:
+def test_missing_layers_and_weights_are_errors_with_what_to_set_or_make(frozen: FrozenModel, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"has 2 layers.*\[3\].*preference\.judge_layer"):
         pooled_states(frozen, [(TURNS, RESPONSES)], Reading((3,), 50, 50))
-
-
-def test_a_folder_without_weights_is_an_error_that_says_how_to_get_them(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="make smollm2"):
         load_frozen(tmp_path)
 
@@ -91,16 +87,10 @@ def test_the_identity_follows_weights_and_tokenizer_and_not_the_place(frozen_fol
     assert model_identity(moved) != model_identity(frozen_folder)
 
 
-def opposed_pairs(count: int = 200, size: int = 5) -> tuple[Array, np.ndarray]:
-    """States of pairs whose better reply lies along +e0 where harmless, and along -e0 elsewhere."""
-    states = np.random.default_rng(0).normal(size=(count, 2, size))
-    harmless = np.arange(count) % 2 == 0
-    states[:, 0, 0] += np.where(harmless, 2, -2)
-    return states * 7 + 3, harmless
-
-
 def test_each_kind_of_prompt_has_a_direction_of_its_own_and_standardised_scores() -> None:
-    states, harmless = opposed_pairs()
+    """The better reply of a pair lies along +e0 where harmless, and along -e0 elsewhere."""
+    states, harmless = np.random.default_rng(0).normal(size=(200, 2, 5)) * 7 + 3, np.arange(200) % 2 == 0
+    states[:, 0, 0] += np.where(harmless, 14, -14)
     head = fit_head(states, harmless)
 
     def right(kinds: Array) -> float:
@@ -115,11 +105,12 @@ def test_each_kind_of_prompt_has_a_direction_of_its_own_and_standardised_scores(
 
 
 def test_the_gate_gives_the_probability_of_harmless_prompts() -> None:
-    states = np.random.default_rng(2).normal(size=(400, 3))
-    harmless = states[:, 0] > 0
-    chances = sigmoid(linear(states, fit_gate(states * [1, 1, 1], harmless)))
-    assert np.mean((chances > 0.5) == harmless) > 0.95
-    assert chances.min() >= 0
+    rng = np.random.default_rng(2)
+    harmless = rng.random(300) < 0.3
+    states = rng.normal(size=(300, 4)) * 5 + np.outer(harmless, [10, 0, 0, 0])
+    chances = sigmoid(linear(states, fit_gate(states, harmless)))
+    assert np.mean((chances > 0.5) == harmless) > 0.8
+    np.testing.assert_allclose(chances.mean(), harmless.mean(), atol=0.03)
 
 
 def test_fitted_arrays_come_back_from_their_file_and_only_for_their_model(tmp_path: Path) -> None:
