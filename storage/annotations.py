@@ -8,7 +8,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from cyclealign.annotation.desk import PersonVerdict, ResponsePair, WrittenResponse
+from cyclealign.annotation.pairs import PersonVerdict, ResponsePair, WrittenResponse
 from cyclealign.errors import UsageError
 from cyclealign.records import Turn
 from storage import evaluations, runs
@@ -42,7 +42,7 @@ class PersonVerdicts:
 
     def __init__(self, ledger: Ledger, pairs: Sequence[ResponsePair]) -> None:
         self._ledger = ledger
-        self._pairs = frozenset(frozenset(one.generation_id for one in pair.responses) for pair in pairs)
+        self._pairs = frozenset(pair.generation_ids for pair in pairs)
 
     def put(self, verdict: PersonVerdict) -> None:
         """Keep a verdict, in the place of an earlier one by the same person on the same pair."""

@@ -2,9 +2,9 @@
 
 from starlette.types import ASGIApp
 
-from cyclealign.annotation.app import annotation_app
-from cyclealign.annotation.desk import Desk, clean_name
 from cyclealign.annotation.entrance import guarded
+from cyclealign.annotation.page import annotation_app
+from cyclealign.annotation.pairs import PairQueue, clean_name
 from cyclealign.errors import UsageError
 from storage.annotations import PersonVerdicts, read_pairs
 from storage.ledger import Ledger
@@ -31,7 +31,7 @@ def annotation_page(run_name: str, systems: str, annotator: str | None, token: s
     named = None if annotator is None else clean_name(annotator)
     pairs = read_pairs(Ledger(home_folder()), run_name, _two(systems))
     patient = Ledger(home_folder(), wait_s=PATIENCE_S, tell=lambda _: None)
-    return guarded(annotation_app(Desk(pairs, PersonVerdicts(patient, pairs)), named), token)
+    return guarded(annotation_app(PairQueue(pairs, PersonVerdicts(patient, pairs)), named), token)
 
 
 def _two(systems: str) -> tuple[str, str]:

@@ -1,17 +1,15 @@
-"""A desk of a few pairs, a store in memory that can be made to fail, and requests to the page without a network."""
+"""A queue of a few pairs, a store in memory that can be made to fail, and requests to the page without a network."""
 
 import asyncio
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 import httpx2
 import pytest
 from starlette.types import ASGIApp
 
-from cyclealign.annotation.app import annotation_app
-from cyclealign.annotation.desk import Desk, PersonVerdict, ResponsePair, WrittenResponse
 from cyclealign.annotation.entrance import guarded
+from cyclealign.annotation.page import annotation_app
+from cyclealign.annotation.pairs import PairQueue, PersonVerdict, ResponsePair, WrittenResponse
 from cyclealign.errors import LedgerLocked
 from cyclealign.records import Turn
 
@@ -21,22 +19,19 @@ HOSTILE = '</div></form><script>alert(1)</script><img src=x onerror=alert(2)> "q
 
 def pair(number: int) -> ResponsePair:
     """Two responses, each text telling its system by its first letter, so that tests can tell them apart."""
-    return ResponsePair(
-        f"prompt{number}",
-        (Turn("human", f"Question {number}"), Turn("assistant", "What?"), Turn("human", HOSTILE)),
-        (
-            WrittenResponse(f"generation-old-{number}", f"Old answer {number}"),
-            WrittenResponse(f"generation-new-{number}", f"New answer {number}"),
-        ),
+    turns = (Turn("human", f"Question {number}"), Turn("assistant", "What?"), Turn("human", HOSTILE))
+    old, new = (
+        WrittenResponse(f"generation-{one.lower()}-{number}", f"{one} answer {number}") for one in ("Old", "New")
     )
+    return ResponsePair(f"prompt{number}", turns, (old, new))
 
 
-@dataclass
 class MemoryStore:
     """Keeps verdicts in a dictionary; fails as long as `locked` is set."""
 
-    kept: dict[tuple[str, frozenset[str]], PersonVerdict] = field(default_factory=dict)
-    locked: bool = False
+    def __init__(self) -> None:
+        self.kept: dict[tuple[str, frozenset[str]], PersonVerdict] = {}
+        self.locked = False
 
     def put(self, verdict: PersonVerdict) -> None:
         self._open()
@@ -60,25 +55,22 @@ def store() -> MemoryStore:
 
 
 @pytest.fixture
-def desk(store: MemoryStore) -> Desk:
-    return Desk([pair(number) for number in range(4)], store)
+def queue(store: MemoryStore) -> PairQueue:
+    return PairQueue([pair(number) for number in range(4)], store)
 
 
 @pytest.fixture
-def page(desk: Desk) -> ASGIApp:
-    return guarded(annotation_app(desk))
-
-
-Ask = Callable[..., httpx2.Response]
+def page(queue: PairQueue) -> ASGIApp:
+    return guarded(annotation_app(queue))
 
 
 def ask(app: ASGIApp, method: str, path: str, base: str = BASE, **request: Any) -> httpx2.Response:
     """One request; a form is sent as the page's own unless the test names another origin."""
-    headers = {"origin": base, **request.pop("headers", {})} if method == "POST" else request.pop("headers", {})
+    headers = {"origin": base} if method == "POST" else {}
 
     async def once() -> httpx2.Response:
         transport = httpx2.ASGITransport(app)
         async with httpx2.AsyncClient(transport=transport, base_url=base) as client:
-            return await client.request(method, path, headers=headers, **request)
+            return await client.request(method, path, headers=headers | request.pop("headers", {}), **request)
 
     return asyncio.run(once())

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import pytest
 import uvicorn
 
-from cyclealign.annotation.app import annotation_app
-from cyclealign.annotation.desk import Desk
 from cyclealign.annotation.entrance import guarded
+from cyclealign.annotation.page import annotation_app
+from cyclealign.annotation.pairs import PairQueue
 from cyclealign.loopback import listen
 from tests.annotation.conftest import MemoryStore, pair
 from tests.browser import ARROW_DOWN, ARROW_LEFT, ARROW_RIGHT, CHROMIUM, DRIVER, Browser, browser
@@ -28,7 +28,7 @@ def window() -> Iterator[Browser]:
 @pytest.fixture
 def address(store: MemoryStore) -> Iterator[str]:
     """Where the page of eight pairs is served, until the test ends."""
-    app = guarded(annotation_app(Desk([pair(number) for number in range(8)], store)))
+    app = guarded(annotation_app(PairQueue([pair(number) for number in range(8)], store)))
     server = uvicorn.Server(uvicorn.Config(app, log_level="error"))
     with listen("127.0.0.1", 0, "") as listening:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
@@ -44,7 +44,7 @@ def verdicts(store: MemoryStore) -> list[str]:
 
 def test_everything_goes_by_keyboard(window: Browser, address: str, store: MemoryStore) -> None:
     window.open(address)
-    for key in (*"Ann", "\n"):
+    for key in "Ann\n":
         window.press(key)
     keys = {"1": "first", "2": "second", "0": "tie", ARROW_LEFT: "first", ARROW_RIGHT: "second"}
     for number, key in enumerate(keys):
@@ -58,21 +58,18 @@ def test_everything_goes_by_keyboard(window: Browser, address: str, store: Memor
     assert window.complaints() == []
 
 
-def test_the_buttons_do_the_same(window: Browser, address: str, store: MemoryStore) -> None:
+def test_buttons_judge_and_keys_that_belong_to_the_browser_do_not(
+    window: Browser, address: str, store: MemoryStore
+) -> None:
     window.open(f"{address}/pairs?annotator=Ann")
     window.run("document.querySelector('button[value=second]').click()")
     window.wait_for_text("1 of 8 judged")
-    assert verdicts(store) == ["second"]
-
-
-def test_keys_that_belong_to_the_browser_judge_nothing(window: Browser, address: str, store: MemoryStore) -> None:
-    window.open(f"{address}/pairs?annotator=Ann")
     for key in ("x", ARROW_DOWN):  # the arrow scrolls a long response
         window.press(key)
     window.run("document.dispatchEvent(new KeyboardEvent('keydown', {key: '1', ctrlKey: true}))")
     window.run("document.dispatchEvent(new KeyboardEvent('keydown', {key: '1', repeat: true}))")
     time.sleep(0.3)
-    assert verdicts(store) == []
+    assert verdicts(store) == ["second"]
 
 
 def test_going_back_shows_the_pair_that_is_next(window: Browser, address: str, store: MemoryStore) -> None:

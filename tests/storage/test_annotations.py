@@ -2,7 +2,7 @@
 
 import pytest
 
-from cyclealign.annotation.desk import PersonVerdict, ResponsePair
+from cyclealign.annotation.pairs import PersonVerdict, ResponsePair
 from cyclealign.errors import RunUnknown, UsageError
 from storage import evaluations, runs, samples
 from storage.annotations import PersonVerdicts, read_pairs
