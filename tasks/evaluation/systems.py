@@ -14,7 +14,7 @@ from cyclealign.black_box.prices import Prices
 from cyclealign.compared_systems import ComparedSystem, check_labels
 from cyclealign.errors import ModelError, UsageError
 from cyclealign.profiles import resolve
-from cyclealign.settings import BlackBoxSettings, Settings, WhiteBoxSettings
+from cyclealign.settings import BlackBoxSettings, Settings
 from cyclealign.white_box.loading import find_model
 from cyclealign.white_box.white_box import WhiteBox
 from tasks.asking.protocol import Account, account
@@ -24,7 +24,7 @@ from tasks.cycle.sampling_server import sampling_by
 from tasks.evaluation.comparison import JUDGE_CAP
 from tasks.evaluation.publication import adapter_of
 from tasks.evaluation.responders import ApiResponder, Responder, WhiteBoxResponder, generation_parameters
-from tasks.models import StandIns, comparison_settings, local_model, white_box_path
+from tasks.models import StandIns, comparison_settings, white_box_path
 from tasks.preparation import build_world
 
 
@@ -37,19 +37,14 @@ def evaluated_run(run: str, overrides: Mapping[str, Any]) -> RunContext:
         UsageError: an override would change what the run is.
     """
     context = existing_run(run)
-    changed = {key: value for key, value in context.settings.model_dump(mode="json").items() if key != "profile"}
-    settings = resolve(context.settings.profile, changed, overrides)
-    _refuse_other_run(context.settings, settings)
-    return replace(context, settings=settings)
-
-
-def _refuse_other_run(before: Settings, after: Settings) -> None:
-    same = after.model_copy(update={"evaluation": before.evaluation})
-    if same.influential() != before.influential():
+    before = context.settings
+    after = resolve(before.profile, before.model_dump(mode="json", exclude={"profile"}), overrides)
+    if after.model_copy(update={"evaluation": before.evaluation}).influential() != before.influential():
         raise UsageError(
             "The overrides change the run itself. Expected settings of the evaluation (evaluation.…), or of how calls "
             "are made (black_box.budget_usd, black_box.concurrency, …)."
         )
+    return replace(context, settings=after)
 
 
 def check_systems(context: RunContext, systems: Sequence[ComparedSystem]) -> None:
@@ -71,22 +66,6 @@ def check_systems(context: RunContext, systems: Sequence[ComparedSystem]) -> Non
             _check_account(_account(context, system.label, system.api))
 
 
-def _find_backbone(context: RunContext, system: ComparedSystem) -> None:
-    if system.model == "world":
-        if context.settings.data.source != "world":
-            raise UsageError(
-                f"System {system.label!r} is the untrained model of the dialogue world, which run {context.name!r} "
-                "does not use. Expected a folder, a .gguf file or a hub name."
-            )
-        return
-    try:
-        find_model(_backbone_settings(context, system), _backbone_path(context, system))
-        return
-    except ModelError as error:
-        problem = str(error)
-    raise ModelError(f"System {system.label!r}: {problem}")
-
-
 def check_judge(context: RunContext) -> None:
     """The same of the pairwise judge.
 
@@ -99,61 +78,61 @@ def check_judge(context: RunContext) -> None:
         _check_account(account(context, settings, lambda: ChatEndpoint(settings), JUDGE_CAP))
 
 
-def _check_account(account: Account) -> None:
-    Prices(account.settings).require_price()
-    account.open_endpoint().require_key()
-
-
 @contextmanager
 def responder_of(context: RunContext, system: ComparedSystem, stand_ins: StandIns) -> Iterator[Responder]:
-    """The system, ready to respond within the block.
+    """The system, ready to respond within the block, under the generation settings of this evaluation.
 
     Raises:
         ModelError: a model cannot be loaded.
     """
-    if system.run is not None:
-        yield _trained(existing_run(system.run), context.settings)
-    elif system.model is not None:
-        yield _backbone(context, system, stand_ins)
-    elif system.api is not None:
-        parameters = generation_parameters(system.api, context.settings.evaluation.sampling, system.max_tokens)
-        asked = _account(context, system.label, system.api)
-        with asker_of(asked, context.settings.evaluation.batches) as asker:
+    evaluation = context.settings.evaluation
+    if system.api is not None:
+        parameters = generation_parameters(system.api, evaluation.sampling, system.max_tokens)
+        with asker_of(_account(context, system.label, system.api), evaluation.batches) as asker:
             yield ApiResponder(asker, parameters, system.system_prompt)
+        return
+    settings, adapter = _backbone(context, system), None
+    if system.run is not None:
+        other = existing_run(system.run)
+        settings, adapter = other.settings, adapter_of(other)
+        stand_ins = StandIns(build_world(other) if settings.white_box.model == "world" else None)
+    path = white_box_path(settings, context.home, stand_ins)
+    white_box = WhiteBox.load_for_inference(settings.white_box, model_path=path, adapter=adapter)
+    yield WhiteBoxResponder(sampling_by(context.settings, white_box), adapter is not None, evaluation)
 
 
-def _trained(other: RunContext, evaluating: Settings) -> WhiteBoxResponder:
-    """Another run's model, under this evaluation's generation settings."""
-    settings = other.settings
-    stand_ins = StandIns(build_world(other) if settings.white_box.model == "world" else None)
-    path = white_box_path(settings, other.home, stand_ins)
-    white_box = WhiteBox.load_for_inference(settings.white_box, model_path=path, adapter=adapter_of(other))
-    return WhiteBoxResponder(sampling_by(evaluating, white_box), True, evaluating.evaluation)
+def _find_backbone(context: RunContext, system: ComparedSystem) -> None:
+    settings = _backbone(context, system)
+    if system.model == "world" and settings.data.source != "world":
+        raise UsageError(
+            f"System {system.label!r} is the untrained model of the dialogue world, which run {context.name!r} "
+            "does not use. Expected a folder, a .gguf file or a hub name."
+        )
+    if system.model == "world":
+        return
+    try:
+        find_model(settings.white_box, white_box_path(settings, context.home, StandIns()))
+        return
+    except ModelError as error:
+        problem = str(error)
+    raise ModelError(f"System {system.label!r}: {problem}")
 
 
-def _backbone(context: RunContext, system: ComparedSystem, stand_ins: StandIns) -> WhiteBoxResponder:
-    """A model as it is, under the run's limits on length."""
-    world = system.model == "world"
-    path = str(stand_ins.world.white_box) if world else _backbone_path(context, system)
-    white_box = WhiteBox.load_for_inference(_backbone_settings(context, system), model_path=path)
-    return WhiteBoxResponder(sampling_by(context.settings, white_box), False, context.settings.evaluation)
-
-
-def _backbone_path(context: RunContext, system: ComparedSystem) -> str:
-    """A local path, or a name for the hub."""
-    name = str(system.model)
-    return str(local_model(name, context.home) or name)
-
-
-def _backbone_settings(context: RunContext, system: ComparedSystem) -> WhiteBoxSettings:
+def _backbone(context: RunContext, system: ComparedSystem) -> Settings:
+    """The run's settings, limits on length included, with a model as it is for its white box."""
     changed = {
         "model": str(system.model),
         "revision": system.revision,
         "prompt_format": system.prompt_format,
         "system_prompt": system.system_prompt,
     }
-    return context.settings.white_box.model_copy(update=changed)
+    return context.settings.model_copy(update={"white_box": context.settings.white_box.model_copy(update=changed)})
 
 
 def _account(context: RunContext, label: str, settings: BlackBoxSettings) -> Account:
     return account(context, settings, lambda: ChatEndpoint(settings), f"api.budget_usd of system {label}")
+
+
+def _check_account(asked: Account) -> None:
+    Prices(asked.settings).require_price()
+    asked.open_endpoint().require_key()
