@@ -20,7 +20,9 @@ NAMES = [f"laptop-{variant}-seed0" for variant in (
 )]  # fmt: skip
 
 
-def test_a_grid_leaves_finished_runs_alone_and_its_exhibits_show_every_variant(home: Path) -> None:
+def test_a_grid_leaves_finished_runs_alone_shows_every_variant_and_is_merged_elsewhere_once(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     first = ablation(grid="controls", objectives=("pro",), overrides=TINY)
     assert [(row["name"], row["state"]) for row in first] == [(name, "complete") for name in NAMES]
     updated = "select max(updated_at) from runs"
@@ -30,24 +32,9 @@ def test_a_grid_leaves_finished_runs_alone_and_its_exhibits_show_every_variant(h
     assert all(str(table.data).count(f"| {value} |") > 0 for value in ("none", "off"))
     assert ablation(grid="controls", objectives=("pro",), overrides=TINY) == first
     assert answer(home, updated)[0].iloc[0, 0] == before
-
-
-def test_a_grid_under_the_same_names_with_other_settings_is_refused(home: Path) -> None:
-    ablation(grid="controls", objectives=("pro",), overrides=TINY)
     with pytest.raises(SettingsChanged, match=r"data\.prompts: 4 -> 8"):
         ablation(grid="controls", objectives=("pro",), overrides=merge(TINY, {"data": {"prompts": 8}}))
 
-
-def test_settings_that_do_not_validate_end_a_grid_before_it_starts(home: Path) -> None:
-    result = CliRunner().invoke(main, ["ablation", "--grid", "figure-5", "--set", "method.candidates=1"])
-    assert result.exit_code == 2
-    assert "method.candidates" in result.output
-    refused = CliRunner().invoke(main, ["ablation", "--seeds", "0,one"])
-    assert (refused.exit_code, "--seeds" in refused.output) == (2, True)
-
-
-def test_a_home_of_another_machine_is_merged_once(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    ablation(grid="controls", objectives=("pro",), overrides=TINY)
     monkeypatch.setenv("CYCLEALIGN_HOME", str(tmp_path))
     result = CliRunner().invoke(main, ["ledger", "import", str(home)])
     assert result.exit_code == 0, result.output
@@ -56,3 +43,11 @@ def test_a_home_of_another_machine_is_merged_once(home: Path, tmp_path: Path, mo
     assert json.loads(found.output)["state"] == "complete"
     again = CliRunner().invoke(main, ["ledger", "import", str(home)])
     assert again.output.startswith("0 new runs, 0 new rows")
+
+
+def test_settings_that_do_not_validate_end_a_grid_before_it_starts(home: Path) -> None:
+    result = CliRunner().invoke(main, ["ablation", "--grid", "figure-5", "--set", "method.candidates=1"])
+    assert result.exit_code == 2
+    assert "method.candidates" in result.output
+    refused = CliRunner().invoke(main, ["ablation", "--seeds", "0,one"])
+    assert (refused.exit_code, "--seeds" in refused.output) == (2, True)

@@ -3,43 +3,37 @@
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 
 from cyclealign.errors import UsageError
 from cyclealign.extras import require_extra
 from flows.baseline import baseline
+from flows.evaluation import evaluate
 from storage import runs
 from storage.asking import answer
 from storage.ledger import Ledger
-
-
-@pytest.fixture
-def source(trained: dict[str, Any]) -> str:
-    """A finished run."""
-    return str(trained["name"])
 
 
 def column(home: Path, question: str) -> list[Any]:
     return answer(home, question)[0].iloc[:, 0].tolist()
 
 
-@pytest.mark.parametrize("method", ["sft", "pro", "dpo", "rl"])
-def test_a_baseline_takes_as_many_optimizer_steps_as_its_run_and_is_evaluated_like_it(
-    home: Path, source: str, method: Any
-) -> None:
+@pytest.mark.parametrize("method", ["pro", "dpo", "rl"])
+def test_a_baseline_takes_as_many_optimizer_steps_as_its_run_and_is_evaluated_like_it(whole: Path, method: Any) -> None:
     if method in {"dpo", "rl"}:
         pytest.importorskip("trl")
-    ended = baseline(source=source, method=method, run=f"whole-{method}")
+    ended = baseline(source="whole", method=method, run=f"whole-{method}")
     assert ended["state"] == "complete"
-    budget = column(home, "select max(optimizer_step) + 1 from rounds where run_name = 'whole'")[0]
-    steps = column(home, f"select optimizer_step from optimizer_steps where run_name = 'whole-{method}' order by 1")
+    budget = column(whole, "select max(optimizer_step) + 1 from rounds where run_name = 'whole'")[0]
+    steps = column(whole, f"select optimizer_step from optimizer_steps where run_name = 'whole-{method}' order by 1")
     assert steps == list(range(budget))
     assert (ended["step"], ended["steps"]) == (budget, budget)
-    row = runs.get(Ledger(home), f"whole-{method}")
-    assert (row.kind, row.baseline, row.source_run) == ("baseline", method, source)
+    row = runs.get(Ledger(whole), f"whole-{method}")
+    assert (row.kind, row.baseline, row.source_run) == ("baseline", method, "whole")
     systems = "select system_id from run_systems where role = 'before' and run_name in ('whole', 'whole-{}')"
-    assert len(set(column(home, systems.format(method)))) == 1
-    assert (home / f"whole-{method}" / "report" / "report.html").is_file()
+    assert len(set(column(whole, systems.format(method)))) == 1
+    assert (whole / f"whole-{method}" / "report" / "report.html").is_file()
 
 
 def test_a_missing_extra_is_told_with_the_command_that_installs_it() -> None:
@@ -47,14 +41,26 @@ def test_a_missing_extra_is_told_with_the_command_that_installs_it() -> None:
         require_extra("a_package_that_nobody_has", "baselines")
 
 
-def test_a_baseline_of_a_baseline_is_refused(home: Path, source: str) -> None:
-    baseline(source=source, method="sft", run="whole-sft")
-    with pytest.raises(UsageError, match="no trained rounds"):
-        baseline(source="whole-sft", method="pro", run="never")
-
-
-def test_trl_does_not_train_a_quantised_model(home: Path, source: str) -> None:
+def test_a_quantised_run_is_a_system_of_its_own_is_evaluated_again_alike_and_trl_does_not_train_it(whole: Path) -> None:
     nf4 = {"white_box": {"quantization": "nf4"}}
     with pytest.raises(UsageError, match=r"to bfloat16\. Expected float32.*quantization = none"):
-        baseline(source=source, method="dpo", run="never", overrides=nf4)
-    assert baseline(source=source, method="sft", run="whole-sft-nf4", overrides=nf4)["state"] == "complete"
+        baseline(source="whole", method="dpo", run="never", overrides=nf4)
+    assert baseline(source="whole", method="sft", run="nf4", overrides=nf4)["state"] == "complete"
+    systems = (
+        "select distinct system_id from run_systems where run_name in ('whole', 'nf4') and role in ('before', 'after')"
+    )
+    assert len(column(whole, systems)) == 4  # each before and after
+    texts = (
+        "select prompt_id, role, text from generations join run_systems using (system_id)"
+        " where run_name = 'nf4' order by all"
+    )
+    before, _ = answer(whole, texts)
+    assert len(before) == 2 * 8
+    Ledger(whole).close()
+    with duckdb.connect(str(whole / "ledger.duckdb")) as connection:
+        connection.execute("delete from generations where system_id in (select system_id from run_systems"
+                           " where run_name = 'nf4')")  # fmt: skip
+    evaluate(run="nf4")
+    assert answer(whole, texts)[0].equals(before)
+    with pytest.raises(UsageError, match="no trained rounds"):
+        baseline(source="nf4", method="pro", run="never")
