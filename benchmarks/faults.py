@@ -29,7 +29,7 @@ from cyclealign.profiles import resolve
 from cyclealign.records import Answer, Prompt, Response, Turn
 from cyclealign.settings import BlackBoxSettings, PriceSettings
 from storage.ledger import Ledger
-from storage.round_values import SampledRound
+from storage.rounds import SampledRound
 from tasks.asking.pace import Backoff
 from tasks.asking.protocol import Account, Direct
 from tasks.asking.questions import Asker, Outcome

@@ -90,9 +90,12 @@ def status(run: str | None, as_json: bool) -> None:
     """Where the runs stand."""
     from cli.output import in_brief, print_rows
     from storage import runs
+    from storage.ledger import Ledger
     from tasks.context import home_folder
 
-    found = [one.as_dict() for one in runs.status_anywhere(home_folder(), run)]
+    ledger = Ledger(home_folder())
+    ledger.require()
+    found = [one.as_dict() for one in runs.status(ledger, run)]
     if as_json:
         click.echo(json.dumps(found[0] if run else found, indent=2, default=str))
     else:

@@ -8,6 +8,7 @@ from pydantic import Field
 from storage import calls
 from tasks.asking.protocol import Direct, account
 from tasks.asking.questions import Asker
+from tasks.context import holding
 from tasks.evaluation.audit import audit_rankings
 from tasks.evaluation.audit_publication import publish_audit
 from tasks.evaluation.systems import evaluated_run
@@ -28,9 +29,10 @@ def audit(
         overrides: How calls are made, nested: `{"black_box": {"budget_usd": 10}}`.
     """
     context = evaluated_run(run, overrides or {})
-    calls.close_orphans(context.ledger)
-    prepared = prepare(context)
-    open_endpoint = ranking_endpoint(context.settings, context.home, prepared.stand_ins)
-    with Asker(Direct(account(context, context.settings.black_box, open_endpoint))) as asker:
-        audit_rankings(context, asker, share, seed)
-    return publish_audit(context)
+    with holding(context):
+        calls.close_orphans(context.ledger, run)
+        prepared = prepare(context)
+        open_endpoint = ranking_endpoint(context.settings, context.home, prepared.stand_ins)
+        with Asker(Direct(account(context, context.settings.black_box, open_endpoint))) as asker:
+            audit_rankings(context, asker, share, seed)
+        return publish_audit(context)

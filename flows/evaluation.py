@@ -8,15 +8,14 @@ from prefect import flow
 
 from cyclealign.compared_systems import ComparedSystem
 from cyclealign.white_box.white_box import WhiteBox
-from storage import calls, runs
-from tasks.context import RunContext
+from storage import calls
+from tasks.context import RunContext, holding
 from tasks.cycle.sampling_server import sampling_by
 from tasks.evaluation.comparison import compare_systems, judge_account
 from tasks.evaluation.generation import Part, respond, respond_as, score
 from tasks.evaluation.publication import adapter_of, publish_exhibits, publish_report
 from tasks.evaluation.system_publication import publish_systems
 from tasks.evaluation.systems import check_judge, check_systems, evaluated_run, responder_of
-from tasks.machine import computing_as_before
 from tasks.models import require_reward_model, reward_models, white_box_path
 from tasks.preparation import Prepared, prepare
 
@@ -38,20 +37,20 @@ def evaluate(
     check_systems(context, others)
     if judge:
         check_judge(context)
-    calls.close_orphans(context.ledger)
-    with computing_as_before(runs.get(context.ledger, run), context.settings.training.ranks):
+    with holding(context):
+        calls.close_orphans(context.ledger, run)
         prepared = prepare(context)
         require_reward_model(context.settings)
         responses = respond_all(context, prepared, trained, others)
         scoring = reward_models(context.settings, context.home, prepared.stand_ins)
         score(responses, scoring)
-    if judge:
-        account = judge_account(context, scoring, prepared.evaluation)
-        labels = ["before", *(system.label for system in others)]
-        compare_systems(context, account, prepared.evaluation, labels)
-    publish_systems(context)
-    publish_exhibits(context.ledger, ("table-5", "figure-4"), run)
-    return publish_report(context)
+        if judge:
+            account = judge_account(context, scoring, prepared.evaluation)
+            labels = ["before", *(system.label for system in others)]
+            compare_systems(context, account, prepared.evaluation, labels)
+        publish_systems(context)
+        publish_exhibits(context.ledger, ("table-5", "figure-4"), run)
+        return publish_report(context)
 
 
 def respond_all(context: RunContext, prepared: Prepared, trained: Path, others: Sequence[ComparedSystem]) -> list[Part]:

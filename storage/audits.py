@@ -1,14 +1,14 @@
 """Audits: recorded rankings with all that their prompts showed, and what asking again brought.
 
-Leaves out choosing and asking (`tasks.evaluation.audit`) and the figures (`cyclealign.judge_audit`).
+Leaves out choosing and asking (`tasks.evaluation.audit`) and the figures.
 """
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from cyclealign.method.demonstrations import Demonstration
 from storage import runs
+from storage.facts import fact, values
 from storage.ledger import Ledger
 
 if TYPE_CHECKING:
@@ -28,10 +28,13 @@ class RecordedRanking:
     demonstrations: tuple[Demonstration, ...]
 
 
+@fact("audited_rankings")
 @dataclass(frozen=True, slots=True)
 class AuditedRanking:
     """What asking again brought."""
 
+    run_name: str
+    audit_seed: int
     step: int
     round: int
     permutation: tuple[int, ...]
@@ -44,23 +47,15 @@ class AuditedRanking:
 def recorded(ledger: Ledger, run_name: str) -> list[RecordedRanking]:
     """The black box's rankings of a run, in the order of its rounds."""
     with ledger.session() as session:
-        return [_recorded(row) for row in session.rows("audits/recorded", run_name=run_name)]
+        return values(RecordedRanking, session.rows("audits/recorded", run_name=run_name))
 
 
 def settled(ledger: Ledger, run_name: str, audit_seed: int) -> set[tuple[int, int]]:
     """Step and round of the rankings that an audit has asked for again already."""
     with ledger.session() as session:
-        rows = session.rows("audits/settled", run_name=run_name, audit_seed=audit_seed)
-    return {(row["step"], row["round"]) for row in rows}
-
-
-def put(ledger: Ledger, run_name: str, audit_seed: int, rankings: Sequence[AuditedRanking]) -> None:
-    """Keep what asking again brought; rankings that are there stay as they are."""
-    if not rankings:
-        return
-    rows = [_row(one) for one in rankings]
-    with ledger.session() as session:
-        session.run("audits/put", run_name=run_name, audit_seed=audit_seed, rows=rows)
+        rows = session.rows("of_run", this_table="audits", run_name=run_name)
+    found = [row for row in rows if row["audit_seed"] == audit_seed and row["ranking"] is not None]
+    return {(row["step"], row["round"]) for row in found}
 
 
 def collect(ledger: Ledger, run_name: str) -> "pd.DataFrame":
@@ -69,25 +64,6 @@ def collect(ledger: Ledger, run_name: str) -> "pd.DataFrame":
     Raises:
         RunUnknown: the ledger has no run of this name.
     """
+    runs.get(ledger, run_name)  # says which runs there are when this is none
     with ledger.session() as session:
-        runs.get(ledger, run_name)  # says which runs there are when this is none
         return session.frame("exhibits/run_audit", run_name=run_name)
-
-
-def _recorded(row: dict[str, Any]) -> RecordedRanking:
-    shown = row["demonstrations"] or []
-    return RecordedRanking(
-        step=row["step"],
-        round=row["round"],
-        instruction=row["instruction"],
-        candidates=tuple(row["candidates"]),
-        permutation=tuple(row["permutation"]),
-        demonstrations=tuple(
-            Demonstration(one["instruction"], tuple(one["responses"]), tuple(one["ranking"])) for one in shown
-        ),
-    )
-
-
-def _row(one: AuditedRanking) -> dict[str, Any]:
-    ranking = None if one.ranking is None else list(one.ranking)
-    return {**asdict(one), "permutation": list(one.permutation), "ranking": ranking}

@@ -1,8 +1,8 @@
-"""Batches: plans to send calls through a Batch API, committed before anything is sent, and how far each one got.
+"""Batches: plans to send calls through a Batch API, recorded before anything is sent, and how far each one got.
 
 The attempts in a batch stay in flight, at their reserve, until its answers are here: they outlive the process
 that made them. Leaves out the provider (`cyclealign.black_box.batch_endpoint`) and the order of things
-(`tasks.asking.batching`).
+(`tasks.asking`).
 """
 
 import hashlib
@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from storage import calls
 from storage.calls import CallDescription
+from storage.facts import fact
 from storage.ledger import Ledger
 
 
@@ -23,6 +24,23 @@ class PlannedCall:
 
     call: CallDescription
     reserved_usd: Decimal
+
+
+@fact("batch_events")
+@dataclass(frozen=True, slots=True)
+class BatchEvent:
+    """Something that happened to a batch; the run, the endpoint and the calls belong to the plan alone."""
+
+    batch: str
+    """Our name for it."""
+    state: Literal["planned", "uploaded", "submitted", "collected", "failed"]
+    run_name: str | None = None
+    origin: str | None = None
+    calls: tuple[dict[str, Any], ...] | None = None
+    """`call_key` and `attempt` of each."""
+    input_file_id: str | None = None
+    provider_batch_id: str | None = None
+    failure: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,20 +70,18 @@ class BatchCall:
 
 
 def plan(ledger: Ledger, wanted: Sequence[PlannedCall], cap: Decimal | None) -> int:
-    """Commit a batch of as many of the calls, in order, as fit under the cap; returns how many those are.
+    """Record a batch of as many of the calls, in order, as fit under the cap; returns how many those are.
 
     Raises:
         BudgetReached: not even the first one fits; nothing was recorded.
     """
     first = wanted[0].call
-    with ledger.session() as session, session.transaction():
-        reserves = [one.reserved_usd for one in wanted]
-        chosen = wanted[: calls.how_many_fit(session, first.run_name, reserves, cap)]
-        attempts = [calls.open_attempt(session, one.call, one.reserved_usd) for one in chosen]
-        name = _name(attempts, first)
-        session.run("batches/plan", batch=name, run_name=first.run_name, origin=first.origin)
-        rows = [{"call_key": one.call.key, "attempt": attempt} for one, attempt in zip(chosen, attempts, strict=True)]
-        session.run("batches/put_calls", batch=name, rows=rows)
+    chosen = wanted[: calls.how_many_fit(ledger, first.run_name, [one.reserved_usd for one in wanted], cap)]
+    attempts = [calls.new_attempt(one.call, one.reserved_usd) for one in chosen]
+    numbered = json.dumps([first.run_name, first.origin, [one.attempt for one in attempts]])
+    name = f"cyclealign-{hashlib.sha256(numbered.encode()).hexdigest()[:16]}"
+    held = tuple({"call_key": one.call_key, "attempt": one.attempt} for one in attempts)
+    calls.take_on(ledger, attempts, BatchEvent(name, "planned", first.run_name, first.origin, held))
     return len(chosen)
 
 
@@ -88,24 +104,14 @@ def calls_of(ledger: Ledger, batch: str) -> list[BatchCall]:
 
 def uploaded(ledger: Ledger, batch: str, input_file_id: str) -> None:
     """Note that its file is at the provider."""
-    with ledger.session() as session:
-        session.run("batches/uploaded", batch=batch, input_file_id=input_file_id)
+    ledger.record(BatchEvent(batch, "uploaded", input_file_id=input_file_id))
 
 
 def submitted(ledger: Ledger, batch: str, provider_batch_id: str) -> None:
     """Note that it was made at the provider."""
-    with ledger.session() as session:
-        session.run("batches/submitted", batch=batch, provider_batch_id=provider_batch_id)
+    ledger.record(BatchEvent(batch, "submitted", provider_batch_id=provider_batch_id))
 
 
 def end(ledger: Ledger, batch: str, failure: str | None = None) -> None:
-    """Note that nothing more will come of it."""
-    state = "collected" if failure is None else "failed"
-    with ledger.session() as session:
-        session.run("batches/ended", batch=batch, state=state, failure=failure)
-
-
-def _name(attempts: Sequence[int], first: CallDescription) -> str:
-    """Attempts are numbered once per ledger, calls are their own digests: no two batches share a name."""
-    text = json.dumps([list(attempts), first.key, first.run_name])
-    return f"cyclealign-{hashlib.sha256(text.encode()).hexdigest()[:24]}"
+    """Note that nothing more will come of it: its answers are here, or it failed."""
+    ledger.record(BatchEvent(batch, "collected" if failure is None else "failed", failure=failure))

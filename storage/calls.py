@@ -1,22 +1,23 @@
-"""Calls to the black box: every answer that was paid for is kept, every cent that may have been spent is
-counted.
+"""Calls to the black box: every answer that was paid for is kept, every cent that may have been spent is counted.
 
-Protocol of one call: `find` (an answered one is used, never bought again) → `begin_attempt` commits the
-attempt with its worst case → send → `settle` commits the raw answer, or `fail_attempt` → read it →
-`record_verdict`. Leaves out: sending, retrying, prices (`cyclealign.black_box.endpoint`).
+Protocol of one call: `find` (an answered one is used, never bought again) → `begin_attempt` records the attempt with
+its worst case → send → `settle` records the raw answer, or `fail_attempt` why there is none → read it →
+`record_verdicts`. One process works on a run at a time, so what the run has spent is counted in memory. Leaves out:
+sending, retrying, prices (`cyclealign.black_box`).
 """
 
-import json
+import secrets
+import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from decimal import Decimal
 from typing import Any, Literal
 
 from cyclealign.errors import BudgetReached
 from cyclealign.records import ChatReply, ChatRequest
-from storage import processes
-from storage.ledger import Ledger, Session
-from storage.processes import ProcessIdentity
+from storage.facts import fact, value
+from storage.ledger import Ledger
 
 SettledState = Literal["answered", "refused", "truncated", "rejected"]
 """`answered`: content to be read. The others are kept and never served as answers."""
@@ -29,6 +30,7 @@ class CallDescription:
 
     key: str
     run_name: str
+    """Who pays."""
     request: ChatRequest
     origin: str
     """Of the endpoint: scheme, host, port."""
@@ -37,32 +39,99 @@ class CallDescription:
     ask: int | None = None
 
 
+@fact("attempts")
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A call that is sent, recorded before it is."""
+
+    attempt: int
+    call_key: str
+    run_name: str
+    purpose: str
+    model: str
+    origin: str
+    slot: tuple[int | str, ...]
+    step: int | None
+    round: int | None
+    ask: int | None
+    request: Mapping[str, Any]
+    reserved_usd: Decimal
+    """The worst case."""
+
+
+@fact("outcomes")
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What an attempt came to."""
+
+    attempt: int
+    call_key: str
+    run_name: str
+    state: Literal["answered", "refused", "truncated", "rejected", "failed", "unknown"]
+    cost_usd: Decimal
+    reply: ChatReply | None = None
+    failure: str | None = None
+    http_status: int | None = None
+    raw: str | None = None
+    """A body that came with status 200 and holds no readable answer; it may have been paid for."""
+
+
+@fact("verdicts")
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What reading an answer said: `accepted`, or why not."""
+
+    call_key: str
+    verdict: str
+
+
 @dataclass(frozen=True, slots=True)
 class CallRow:
-    """A call that the ledger knows."""
+    """A call that has come to its end."""
 
-    key: str
     run_name: str
     """Who asked first."""
-    state: Literal["open", "answered", "refused", "truncated", "rejected"]
+    state: SettledState
     reply: ChatReply | None
-    cost_usd: Decimal | None
-    verdict: str | None
+    cost_usd: Decimal
+    failure: str | None
+    """Why it was rejected."""
+
+
+@dataclass
+class _Book:
+    """What this process knows of the calls of a home and need not ask the ledger for."""
+
+    spent: dict[str, Decimal] = field(default_factory=dict)
+    """By run: settled costs, and the reserves of attempts under way."""
+    under_way: dict[int, Attempt] = field(default_factory=dict)
+    settled: set[str] = field(default_factory=set)
+    """Keys of calls that have an outcome."""
+    seen: tuple[object, ...] | None = None
+    """What other processes had recorded when their outcomes were looked up last."""
+    until: datetime | None = None
+    turn: threading.RLock = field(default_factory=threading.RLock)
 
 
 def find(ledger: Ledger, call_key: str) -> CallRow | None:
-    """The call of this key, None when it was never asked; only `answered` ones may be served as answers."""
+    """The call of this key, None where it has no outcome; only `answered` ones may be served as answers."""
+    book = _book(ledger)
+    with book.turn:
+        if (seen := ledger.seen_elsewhere()) != book.seen:
+            with ledger.session() as session:
+                rows = session.rows("calls/settled", since=book.until)
+            book.settled.update(row["call_key"] for row in rows)
+            book.until = max((row["ended_at"] for row in rows), default=book.until)
+            book.seen = seen
+        if call_key not in book.settled:
+            return None
     with ledger.session() as session:
         row = session.row("calls/find", call_key=call_key)
-    if row is None:
-        return None
-    return CallRow(row["call_key"], row["run_name"], row["state"], _reply(row), row["cost_usd"], row["verdict"])
+    return None if row is None else value(CallRow, row)
 
 
 def begin_attempt(ledger: Ledger, call: CallDescription, reserved_usd: Decimal, cap: Decimal | None) -> int:
-    """Commit that `call` is about to be sent and may cost up to `reserved_usd`; returns the attempt's number.
-
-    The cap is checked in the same transaction, so that concurrent attempts cannot exceed it together.
+    """Record that `call` is about to be sent and may cost up to `reserved_usd`; returns the attempt's number.
 
     Args:
         ledger: The ledger.
@@ -73,37 +142,53 @@ def begin_attempt(ledger: Ledger, call: CallDescription, reserved_usd: Decimal, 
     Raises:
         BudgetReached: the worst case does not fit under the cap; nothing was recorded.
     """
-    with ledger.session() as session, session.transaction():
-        _check_cap(session, call.run_name, reserved_usd, cap)
-        return open_attempt(session, call, reserved_usd)
+    book = _book(ledger)
+    with book.turn:
+        _check_cap(ledger, call.run_name, reserved_usd, cap)
+        attempt = new_attempt(call, reserved_usd)
+        take_on(ledger, [attempt])
+    return attempt.attempt
 
 
-def open_attempt(session: Session, call: CallDescription, reserved_usd: Decimal) -> int:
-    """Within a transaction that checks the cap: note an attempt as in flight; returns its number."""
-    me = processes.current()
-    session.run("calls/open", **_row(call))
-    attempt: int = session.value(
-        "calls/begin_attempt",
+def new_attempt(call: CallDescription, reserved_usd: Decimal) -> Attempt:
+    """An attempt at a call, under a number of its own."""
+    request = call.request
+    return Attempt(
+        attempt=secrets.randbits(62),  # processes that know nothing of each other number theirs
         call_key=call.key,
         run_name=call.run_name,
+        purpose=request.purpose,
+        model=request.model,
+        origin=call.origin,
+        slot=request.slot,
+        step=call.step,
+        round=call.round,
+        ask=call.ask,
+        request=request.body(),
         reserved_usd=reserved_usd,
-        process_host=me.host,
-        process_id=me.pid,
-        process_started_at=me.started_at,
     )
-    return attempt
 
 
-def how_many_fit(session: Session, run_name: str, reserves: Sequence[Decimal], cap: Decimal | None) -> int:
-    """Within a transaction: how many of the attempts, in order, fit under the cap together.
+def take_on(ledger: Ledger, attempts: Sequence[Attempt], *beside: object) -> None:
+    """Record attempts of one run, together with what is `beside` them, and count them as under way."""
+    book, run_name = _book(ledger), attempts[0].run_name
+    with book.turn:
+        spent = spend(ledger, run_name)
+        ledger.record(*attempts, *beside)
+        book.spent[run_name] = spent + sum(one.reserved_usd for one in attempts)
+        book.under_way.update({one.attempt: one for one in attempts})
+
+
+def how_many_fit(ledger: Ledger, run_name: str, reserves: Sequence[Decimal], cap: Decimal | None) -> int:
+    """How many of the attempts, in order, fit under the cap together.
 
     Raises:
         BudgetReached: not even the first one does.
     """
     if cap is None:
         return len(reserves)
-    _check_cap(session, run_name, reserves[0], cap)
-    room, fitting = cap - _spend(session, run_name), 0
+    _check_cap(ledger, run_name, reserves[0], cap)
+    room, fitting = cap - spend(ledger, run_name), 0
     for reserved_usd in reserves:
         room -= reserved_usd
         fitting += room >= 0
@@ -111,88 +196,103 @@ def how_many_fit(session: Session, run_name: str, reserves: Sequence[Decimal], c
 
 
 def settle(ledger: Ledger, attempt: int, reply: ChatReply, cost_usd: Decimal, state: SettledState = "answered") -> None:
-    """Commit what came back for an attempt and what it cost, before anybody reads it."""
-    with ledger.session() as session, session.transaction():
-        call_key = session.value("calls/settle_attempt", attempt=attempt, cost_usd=cost_usd)
-        session.run(
-            "calls/settle",
-            call_key=call_key,
-            state=state,
-            raw=reply.raw,
-            content=reply.content,
-            refusal=reply.refusal,
-            finish_reason=reply.finish_reason,
-            served_model=reply.model,
-            prompt_tokens=reply.prompt_tokens,
-            completion_tokens=reply.completion_tokens,
-            cost_usd=cost_usd,
-        )
+    """Record what came back for an attempt and what it cost, before anybody reads it."""
+    _end(ledger, attempt, state=state, cost_usd=cost_usd, reply=reply, http_status=200)
 
 
-def fail_attempt(
-    ledger: Ledger, attempt: int, failure_kind: str, http_status: int | None = None, cost_usd: Decimal = NOTHING
+def fail_attempt(  # noqa: PLR0913, PLR0917  what is known of a failure
+    ledger: Ledger,
+    attempt: int,
+    failure: str,
+    http_status: int | None = None,
+    cost_usd: Decimal = NOTHING,
+    raw: str | None = None,
+    rejection: str | None = None,
 ) -> None:
-    """Commit that an attempt brought no answer; a timeout may have cost something all the same."""
-    with ledger.session() as session:
-        session.run(
-            "calls/fail_attempt", attempt=attempt, failure=failure_kind, http_status=http_status, cost_usd=cost_usd
-        )
+    """Record that an attempt brought no answer; a timeout may have cost something all the same.
 
-
-def keep_unreadable(ledger: Ledger, attempt: int, raw: str) -> None:
-    """Commit a body that came with status 200 and holds no readable answer; it may have been paid for."""
-    with ledger.session() as session:
-        session.run("calls/keep_unreadable", attempt=attempt, raw=raw)
-
-
-def reject(ledger: Ledger, attempt: int) -> None:
-    """Commit that the call of a failed attempt will never be accepted, so that nobody sends it again."""
-    with ledger.session() as session:
-        session.run("calls/reject", attempt=attempt)
-
-
-def record_verdict(ledger: Ledger, call_key: str, verdict: str) -> None:
-    """Note what reading an answer said: `accepted`, or why not."""
-    with ledger.session() as session:
-        session.run("calls/record_verdict", call_key=call_key, verdict=verdict)
+    Args:
+        ledger: The ledger.
+        attempt: Its number.
+        failure: The kind of failure.
+        http_status: Of the response, where there was one.
+        cost_usd: What it may have cost, US dollars.
+        raw: A body with status 200 that could not be read.
+        rejection: Why the endpoint will never accept the call: then it is never sent again.
+    """
+    reply = None if rejection is None else ChatReply(rejection, None, None, failure, None, 0, 0)
+    state = "failed" if rejection is None else "rejected"
+    known = {"failure": failure, "http_status": http_status, "raw": raw}
+    _end(ledger, attempt, state=state, cost_usd=cost_usd, reply=reply, **known)
 
 
 def record_verdicts(ledger: Ledger, verdicts: Mapping[str, str]) -> None:
-    """The same for many answers by call key, together."""
-    with ledger.session() as session, session.transaction():
-        for call_key, verdict in verdicts.items():
-            session.run("calls/record_verdict", call_key=call_key, verdict=verdict)
+    """Note what reading answers said, by call key: `accepted`, or why not."""
+    ledger.record(*(Verdict(call_key, verdict) for call_key, verdict in verdicts.items()))
 
 
-def close_orphans(ledger: Ledger) -> int:
+def close_orphans(ledger: Ledger, run_name: str) -> int:
     """Charge the attempts that dead processes left in flight at their reserve; returns how many there were.
 
-    Attempts of another host stay in flight, counted at their reserve: nobody here knows whether it lives.
+    To be called by the process that holds the run, before it asks: all attempts under way that are not its own are of
+    the dead, except those in a batch, which lives on without its process.
     """
-    closed = 0
-    with ledger.session() as session, session.transaction():
-        for row in session.rows("calls/in_flight_processes"):
-            process = ProcessIdentity(row["process_host"], row["process_id"], row["process_started_at"])
-            if process.lives() is False:
-                closed += len(session.rows("calls/close_orphans", **row))
-    return closed
+    book = _book(ledger)
+    with book.turn:
+        book.spent.pop(run_name, None)
+        with ledger.session() as session:
+            rows = session.rows("calls/in_flight", run_name=run_name)
+        orphans = [row for row in rows if row["attempt"] not in book.under_way]
+        outcomes = [
+            Outcome(row["attempt"], row["call_key"], run_name, "unknown", row["reserved_usd"], failure="process_died")
+            for row in orphans
+        ]
+        ledger.record(*outcomes)
+    return len(outcomes)
 
 
 def spend(ledger: Ledger, run_name: str) -> Decimal:
     """What the run has spent, US dollars; never below what the endpoint was asked for."""
+    book = _book(ledger)
+    with book.turn:
+        if run_name in book.spent:
+            return book.spent[run_name]
+        with ledger.session() as session:
+            found: Decimal = session.value("calls/spend", run_name=run_name)
+    return found
+
+
+def _book(ledger: Ledger) -> _Book:
+    book: _Book = ledger.memory.setdefault("calls", _Book())
+    return book
+
+
+def _end(ledger: Ledger, attempt: int, **known: Any) -> None:
+    book = _book(ledger)
+    with book.turn:
+        begun = book.under_way.get(attempt) or _begun(ledger, attempt)
+        outcome = Outcome(attempt, begun.call_key, begun.run_name, **known)
+        ledger.record(outcome)
+        book.under_way.pop(attempt, None)
+        if begun.run_name in book.spent:
+            book.spent[begun.run_name] += outcome.cost_usd - begun.reserved_usd
+        if outcome.state not in ("failed", "unknown"):
+            book.settled.add(begun.call_key)
+
+
+def _begun(ledger: Ledger, attempt: int) -> Attempt:
+    """An attempt that another process began: it is in a batch."""
     with ledger.session() as session:
-        return _spend(session, run_name)
+        row = session.row("calls/attempt", attempt=attempt)
+    assert row is not None  # noqa: S101  attempts are recorded before they are sent
+    begun = value(Attempt, {**row, "slot": (), "request": {}})
+    return replace(begun, request={})
 
 
-def _spend(session: Session, run_name: str) -> Decimal:
-    spent: Decimal = session.value("calls/spend", run_name=run_name)
-    return spent
-
-
-def _check_cap(session: Session, run_name: str, reserved_usd: Decimal, cap: Decimal | None) -> None:
+def _check_cap(ledger: Ledger, run_name: str, reserved_usd: Decimal, cap: Decimal | None) -> None:
     if cap is None:
         return
-    spent = _spend(session, run_name)
+    spent = spend(ledger, run_name)
     if spent + reserved_usd > cap:
         raise BudgetReached(
             f"Run {run_name!r} has spent or reserved ${spent:.4f}; its next call could cost "
@@ -200,32 +300,3 @@ def _check_cap(session: Session, run_name: str, reserved_usd: Decimal, cap: Deci
             f"paused: the same command with --set "
             f"black_box.budget_usd={float(max(cap * 2, spent + reserved_usd)):.2f} continues it."
         )
-
-
-def _row(call: CallDescription) -> dict[str, Any]:
-    return {
-        "call_key": call.key,
-        "run_name": call.run_name,
-        "purpose": call.request.purpose,
-        "model": call.request.model,
-        "origin": call.origin,
-        "slot": json.dumps(list(call.request.slot)),
-        "step": call.step,
-        "round": call.round,
-        "ask": call.ask,
-        "request": json.dumps(call.request.body(), ensure_ascii=False),
-    }
-
-
-def _reply(row: dict[str, Any]) -> ChatReply | None:
-    if row["raw"] is None:
-        return None
-    return ChatReply(
-        row["raw"],
-        row["content"],
-        row["refusal"],
-        row["finish_reason"],
-        row["served_model"],
-        row["prompt_tokens"],
-        row["completion_tokens"],
-    )

@@ -24,6 +24,7 @@ from cyclealign.disk import writing
 from cyclealign.errors import DataError, StorageFull
 from cyclealign.settings import DataSettings
 from storage import queries
+from storage.facts import fact
 from storage.faults import NO_ROOM
 from storage.ledger import Ledger
 
@@ -61,6 +62,7 @@ class PreparedDialogues:
     """Whether it was there already."""
 
 
+@fact("prepared_datasets")
 @dataclass(frozen=True, slots=True)
 class PreparedDataset:
     """A filtered data set as the ledger keeps it."""
@@ -102,7 +104,7 @@ def prepare(
     with writing(folder), _translating(source), _staging(folder) as staging:
         files, dropped = _filter(source, options, tokens, staging)
         _refuse_other_rows(source, files, dropped)
-    _record(ledger, PreparedDataset(digest, source.name, source.location, options, files, dropped))
+    ledger.record(PreparedDataset(digest, source.name, source.location, options, files, dropped))
     return PreparedDialogues(digest, folder, reused=False)
 
 
@@ -122,8 +124,8 @@ def set_variable(connection: duckdb.DuckDBPyConnection, name: str, value: Any) -
 
 def _is_there(ledger: Ledger, digest: str, folder: Path) -> bool:
     with ledger.session() as session:
-        known = session.value("datasets/exists", dataset_digest=digest) is not None
-    return known and all((folder / f"{split}.parquet").is_file() for split in SPLITS)
+        known = session.rows("with_ids", this_table="prepared_datasets", this_id="dataset_digest", ids=[digest])
+    return bool(known) and all((folder / f"{split}.parquet").is_file() for split in SPLITS)
 
 
 def _filter(
@@ -236,13 +238,3 @@ def _staging(folder: Path) -> Iterator[Path]:
         staging.replace(folder)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
-
-
-def _record(ledger: Ledger, dataset: PreparedDataset) -> None:
-    digest, options = dataset.dataset_digest, json.dumps(dataset.options)
-    with ledger.session() as session, session.transaction():
-        session.run(
-            "datasets/put", dataset_digest=digest, source=dataset.source, location=dataset.location, options=options
-        )
-        session.run("datasets/put_files", dataset_digest=digest, rows=dataset.files)
-        session.run("datasets/put_drops", dataset_digest=digest, rows=dataset.drops)

@@ -1,41 +1,50 @@
-"""Merges another ledger into this one: what a grid of runs brought on other machines, each with a ledger of its own.
+"""Merges another home's ledger into this one: what a grid of runs brought on other machines, each with its own.
 
-Rows are told apart by their primary keys. A row that is here already must have the same content, apart from when and
-where it was computed; otherwise nothing is merged. Only finished runs are taken over. An answer that both ledgers
-bought stays as it is here, and the money of both counts. Leaves out what belongs to calls under way (batches), and
-files: adapters and reports stay where they are.
+A merge is a posting that also takes the other ledger's facts. Facts are told apart by their keys; one that is here
+already must have the same content, apart from when and where it was computed, otherwise nothing is merged. Only
+finished runs are taken over. An answer that both ledgers bought stays as it is here, and the money of both counts.
+Leaves out what belongs to calls under way (batches), and files: adapters and reports stay where they are.
 """
 
-import subprocess
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import duckdb
 
-from cyclealign.errors import LedgerConflict, LedgerLocked, UsageError
-from storage import migrations, reading, response_rewards, snapshots
+from cyclealign.errors import LedgerConflict, UsageError
+from storage import queries, runs
 from storage.faults import translating
-from storage.ledger import Ledger, Session
+from storage.ledger import Ledger
+from storage.posting import post, quoted, shapes
 
-LEFT_OUT = ("schema_migrations", "batches", "batch_calls", "api_attempts")
+LEFT_OUT = frozenset({"batch_events"})
+OTHER_KEYS: Mapping[str, str] = {
+    "registrations": "run_name",
+    "compared_pairs": "comparison_id",
+    "audited_rankings": "run_name, audit_seed, step, round",
+}
+"""By which columns facts are the same although they were recorded at different times."""
 NOT_COMPARED: Mapping[str, frozenset[str]] = {
-    "audits": frozenset({"audited_at"}),
-    "comparisons": frozenset({"compared_at"}),
-    "datasets": frozenset({"location", "prepared_at"}),
+    "audited_rankings": frozenset({"audited_at"}),
+    "compared_pairs": frozenset({"compared_at"}),
+    "drawn_samples": frozenset({"drawn_at"}),
     "generations": frozenset({"seconds", "created_at"}),
     "preference_accuracies": frozenset({"measured_at"}),
     "preference_correlations": frozenset({"measured_at"}),
-    "runs": frozenset({"updated_at", "operational_settings", "process_host", "process_id", "process_started_at"}),
-    "systems": frozenset({"label"}),
+    "prepared_datasets": frozenset({"location", "prepared_at"}),
+    "prompts": frozenset({"kept_at"}),
+    "registrations": frozenset({"operational_settings"}),
 }
-"""Columns that tell when, where or under which label, not what."""
-NEVER_IN_CONFLICT = ("api_calls", "reward_scores")
+"""Columns that tell when or where, not what."""
+NEVER_IN_CONFLICT = frozenset({"attempts", "outcomes", "verdicts", "labelled_systems", "reward_scores"})
 """Bought twice: ours stays. Rewards are compared up to rounding."""
-COUNTED_ANEW = ("counted_pairs",)
-"""Tables without keys: made of rows of the others."""
+PAID = frozenset({"attempts", "outcomes", "verdicts"})
+"""Taken over of unfinished runs too: others may use the answers."""
 OTHER_ROUNDING = (
     " Responses that differ are the same model's under the same seed: the machines round differently, by their "
     "processor or their packages. Expected one kind of machine for runs that share an evaluation."
@@ -53,20 +62,7 @@ class Imported:
     skipped: tuple[str, ...]
     """Names of unfinished runs, which stay where they are."""
     rows: int
-    """New rows in all tables."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Table:
-    name: str
-    key: tuple[str, ...]
-    columns: tuple[str, ...]
-
-    def words(self) -> dict[str, str]:
-        """What stands for the words of the templates."""
-        left_out = NOT_COMPARED.get(self.name, frozenset())
-        content = [column for column in self.columns if column not in left_out]
-        return {"this_table": self.name, "this_key": ", ".join(self.key), "this_content": ", ".join(content)}
+    """New facts of all kinds."""
 
 
 def merge(ledger: Ledger, other: Path) -> Imported:
@@ -74,83 +70,82 @@ def merge(ledger: Ledger, other: Path) -> Imported:
 
     Args:
         ledger: What is merged into.
-        other: The other ledger's file, or the home that it is in. What it holds stays as it is.
+        other: The other home, or a ledger's file. What it holds stays as it is.
 
     Raises:
         UsageError: there is no such ledger, or it is this one.
-        LedgerConflict: rows have the same keys as rows here and other content; the message names them.
-        LedgerLocked, LedgerForeign, StorageFull: a file cannot be used.
+        LedgerConflict: facts have the same keys as facts here and other content; the message names them.
+        LedgerForeign, StorageFull: a file cannot be used.
     """
-    path = _file(ledger, other)
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        _finished_copy(path, Path(folder)) as (copy, skipped),
-        ledger.session() as session,
-    ):
-        before = set(_names(session))
-        rows = _merge(session, copy)
-        new = tuple(name for name in _names(session) if name not in before)
-    ledger.publish_snapshot()
-    return Imported(new, skipped, rows)
+    home = other if other.is_dir() else other.parent
+    theirs = Ledger(home)
+    if not theirs.path.is_file() and not (other.is_dir() and theirs.journals.is_dir()):
+        raise UsageError(f"No ledger at {theirs.path}. Expected the file ledger.duckdb of another home, or that home.")
+    if home.resolve() == ledger.home.resolve():
+        raise UsageError(f"{theirs.path} is the ledger of this home. Expected another one.")
+    before, counts = set(runs.names(ledger)), list[int]()
+    with _copy(theirs) as copy:
+        states = {row["run_name"]: row["state"] for row in _rows(copy, "runs/states")}
 
+        def take(connection: duckdb.DuckDBPyConnection) -> None:
+            words = {"this_path": quoted(copy), "this_name": "other"}
+            connection.execute(queries.fill("ledger/attach", words))
+            _refuse_conflicts(connection)
+            for table in shapes().keys() - LEFT_OUT:
+                found = connection.execute(queries.fill("imports/copy", _words(table))).fetchone()
+                counts.append(int(found[0]) if found else 0)
 
-def _file(ledger: Ledger, other: Path) -> Path:
-    path = other / ledger.path.name if other.is_dir() else other
-    if not path.is_file():
-        raise UsageError(f"No ledger at {path}. Expected the file ledger.duckdb of another home, or that home.")
-    if ledger.path.exists() and path.samefile(ledger.path):
-        raise UsageError(f"{path} is the ledger of this home. Expected another one.")
-    return path
+        ledger.home.mkdir(parents=True, exist_ok=True)
+        post(ledger.path.absolute(), ledger.journals.absolute(), also=take)
+    new = tuple(name for name in runs.names(ledger) if name not in before)
+    skipped = tuple(sorted(name for name, state in states.items() if state != "complete"))
+    return Imported(new, skipped, sum(counts))
 
 
 @contextmanager
-def _finished_copy(path: Path, folder: Path) -> Iterator[tuple[Path, tuple[str, ...]]]:
-    """A copy of a ledger in the present schema that holds finished runs alone, and the names of the others."""
-    copy = folder / path.name
-    Ledger(path.parent).close()  # this process may have it open
-    with reading.opened_ledger(path) as held:
-        if held is None:
-            raise LedgerLocked(
-                f"{path} is held by another process. Expected it to be free: wait until that has ended, or copy its "
-                f"snapshot, {snapshots.beside(path)}, and merge the copy."
-            )
-        # another process copies: closing the file in this one would drop DuckDB's lock on it
-        files = [file for file in (path, snapshots.log_of(path)) if file.exists()]
-        subprocess.run(["cp", *map(str, files), str(folder)], check=True, capture_output=True)
-    with translating(copy), duckdb.connect(str(copy)) as connection:
-        migrations.migrate(connection, path)
-        session = Session(connection)
-        skipped = tuple(row["run_name"] for row in session.rows("imports/unfinished"))
-        tables = [table for table in _tables(session) if "run_name" in table.columns]
-        for table in sorted(tables, key=lambda one: one.name == "runs"):  # the others ask it
-            if table.name != "api_calls":  # whoever asked first, others may use the answer
-                session.filled("imports/drop_unfinished", table.words())
-    yield copy, skipped
+def _copy(theirs: Ledger) -> Iterator[Path]:
+    """A file that holds everything of the other home, its journals included."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / theirs.path.name
+        journals = copy.parent / theirs.journals.name
+        if theirs.path.exists():
+            shutil.copyfile(theirs.path, copy)
+        journals.mkdir()
+        if theirs.journals.is_dir():
+            shutil.copytree(theirs.journals, journals, dirs_exist_ok=True)
+        post(copy, journals)
+        yield copy
 
 
-def _merge(session: Session, copy: Path) -> int:
-    session.filled("imports/attach", {"this_path": str(copy).replace("'", "''")})
-    try:
-        with session.transaction():
-            tables = [table for table in _tables(session) if table.name not in LEFT_OUT]
-            _refuse_conflicts(session, tables)
-            counts = [int(session.filled("imports/copy", table.words())[0][0]) for table in tables]
-            for row in session.rows("imports/runs"):
-                response_rewards.count_pairs(session, row["run_name"])
-            return sum(counts) + int(session.value("imports/copy_attempts"))
-    finally:
-        session.run("imports/detach")
+def _rows(file: Path, query: str) -> list[dict[str, Any]]:
+    with translating(file), duckdb.connect(str(file), read_only=True) as connection:
+        cursor = connection.execute(queries.load(query))
+        names = [column[0] for column in cursor.description or []]
+        return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
 
-def _refuse_conflicts(session: Session, tables: list[_Table]) -> None:
-    found = {
-        table.name: session.filled("imports/conflicts", table.words())
-        for table in tables
-        if table.name not in NEVER_IN_CONFLICT
+def _words(table: str) -> dict[str, str]:
+    """What stands for the words of the templates."""
+    shape = shapes()[table]
+    content = [column for column in shape.columns if column not in NOT_COMPARED.get(table, frozenset())]
+    finished = "run_name in (select runs.run_name from other.runs where runs.state = 'complete')"
+    of_runs = "run_name" in shape.columns and table not in PAID
+    return {
+        "this_table": table,
+        "this_key": OTHER_KEYS.get(table, shape.key),
+        "this_content": ", ".join(content),
+        "this_choice": finished if of_runs else "true",
     }
-    rewards = session.rows("imports/conflicting_rewards", tolerance=TOLERANCE)
-    found["reward_scores"] = [tuple(row.values()) for row in rewards]
-    lines = [_described(name, keys) for name, keys in found.items() if keys]
+
+
+def _refuse_conflicts(connection: duckdb.DuckDBPyConnection) -> None:
+    compared = shapes().keys() - LEFT_OUT - NEVER_IN_CONFLICT
+    found = {
+        table: connection.execute(queries.fill("imports/conflicts", _words(table))).fetchall() for table in compared
+    }
+    rewards = connection.execute(queries.load("imports/conflicting_rewards"), {"tolerance": TOLERANCE})
+    found["reward_scores"] = rewards.fetchall()
+    lines = [_described(name, keys) for name, keys in sorted(found.items()) if keys]
     if lines:
         raise LedgerConflict(
             "The two ledgers hold other content under the same names; nothing was merged:\n"
@@ -164,12 +159,3 @@ def _described(table: str, keys: list[tuple[object, ...]]) -> str:
     shown = "; ".join(" ".join(str(part) for part in key) for key in keys[:SHOWN])
     more = f" and {len(keys) - SHOWN} more" if len(keys) > SHOWN else ""
     return f"  {table}: {shown}{more}"
-
-
-def _tables(session: Session) -> list[_Table]:
-    rows = session.rows("imports/tables")
-    return [_Table(row["table_name"], tuple(row["key_columns"]), tuple(row["column_names"])) for row in rows]
-
-
-def _names(session: Session) -> list[str]:
-    return [row["run_name"] for row in session.rows("runs/names")]

@@ -5,14 +5,15 @@ and `sql/dialogues/` carry that folder's name (`exhibits/run_losses`). Leaves ou
 (`storage.ledger`).
 """
 
+import re
 from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
 
 from cyclealign.errors import UsageError
 
-FOLDERS_BESIDE_QUERIES = ("exhibits", "dialogues")
-FOR_USERS = "ask"
+BESIDE_QUERIES = ("exhibits", "dialogues", "questions", "schema", "views")
+FOR_USERS = "questions"
 
 
 @cache
@@ -22,7 +23,7 @@ def load(name: str) -> str:
     Raises:
         UsageError: there is no such file.
     """
-    beside = name.split("/", maxsplit=1)[0] in FOLDERS_BESIDE_QUERIES
+    beside = name.split("/", maxsplit=1)[0] in BESIDE_QUERIES
     file = files("sql").joinpath(*([] if beside else ["queries"]), *f"{name}.sql".split("/"))
     if not file.is_file():
         raise UsageError(f"No query {name!r}. Queries for users: {', '.join(for_users())}.")
@@ -39,7 +40,7 @@ def fill(name: str, words: Mapping[str, str]) -> str:
 
 def for_users() -> list[str]:
     """Names of the shipped questions that a user can ask, without their folder."""
-    folder = files("sql").joinpath("queries", FOR_USERS)
+    folder = files("sql").joinpath(FOR_USERS)
     return sorted(file.name.removesuffix(".sql") for file in folder.iterdir() if file.name.endswith(".sql"))
 
 
@@ -51,3 +52,8 @@ def header(name: str) -> str:
             break
         lines.append(line.removeprefix("--").strip())
     return "\n".join(lines)
+
+
+def parameters(statement: str) -> list[str]:
+    """The names of a statement's parameters."""
+    return sorted(set(re.findall(r"\$(\w+)", statement)))

@@ -5,32 +5,40 @@ of candidates that they tell apart are counted with them, so that Figure 4 need 
 against each other whenever somebody looks at it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import permutations
 
-from storage.ledger import Ledger, Session
+from storage.facts import fact
+from storage.ledger import Ledger
+from storage.rounds import RankedRound, SampledRound, recorded
 
-LAST_STEP = 2**31 - 1
-"""The largest that the ledger can hold."""
 
-
+@fact("candidate_rewards")
 @dataclass(frozen=True, slots=True)
-class Candidate:
-    """A recorded candidate; `slot` is its id."""
+class CandidateRewards:
+    """The rewards of one round's candidates; of a round that was ranked, how the rankers' pairs stand to them."""
 
+    run_name: str
     step: int
     round: int
-    slot: int
-    text: str
+    reward_model: str
+    rewards: tuple[float, ...]
+    """By candidate id."""
+    pairs: int | None
+    """Pairs of candidates with different rewards; None where the black box did not rank."""
+    black_box_right: int | None
+    white_box_right: int | None
 
 
-def unscored(ledger: Ledger, run_name: str, reward_model: str, first: int, last: int) -> list[Candidate]:
-    """The candidates of the steps `first … last - 1` that the reward model has not scored, by step, round, slot."""
+def unscored(ledger: Ledger, run_name: str, reward_model: str, first: int, last: int) -> list[SampledRound]:
+    """The rounds of the steps `first … last - 1` whose candidates the reward model has not scored, in order."""
     with ledger.session() as session:
-        rows = session.rows(
-            "response_rewards/unscored", run_name=run_name, reward_model=reward_model, first_step=first, last_step=last
-        )
-    return [Candidate(**row) for row in rows]
+        steps = {"run_name": run_name, "first_step": first, "last_step": last}
+        rows = session.rows("of_steps", this_table="candidate_rewards", **steps)
+    scored = {(row["step"], row["round"]) for row in rows if row["reward_model"] == reward_model}
+    found = recorded(ledger, run_name, first, last)
+    return [one.sampled for place, one in found.items() if place not in scored]
 
 
 def any_unscored(ledger: Ledger, run_name: str) -> bool:
@@ -42,30 +50,36 @@ def any_unscored(ledger: Ledger, run_name: str) -> bool:
 def mean(ledger: Ledger, run_name: str, reward_model: str, first: int, last: int) -> float | None:
     """Mean reward of the candidates of the steps `first … last - 1`; None where none is scored."""
     with ledger.session() as session:
-        row = session.row(
-            "response_rewards/mean", run_name=run_name, reward_model=reward_model, first_step=first, last_step=last
-        )
-    return None if row is None else row["reward"]
+        steps = {"run_name": run_name, "first_step": first, "last_step": last}
+        rows = session.rows("of_steps", this_table="response_rewards", **steps)
+    rewards = [row["reward"] for row in rows if row["reward_model"] == reward_model]
+    return sum(rewards) / len(rewards) if rewards else None
 
 
-def put(ledger: Ledger, run_name: str, reward_model: str, rewards: Mapping[Candidate, float]) -> None:
-    """Keep rewards, and count pairs anew in their steps; rewards that are there stay as they are."""
-    if not rewards:
+def put(ledger: Ledger, reward_model: str, rounds: Sequence[SampledRound], rewards: Sequence[Sequence[float]]) -> None:
+    """Keep the rewards of the candidates of rounds of one run, together; those that are there stay as they are."""
+    if not rounds:
         return
-    rows = [
-        {"step": one.step, "round": one.round, "slot": one.slot, "reward": reward} for one, reward in rewards.items()
+    steps = [one.step for one in rounds]
+    found = recorded(ledger, rounds[0].run_name, min(steps), max(steps) + 1)
+    ledger.record(
+        *(
+            counted(reward_model, one, found[one.step, one.round].ranked, of_round)
+            for one, of_round in zip(rounds, rewards, strict=True)
+        )
+    )
+
+
+def counted(
+    reward_model: str, sampled: SampledRound, ranked: RankedRound | None, rewards: Sequence[float]
+) -> CandidateRewards:
+    """A round's rewards with the pairs of candidates counted that they tell apart."""
+    place = (sampled.run_name, sampled.step, sampled.round, reward_model, tuple(rewards))
+    if ranked is None or ranked.answer is None:
+        return CandidateRewards(*place, None, None, None)
+    pairs = [(one, other) for one, other in permutations(range(len(rewards)), 2) if rewards[one] > rewards[other]]
+    right = [
+        sum(ranking.index(better) < ranking.index(worse) for better, worse in pairs)
+        for ranking in (ranked.answer.ranking, sampled.white_box_ranking)
     ]
-    steps = [one.step for one in rewards]
-    with ledger.session() as session, session.transaction():
-        session.run("response_rewards/put", run_name=run_name, reward_model=reward_model, rows=rows)
-        count_pairs(session, run_name, min(steps), max(steps))
-
-
-def count_pairs(session: Session, run_name: str, first_step: int = 0, last_step: int = LAST_STEP) -> None:
-    """Count the pairs of candidates with different rewards in a run's steps, both ends included.
-
-    Whoever puts rewards or copies them owes this, in the same transaction.
-    """
-    steps = {"run_name": run_name, "first_step": first_step, "last_step": last_step}
-    session.run("response_rewards/forget_pairs", **steps)
-    session.run("response_rewards/count_pairs", **steps)
+    return CandidateRewards(*place, len(pairs), *right)

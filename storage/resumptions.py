@@ -1,18 +1,49 @@
 """Resumptions: what a process that continues a run does again from the ledger, without sampling and without asking.
 
-The training loop tells each turn to the resumption that the process began; runs that were never interrupted have
+The loop tells each turn of a wave to the resumption that the process began; runs that were never interrupted have
 none. The account is for people: nothing reads it to decide what to replay (`storage.rounds.recorded` does that).
 """
 
+import os
+import socket
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from storage import processes
+from storage.facts import fact
 from storage.ledger import Ledger
-from storage.round_values import SampledRound, TrainedRound
+from storage.rounds import SampledRound, TrainedRound
+
+
+@fact("continuations")
+@dataclass(frozen=True, slots=True)
+class Continuation:
+    """A process continues a run."""
+
+    run_name: str
+    resumption: int
+    """1, 2, … in the order of the run."""
+    process_host: str
+    process_id: int
+    checkpoint_step: int
+    """The first step that its checkpoint leaves to do; 0: it had none."""
+
+
+@fact("continued_turns")
+@dataclass(frozen=True, slots=True)
+class ContinuedTurn:
+    """A turn of a wave that was replayed, or the first one that was not."""
+
+    run_name: str
+    resumption: int
+    rounds: int = 0
+    optimizer_steps: int = 0
+    seconds: float = 0.0
+    """Of those optimizer steps."""
+    first_new_step: int | None = None
 
 
 class Resumption:
-    """The account of one continuation, kept in the ledger as it goes on.
+    """The account of one continuation, kept as it goes on.
 
     Args:
         ledger: Where it is kept.
@@ -21,28 +52,19 @@ class Resumption:
     """
 
     def __init__(self, ledger: Ledger, run_name: str, number: int) -> None:
-        self._ledger = ledger
-        self._key = {"run_name": run_name, "resumption": number}
+        self._ledger, self._run_name, self._number = ledger, run_name, number
         self._went_on = False
 
     def turn_done(self, sampled: Sequence[SampledRound], trained: Sequence[TrainedRound], *, replayed: bool) -> None:
         """Take in one turn of a wave; of those that are not replayed, only the first is noted."""
+        key = (self._run_name, self._number)
         if replayed:
-            self._add(len(sampled), trained)
+            optimizer_steps = len({one.optimizer_step for one in trained})
+            seconds = sum(one.seconds for one in trained)
+            self._ledger.record(ContinuedTurn(*key, len(sampled), optimizer_steps, seconds))
         elif not self._went_on:
             self._went_on = True
-            with self._ledger.session() as session:
-                session.run("resumptions/set_first_new_step", step=sampled[0].step, **self._key)
-
-    def _add(self, rounds: int, trained: Sequence[TrainedRound]) -> None:
-        with self._ledger.session() as session:
-            session.run(
-                "resumptions/add_replayed",
-                rounds=rounds,
-                optimizer_steps=len({one.optimizer_step for one in trained}),
-                seconds=sum(one.seconds for one in trained),
-                **self._key,
-            )
+            self._ledger.record(ContinuedTurn(*key, first_new_step=sampled[0].step))
 
 
 def begin(ledger: Ledger, run_name: str, checkpoint_step: int) -> Resumption | None:
@@ -53,14 +75,9 @@ def begin(ledger: Ledger, run_name: str, checkpoint_step: int) -> Resumption | N
         run_name: The run.
         checkpoint_step: The first step that the loaded checkpoint leaves to do; 0 without a checkpoint.
     """
-    me = processes.current()
-    with ledger.session() as session, session.transaction():
-        number = session.value(
-            "resumptions/begin",
-            run_name=run_name,
-            process_host=me.host,
-            process_id=me.pid,
-            process_started_at=me.started_at,
-            checkpoint_step=checkpoint_step,
-        )
-    return None if number is None else Resumption(ledger, run_name, number)
+    with ledger.session() as session:
+        if not session.rows("of_steps", this_table="sampled_rounds", run_name=run_name, first_step=0, last_step=1):
+            return None
+        number = len(session.rows("of_run", this_table="continuations", run_name=run_name)) + 1
+    ledger.record(Continuation(run_name, number, socket.gethostname(), os.getpid(), checkpoint_step))
+    return Resumption(ledger, run_name, number)

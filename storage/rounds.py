@@ -1,112 +1,139 @@
-"""Rounds: recording what one interaction sampled, ranked and trained, and reading it back for replay.
+"""Rounds: what one interaction sampled, ranked and trained, recorded as facts and read back for replay.
 
-Each `record_…` is one transaction for a whole wave: a run that is killed finds all of it or nothing.
+A wave's facts of one kind are recorded together: a run that is killed finds all of them or none.
 """
 
-from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import dataclass
 
-from cyclealign.method.demonstrations import STATIC_NUMBER, AdmittedDemonstration, Demonstration
-from storage.ledger import Ledger, Session
-from storage.round_rows import (
-    admitted_demonstration,
-    demonstration_row,
-    ranked_row,
-    ranking_row,
-    recorded_round,
-    response_rows,
-    sampled_row,
-)
-from storage.round_values import RankedRound, RecordedRound, SampledRound, TrainedRound
-
-__all__ = [
-    "RankedRound",
-    "RecordedRound",
-    "SampledRound",
-    "TrainedRound",
-    "demonstrations",
-    "record_ranked",
-    "record_sampled",
-    "record_static",
-    "record_trained",
-    "recorded",
-]
+from cyclealign.method.demonstrations import AdmittedDemonstration, Demonstration
+from cyclealign.records import Answer, LogProbability, Response, Unranked
+from storage.facts import fact, value, values
+from storage.ledger import Ledger
 
 
-def record_sampled(ledger: Ledger, run_name: str, rounds: Sequence[SampledRound]) -> None:
-    """Record the candidates of a wave, their log-probabilities and the white-box rankings."""
-    rankings = [ranking_row(one, one.white_box_ranking) for one in rounds]
-    with ledger.session() as session, session.transaction():
-        session.run("rounds/put_sampled", run_name=run_name, rows=[sampled_row(one) for one in rounds])
-        responses = [row for one in rounds for row in response_rows(one)]
-        session.run("rounds/put_responses", run_name=run_name, rows=responses)
-        session.run("rounds/put_rankings", run_name=run_name, ranker="white_box", rows=rankings)
+@fact("sampled_rounds")
+@dataclass(frozen=True, slots=True)
+class SampledRound:
+    """The candidates of one round and the white-box model's opinion of them."""
+
+    run_name: str
+    step: int
+    round: int
+    wave: int
+    prompt_id: str
+    responses: tuple[Response, ...]
+    log_probabilities: tuple[LogProbability, ...]
+    white_box_ranking: tuple[int, ...]
+    """Candidate ids, best first."""
+    sampling_seconds: float
+    """Of the wave, shared equally among its rounds; so are the other seconds."""
+    scoring_seconds: float
 
 
-def record_ranked(ledger: Ledger, run_name: str, rounds: Sequence[RankedRound]) -> None:
-    """Record the black-box rankings and rewrites of a wave, the agreements, and what could not be ranked."""
-    with ledger.session() as session, session.transaction():
-        session.run("rounds/set_ranked", run_name=run_name, rows=[ranked_row(one) for one in rounds])
-        _record_answers(session, run_name, rounds)
-        _record_agreements(session, run_name, rounds)
+@fact("ranked_rounds")
+@dataclass(frozen=True, slots=True)
+class RankedRound:
+    """What asking the black-box model about one round came to."""
+
+    run_name: str
+    step: int
+    round: int
+    answer: Answer | None
+    """None when the round could not be ranked; then `unranked` says why."""
+    unranked: Unranked | None
+    call_key: str | None
+    """The call whose answer was accepted."""
+    asks: int
+    permutation: tuple[int, ...]
+    """`permutation[i]` is the candidate id shown at position i."""
+    demonstrations_shown: tuple[int, ...]
+    """Numbers of the demonstrations in the ranking prompt, in order."""
+    agreement: tuple[int, ...]
+    """Candidate ids, best first; empty without a ranking."""
+    stops_step: bool
+    admitted: AdmittedDemonstration | None
+    waiting_seconds: float
 
 
-def record_trained(ledger: Ledger, run_name: str, rounds: Sequence[TrainedRound]) -> None:
-    """Record the losses of ranked rounds; rounds that are replayed keep the record of their first time."""
-    rows = [asdict(one) for one in rounds]
-    if rows:
-        with ledger.session() as session, session.transaction():
-            session.run("rounds/set_trained", run_name=run_name, rows=rows)
+@fact("trained_rounds")
+@dataclass(frozen=True, slots=True)
+class TrainedRound:
+    """The optimizer step that one round took part in."""
+
+    run_name: str
+    step: int
+    round: int
+    optimizer_step: int
+    loss: float
+    """rank_loss + λ · sft_loss of this prompt."""
+    rank_loss: float
+    sft_loss: float
+    gradient_norm: float
+    """Before clipping, of the whole optimizer step."""
+    learning_rate: float
+    seconds: float
 
 
-def record_static(ledger: Ledger, run_name: str, demonstration: Demonstration) -> None:
-    """Record the demonstration that every ranking prompt of the run shows, under number 0."""
-    row = demonstration_row(STATIC_NUMBER, None, None, demonstration)
-    with ledger.session() as session:
-        if session.value("rounds/has_static", run_name=run_name) is None:
-            session.run("rounds/put_demonstrations", run_name=run_name, kind="static", rows=[row])
+@fact("static_demonstrations")
+@dataclass(frozen=True, slots=True)
+class StaticDemonstration:
+    """The demonstration that every ranking prompt of a run shows, under number 0."""
+
+    run_name: str
+    demonstration: Demonstration
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedRound:
+    """What is recorded of one round; None for what had not happened yet."""
+
+    sampled: SampledRound
+    ranked: RankedRound | None
+    trained: TrainedRound | None
 
 
 def recorded(ledger: Ledger, run_name: str, first_step: int, last_step: int) -> dict[tuple[int, int], RecordedRound]:
     """The recorded rounds of the steps `first_step … last_step - 1`, by step and round, in order."""
+    steps = {"run_name": run_name, "first_step": first_step, "last_step": last_step}
     with ledger.session() as session:
-        rows = session.rows("rounds/recorded", run_name=run_name, first_step=first_step, last_step=last_step)
-    return {(row["step"], row["round"]): recorded_round(row) for row in rows}
+        sampled = values(SampledRound, session.rows("of_steps", this_table="sampled_rounds", **steps))
+        ranked = values(RankedRound, session.rows("of_steps", this_table="ranked_rounds", **steps))
+        trained = values(TrainedRound, session.rows("of_steps", this_table="trained_rounds", **steps))
+    ranks = {(one.step, one.round): one for one in ranked}
+    steps_of = {(one.step, one.round): one for one in trained}
+    places = [(one, (one.step, one.round)) for one in sampled]
+    return {place: RecordedRound(one, ranks.get(place), steps_of.get(place)) for one, place in places}
 
 
-def demonstrations(ledger: Ledger, run_name: str, before_step: int | None = None) -> list[AdmittedDemonstration]:
-    """The dynamic demonstrations admitted so far, oldest first; of steps before `before_step` if given."""
+def demonstrations(ledger: Ledger, run_name: str, before_step: int) -> list[AdmittedDemonstration]:
+    """The dynamic demonstrations admitted in steps before `before_step`, oldest first."""
     with ledger.session() as session:
-        rows = session.rows("rounds/demonstrations", run_name=run_name, before_step=before_step)
-    return [admitted_demonstration(row) for row in rows]
+        rows = session.rows("rounds/admitted", run_name=run_name, before_step=before_step)
+    return [value(AdmittedDemonstration, row) for row in rows]
 
 
-def _record_answers(session: Session, run_name: str, rounds: Sequence[RankedRound]) -> None:
-    answered = [(one, one.answer) for one in rounds if one.answer is not None]
-    if not answered:
-        return
-    rankings = [ranking_row(one, answer.ranking) for one, answer in answered]
-    rewrites = [{"step": one.step, "round": one.round, "text": answer.rewrite} for one, answer in answered]
-    session.run("rounds/put_rankings", run_name=run_name, ranker="black_box", rows=rankings)
-    session.run("rounds/set_black_box_ranks", run_name=run_name, rows=rankings)
-    session.run("rounds/put_rewrites", run_name=run_name, rows=rewrites)
+@fact("optimizer_steps")
+@dataclass(frozen=True, slots=True)
+class OptimizerStep:
+    """One optimizer step of a run without rounds, a baseline; None for what its method does not have."""
+
+    run_name: str
+    optimizer_step: int
+    """0-based."""
+    examples: int
+    """Prompts that took part in it."""
+    loss: float
+    gradient_norm: float | None
+    """Before clipping."""
+    learning_rate: float
+    seconds: float
+    rank_loss: float | None = None
+    sft_loss: float | None = None
+    reward: float | None = None
+    """Mean reward of the responses that it sampled."""
 
 
-def _record_agreements(session: Session, run_name: str, rounds: Sequence[RankedRound]) -> None:
-    agreements = [ranking_row(one, one.agreement) for one in rounds if one.agreement]
-    shown = [
-        {"step": one.step, "round": one.round, "shown": list(one.demonstrations_shown)}
-        for one in rounds
-        if one.demonstrations_shown
-    ]
-    admitted = [
-        demonstration_row(one.number, one.step, one.round, one.demonstration)
-        for one in (ranked.admitted for ranked in rounds)
-        if one is not None
-    ]
-    if agreements:
-        session.run("rounds/put_pseudo_labels", run_name=run_name, rows=agreements)
-    if shown:
-        session.run("rounds/put_shown", run_name=run_name, rows=shown)
-    if admitted:
-        session.run("rounds/put_demonstrations", run_name=run_name, kind="dynamic", rows=admitted)
+def optimizer_steps(ledger: Ledger, run_name: str) -> int:
+    """How many optimizer steps the rounds of a run took: the budget of a baseline beside it."""
+    with ledger.session() as session:
+        return int(session.value("rounds/optimizer_steps", run_name=run_name))

@@ -1,67 +1,148 @@
 """Runs: a resolved profile under a name, the process that works on it, and where it stands.
 
-Settings decide whether a name means the same run; operational ones may change between resumptions.
+Settings decide whether a name means the same run; operational ones may change between resumptions. One process works
+on a run at a time: it holds the lock on a file in the run's folder for as long as it does, so a run that says it is
+running and whose lock is free was interrupted.
 """
 
-import json
-from collections.abc import Mapping
-from dataclasses import replace
+import fcntl
+import os
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import psutil
+from pydantic import Json
+
+from cyclealign.disk import writing
 from cyclealign.errors import RunUnknown, SettingsChanged, UsageError
 from cyclealign.profiles import completed, differences
-from storage import processes, queries
+from storage.facts import fact, value
 from storage.ledger import Ledger, Session
-from storage.processes import ProcessIdentity
-from storage.run_values import Baseline, Kind, NewRun, RunRow, RunStatus, State
 
-__all__ = [
-    "Baseline",
-    "Kind",
-    "NewRun",
-    "RunRow",
-    "RunStatus",
-    "State",
-    "claim",
-    "fail",
-    "finish",
-    "get",
-    "pause",
-    "record_adapter",
-    "record_estimate",
-    "refuse_changed",
-    "register",
-    "status",
-    "status_anywhere",
-]
+State = Literal["running", "interrupted", "paused", "complete", "failed"]
+Kind = Literal["cycle", "refold", "baseline"]
+Baseline = Literal["sft", "rrhf", "pro", "dpo", "rl"]
+LOCK = ".lock"
+_held: dict[Path, int] = {}
+"""Descriptors of the locks that this process holds."""
 
 
-def register(ledger: Ledger, run: NewRun) -> RunRow:
-    """The run of this name, made when there is none (`created` tells).
+@fact("registrations")
+@dataclass(frozen=True, slots=True)
+class NewRun:
+    """What a run is registered with."""
+
+    run_name: str
+    profile: str
+    seed: int
+    settings: Mapping[str, Any]
+    """The influential ones."""
+    settings_digest: str
+    operational_settings: Mapping[str, Any]
+    steps: int
+    package_versions: Mapping[str, str]
+    machine: Mapping[str, Any]
+    git_commit: str | None = None
+    source_run: str | None = None
+    """The run whose data this one trains on; None when it has its own."""
+    kind: Kind = "cycle"
+    baseline: Baseline | None = None
+
+
+@fact("run_events")
+@dataclass(frozen=True, slots=True)
+class RunEvent:
+    """Something that happened to a run."""
+
+    run_name: str
+    event: Literal["began", "paused", "complete", "failed", "estimated", "adapter", "forgotten"]
+    reason: str | None = None
+    process_host: str | None = None
+    process_id: int | None = None
+    estimate: Mapping[str, Any] | None = None
+    adapter_path: str | None = None
+    weights_sha256: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A registered run: what it was registered with, and what happened to it."""
+
+    run_name: str
+    profile: str
+    seed: int
+    settings: Json[dict[str, Any]]
+    settings_digest: str
+    operational_settings: Json[dict[str, Any]]
+    steps: int
+    state: str
+    state_reason: str | None
+    git_commit: str | None
+    package_versions: Json[dict[str, str]]
+    machine: Json[dict[str, Any]]
+    estimate: Json[dict[str, Any]] | None
+    source_run: str | None
+    kind: Kind
+    baseline: Baseline | None
+    adapter_path: str | None
+    weights_sha256: str | None
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class RunStatus:
+    """Where a run stands, for people and scripts."""
+
+    name: str
+    state: State
+    """`interrupted`: it says running, but its process is gone."""
+    state_reason: str | None
+    profile: str
+    seed: int
+    step: int
+    """The next step; equal to `steps` when all are done."""
+    steps: int
+    rounds: int
+    spend_usd: Decimal
+    agreement: float | None
+    """Mean share of the candidates in the agreement over the last 40 ranked rounds."""
+    adapter_path: str | None
+    weights_sha256: str | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; money becomes a float."""
+        return {**asdict(self), "spend_usd": float(self.spend_usd)}
+
+
+def register(ledger: Ledger, run: NewRun) -> bool:
+    """Make the run of this name where there is none; returns whether it is new.
 
     One that ended before anything was computed, for a wrong path say, gives its name up to other settings.
 
     Raises:
         SettingsChanged: a run of this name exists with other influential settings.
     """
-    with ledger.session() as session, session.transaction():
+    with ledger.session() as session:
         known = _find(session, run.run_name)
-        if known is not None and _changes(known, run):
-            session.run("runs/forget_unused", run_name=run.run_name)
-            session.run("runs/forget_samples", run_name=run.run_name)
-            known = _find(session, run.run_name)
-        if known is None:
-            session.run("runs/insert", **_insertable(run))
-            return _get(session, run.run_name, created=True)
-        refuse_changed(known, run)
-        operational = json.dumps(dict(run.operational_settings))
-        session.run("runs/update_operational_settings", run_name=run.run_name, operational_settings=operational)
-        return _get(session, run.run_name)
+        given_up = known is not None and bool(_changes(known, run)) and _unused(session, known)
+    if known is None or given_up:
+        if given_up:
+            ledger.record(RunEvent(run.run_name, "forgotten"))
+        ledger.record(run)
+        return True
+    refuse_changed(known, run)
+    if known.operational_settings != dict(run.operational_settings):
+        ledger.record(run)
+    return False
 
 
-def refuse_changed(known: RunRow, wanted: NewRun) -> None:
+def refuse_changed(known: Run, wanted: NewRun) -> None:
     """Raise `SettingsChanged` with the differences when a known run is another one than is wanted under its name."""
     if changed := _changes(known, wanted):
         lines = "\n".join(f"  {line}" for line in changed)
@@ -71,66 +152,71 @@ def refuse_changed(known: RunRow, wanted: NewRun) -> None:
         )
 
 
-def get(ledger: Ledger, run_name: str) -> RunRow:
+def get(ledger: Ledger, run_name: str) -> Run:
     """The run of this name.
 
     Raises:
         RunUnknown: there is none; the message names those there are.
     """
     with ledger.session() as session:
-        return _get(session, run_name)
+        found = _find(session, run_name)
+        if found is None:
+            raise _unknown(run_name, names(ledger))
+    return found
 
 
-def claim(ledger: Ledger, run_name: str) -> None:
-    """Note that this process runs the run from now on.
+def names(ledger: Ledger) -> list[str]:
+    """The names of all runs, oldest first."""
+    with ledger.session() as session:
+        return [row["run_name"] for row in session.rows("runs/names")]
 
-    Whether a process on another host lives cannot be known here: such a run may be claimed.
+
+@contextmanager
+def held(ledger: Ledger, run_name: str) -> Iterator[None]:
+    """Work on a run, alone, for the block.
 
     Raises:
-        UsageError: another living process runs it.
-        RunUnknown: there is no such run.
+        UsageError: another process works on it.
     """
-    me = processes.current()
-    with ledger.session() as session, session.transaction():
-        run = _get(session, run_name)
-        if run.state == "running" and run.process not in (None, me) and run.process.lives():
-            raise UsageError(
-                f"Run {run_name!r} is being run by {processes.describe(run.process.pid)}. Expected nobody "
-                f"to work on it. Wait until that process ends, or stop it and repeat the command: nothing "
-                "will be lost."
-            )
-        session.run(
-            "runs/claim", run_name=run_name, process_host=me.host, process_id=me.pid, process_started_at=me.started_at
-        )
+    path = (ledger.home / run_name / LOCK).absolute()
+    if path in _held:
+        yield
+        return
+    _held[path] = _locked(path, run_name)
+    try:
+        yield
+    finally:
+        os.close(_held.pop(path))
+
+
+def begin(ledger: Ledger, run_name: str) -> None:
+    """Note that this process, which holds the run, runs it from now on."""
+    ledger.record(RunEvent(run_name, "began", process_host=socket.gethostname(), process_id=os.getpid()))
 
 
 def finish(ledger: Ledger, run_name: str) -> None:
     """Note that everything of the run is done."""
-    _end(ledger, run_name, "complete", None)
+    ledger.record(RunEvent(run_name, "complete"))
 
 
 def pause(ledger: Ledger, run_name: str, reason: str) -> None:
     """Note that the run stopped cleanly and can go on when `reason` is gone."""
-    _end(ledger, run_name, "paused", reason)
+    ledger.record(RunEvent(run_name, "paused", reason))
 
 
 def fail(ledger: Ledger, run_name: str, reason: str) -> None:
     """Note that the run ended with an error."""
-    _end(ledger, run_name, "failed", reason)
+    ledger.record(RunEvent(run_name, "failed", reason))
 
 
 def record_adapter(ledger: Ledger, run_name: str, adapter_path: Path, weights_sha256: str) -> None:
     """Note where the trained adapter is and the digest of its tensors."""
-    with ledger.session() as session:
-        session.run(
-            "runs/record_adapter", run_name=run_name, adapter_path=str(adapter_path), weights_sha256=weights_sha256
-        )
+    ledger.record(RunEvent(run_name, "adapter", adapter_path=str(adapter_path), weights_sha256=weights_sha256))
 
 
 def record_estimate(ledger: Ledger, run_name: str, estimate: Mapping[str, Any]) -> None:
     """Keep the estimate that was printed before the first paid call."""
-    with ledger.session() as session:
-        session.run("runs/record_estimate", run_name=run_name, estimate=json.dumps(dict(estimate)))
+    ledger.record(RunEvent(run_name, "estimated", estimate=estimate))
 
 
 def status(ledger: Ledger, run_name: str | None = None) -> list[RunStatus]:
@@ -140,81 +226,77 @@ def status(ledger: Ledger, run_name: str | None = None) -> list[RunStatus]:
         RunUnknown: there is no run of that name.
     """
     with ledger.session() as session:
-        found = [_status(row) for row in session.rows("runs/status", run_name=run_name)]
-        if run_name is not None and not found:
-            raise _unknown(run_name, [row["run_name"] for row in session.rows("runs/names")])
+        found = [_status(ledger, row) for row in session.rows("runs/status", run_name=run_name)]
+    if run_name is not None and not found:
+        raise _unknown(run_name, names(ledger))
     return found
 
 
-def status_anywhere(home: Path, run_name: str | None = None) -> list[RunStatus]:
-    """The same as `status`, from the snapshot while another process holds the ledger.
-
-    Raises:
-        RunUnknown: there is no run of that name.
-        UsageError: there is no ledger yet.
-    """
-    frame, _ = Ledger(home).query_anywhere(queries.load("runs/status"), {"run_name": None})
-    rows = frame.astype(object).where(frame.notna(), None).to_dict("records")
-    found = [_status({str(key): value for key, value in row.items()}) for row in rows]
-    chosen = [one for one in found if run_name in (None, one.name)]
-    if run_name is not None and not chosen:
-        raise _unknown(run_name, [one.name for one in found])
-    return chosen
-
-
-def _changes(known: RunRow, wanted: NewRun) -> list[str]:
+def _changes(known: Run, wanted: NewRun) -> list[str]:
     """One line per thing in which the run of this name is another one than is wanted."""
-    return _other_origin(known, wanted) + differences(completed(known.settings), wanted.settings)
+    pairs = [(name, getattr(known, name), getattr(wanted, name)) for name in ("kind", "baseline", "source_run")]
+    origin = [f"{name}: {before} -> {after}" for name, before, after in pairs if before != after]
+    return origin + differences(completed(known.settings), wanted.settings)
 
 
-def _other_origin(known: RunRow, wanted: NewRun) -> list[str]:
-    """One line per thing besides the settings in which the run of this name is another one."""
-    names = ("kind", "baseline", "source_run")
-    pairs = [(name, getattr(known, name), getattr(wanted, name)) for name in names]
-    return [f"{name}: {before} -> {after}" for name, before, after in pairs if before != after]
+def _find(session: Session, run_name: str) -> Run | None:
+    row = session.row("of_run", this_table="runs", run_name=run_name)
+    return None if row is None else value(Run, row)
 
 
-def _find(session: Session, run_name: str) -> RunRow | None:
-    row = session.row("runs/get", run_name=run_name)
-    if row is None:
-        return None
-    for name in ("settings", "operational_settings", "package_versions", "machine", "estimate"):
-        row[name] = None if row[name] is None else json.loads(row[name])
-    return RunRow(process=_process(row), **row)
-
-
-def _get(session: Session, run_name: str, *, created: bool = False) -> RunRow:
-    found = _find(session, run_name)
-    if found is None:
-        raise _unknown(run_name, [row["run_name"] for row in session.rows("runs/names")])
-    return replace(found, created=created)
+def _unused(session: Session, run: Run) -> bool:
+    """Whether a run ended before anything was computed or bought under its name."""
+    return run.state in ("failed", "paused") and bool(session.value("runs/unused", run_name=run.run_name))
 
 
 def _unknown(run_name: str, known: list[str]) -> RunUnknown:
-    names = ", ".join(known) or "none yet"
-    return RunUnknown(f"No run {run_name!r} in the ledger. Runs there: {names}.")
+    return RunUnknown(f"No run {run_name!r} in the ledger. Runs there: {', '.join(known) or 'none yet'}.")
 
 
-def _insertable(run: NewRun) -> dict[str, Any]:
-    return {
-        name: json.dumps(dict(value)) if isinstance(value, Mapping) else value
-        for name, value in ((name, getattr(run, name)) for name in NewRun.__dataclass_fields__)
-    }
-
-
-def _process(row: dict[str, Any]) -> ProcessIdentity | None:
-    host, pid, started_at = (row.pop(f"process_{name}") for name in ("host", "id", "started_at"))
-    return None if host is None else ProcessIdentity(host, int(pid), started_at)
-
-
-def _status(row: dict[str, Any]) -> RunStatus:
-    process = _process(row)
-    interrupted = row["state"] == "running" and (process is None or process.lives() is False)
-    spend_usd = Decimal(str(row.pop("spend_usd")))
+def _status(ledger: Ledger, row: dict[str, Any]) -> RunStatus:
+    interrupted = row["state"] == "running" and not _is_held(ledger.home / row["run_name"] / LOCK)
     state = "interrupted" if interrupted else row["state"]
-    return RunStatus(name=row.pop("run_name"), **{**row, "state": state, "spend_usd": spend_usd})
+    return RunStatus(name=row.pop("run_name"), **{**row, "state": state, "spend_usd": Decimal(str(row["spend_usd"]))})
 
 
-def _end(ledger: Ledger, run_name: str, state: str, reason: str | None) -> None:
-    with ledger.session() as session:
-        session.run("runs/end", run_name=run_name, state=state, reason=reason)
+def _locked(path: Path, run_name: str) -> int:
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.read(descriptor, 100).decode(errors="replace")
+            os.close(descriptor)
+            raise UsageError(
+                f"Run {run_name!r} is being run by {_described(holder)}. Expected no other process to work on it. Wait "
+                "until that process ends, or stop it and repeat the command: nothing will be lost."
+            ) from None
+        os.truncate(descriptor, 0)
+        os.write(descriptor, str(os.getpid()).encode())
+    return descriptor
+
+
+def _is_held(path: Path) -> bool:
+    if path.absolute() in _held:
+        return True
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def _described(holder: str) -> str:
+    """`process 4711 (python -m …)`, or only the number when the command cannot be read."""
+    try:
+        command = " ".join(" ".join(psutil.Process(int(holder)).cmdline()).split())
+    except (psutil.Error, ValueError):
+        command = ""
+    return f"process {holder} ({command[:120]})" if command else f"process {holder}"

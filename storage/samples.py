@@ -5,46 +5,67 @@ Leaves out: drawing them from a prepared data set (`storage.sampling`).
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from cyclealign.errors import DataError
 from cyclealign.records import PreferencePair, Prompt, Turn
 from cyclealign.seeds import derive_seed
+from storage.facts import fact
 from storage.ledger import Ledger
 
 Purpose = Literal["training", "evaluation"]
 PURPOSES: tuple[Purpose, ...] = ("training", "evaluation")
 
 
+@fact("drawn_samples")
 @dataclass(frozen=True, slots=True)
-class NewSample:
-    """A sample's identity and its pairs, in order."""
+class Sample:
+    """A sample: which prompts, in order."""
 
     sample_digest: str
     purpose: Purpose
     dataset_digest: str
-    pairs: tuple[PreferencePair, ...]
+    prompt_ids: tuple[str, ...]
 
 
-def put(ledger: Ledger, sample: NewSample) -> None:
+@fact("prompts")
+@dataclass(frozen=True, slots=True)
+class KeptPrompt:
+    """A prompt that any sample uses, with the data set's own replies."""
+
+    prompt_id: str
+    subset: str
+    split: str
+    turns: tuple[Turn, ...]
+    instruction: str
+    chosen: str
+    rejected: str
+
+
+@fact("sample_uses")
+@dataclass(frozen=True, slots=True)
+class SampleUse:
+    """A run takes up a sample."""
+
+    run_name: str
+    purpose: Purpose
+    sample_digest: str
+
+
+def put(
+    ledger: Ledger, sample_digest: str, purpose: Purpose, dataset_digest: str, pairs: Sequence[PreferencePair]
+) -> None:
     """Keep the prompts of a sample in order; putting a sample twice changes nothing."""
-    prompt_ids = [pair.prompt.prompt_id for pair in sample.pairs]
-    with ledger.session() as session, session.transaction():
-        session.run("samples/put_prompts", rows=[_prompt_row(pair) for pair in sample.pairs])
-        session.run(
-            "samples/put",
-            sample_digest=sample.sample_digest,
-            purpose=sample.purpose,
-            dataset_digest=sample.dataset_digest,
-            prompt_ids=prompt_ids,
-        )
+    sample = Sample(sample_digest, purpose, dataset_digest, tuple(pair.prompt.prompt_id for pair in pairs))
+    ledger.record(*(_kept(pair) for pair in pairs), sample)
 
 
 def exists(ledger: Ledger, sample_digest: str) -> bool:
     """Whether this sample was drawn before."""
     with ledger.session() as session:
-        return bool(session.value("samples/exists", sample_digest=sample_digest))
+        return bool(session.rows("with_ids", this_table="drawn_samples", this_id="sample_digest", ids=[sample_digest]))
 
 
 def read(ledger: Ledger, sample_digest: str) -> list[Prompt]:
@@ -78,21 +99,21 @@ def reordered(ledger: Ledger, sample_digest: str, dataset_digest: str, seed: int
     if not exists(ledger, digest):
         pairs = read_pairs(ledger, sample_digest)
         pairs.sort(key=lambda pair: derive_seed(seed, "order", pair.prompt.prompt_id))
-        put(ledger, NewSample(digest, "training", dataset_digest, tuple(pairs)))
+        put(ledger, digest, "training", dataset_digest, pairs)
     return digest
 
 
 def use(ledger: Ledger, run_name: str, purpose: Purpose, sample_digest: str) -> None:
     """Note which sample a run uses for a purpose."""
-    with ledger.session() as session:
-        session.run("samples/use", run_name=run_name, purpose=purpose, sample_digest=sample_digest)
+    if of_run(ledger, run_name, purpose) != sample_digest:
+        ledger.record(SampleUse(run_name, purpose, sample_digest))
 
 
 def of_run(ledger: Ledger, run_name: str, purpose: Purpose) -> str | None:
     """The digest of the sample that a run uses for a purpose; None before it was drawn."""
     with ledger.session() as session:
-        found: str | None = session.value("samples/of_run", run_name=run_name, purpose=purpose)
-    return found
+        rows = session.rows("of_run", this_table="run_samples", run_name=run_name)
+    return next((row["sample_digest"] for row in rows if row["purpose"] == purpose), None)
 
 
 def pair_of(row: dict[str, Any]) -> PreferencePair:
@@ -102,14 +123,6 @@ def pair_of(row: dict[str, Any]) -> PreferencePair:
     return PreferencePair(prompt, row["chosen"], row["rejected"])
 
 
-def _prompt_row(pair: PreferencePair) -> dict[str, Any]:
-    prompt = pair.prompt
-    return {
-        "prompt_id": prompt.prompt_id,
-        "subset": prompt.subset,
-        "split": prompt.split,
-        "turns": [{"speaker": turn.speaker, "text": turn.text} for turn in prompt.turns],
-        "instruction": prompt.instruction,
-        "chosen": pair.chosen,
-        "rejected": pair.rejected,
-    }
+def _kept(pair: PreferencePair) -> KeptPrompt:
+    one = pair.prompt
+    return KeptPrompt(one.prompt_id, one.subset, one.split, one.turns, one.instruction, pair.chosen, pair.rejected)

@@ -20,7 +20,7 @@ from cyclealign.records import PreferencePair, Split
 from storage import queries, samples
 from storage.dialogues import PreparedDialogues, set_variable
 from storage.ledger import Ledger
-from storage.samples import NewSample, Purpose, pair_of
+from storage.samples import Purpose, pair_of
 
 SPLIT_OF: Mapping[Purpose, Split] = {"training": "train", "evaluation": "test"}
 
@@ -50,7 +50,7 @@ def draw_sample(ledger: Ledger, prepared: PreparedDialogues, draw: Draw) -> str:
     digest = hashlib.sha256(text.encode()).hexdigest()[:16]
     if not samples.exists(ledger, digest):
         pairs = _draw(prepared.folder, draw)
-        samples.put(ledger, NewSample(digest, draw.purpose, prepared.dataset_digest, tuple(pairs)))
+        samples.put(ledger, digest, draw.purpose, prepared.dataset_digest, pairs)
     return digest
 
 

@@ -1,6 +1,7 @@
 """The run that a flow works on: its name, settings, home folder and ledger, and the states it passes through."""
 
 import importlib.resources
+import logging
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -9,15 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cyclealign.errors import CycleAlignError, ProfileInvalid, RunPaused, UsageError
+from cyclealign.errors import CycleAlignError, ProfileInvalid, RunPaused, StorageFull, UsageError
 from cyclealign.profiles import merge, read_profile, resolve
 from cyclealign.settings import Settings
 from storage import runs
 from storage.ledger import Ledger
 from tasks.machine import computing_as_before, git_commit, machine, package_versions
 
+LOGGER = logging.getLogger("cyclealign")
 RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-KEPT_BESIDE_RUNS = frozenset({"cells", "data", "models", "preference", "prefect", "world"})
+KEPT_BESIDE_RUNS = frozenset({"cells", "data", "journal", "models", "preference", "prefect", "world"})
 """Folders of the home that hold no run."""
 
 
@@ -88,7 +90,7 @@ def open_run(profile: str, overrides: Mapping[str, Any], name: str | None) -> tu
     refuse_launcher()
     settings = load_settings(profile, overrides)
     context = RunContext(home_folder(), run_name(settings, name), settings, Ledger(home_folder()))
-    return context, runs.register(context.ledger, new_run(context)).created
+    return context, runs.register(context.ledger, new_run(context))
 
 
 def new_run(context: RunContext) -> runs.NewRun:
@@ -130,7 +132,9 @@ def require_run(name: str) -> None:
         RunUnknown: there is no run of this name.
         UsageError: there is no ledger yet.
     """
-    runs.status_anywhere(home_folder(), name)
+    ledger = Ledger(home_folder())
+    ledger.require()
+    runs.status(ledger, name)
 
 
 def run_name(settings: Settings, name: str | None) -> str:
@@ -140,7 +144,7 @@ def run_name(settings: Settings, name: str | None) -> str:
         UsageError: it cannot be a folder's name, or the home keeps something else under it.
     """
     chosen = f"{settings.profile}-seed{settings.seed}" if name is None else name
-    taken = chosen in KEPT_BESIDE_RUNS or chosen.startswith(("ledger.", "snapshot."))
+    taken = chosen in KEPT_BESIDE_RUNS or chosen.startswith("ledger.")
     if taken or not RUN_NAME.fullmatch(chosen):
         why = "which the home uses itself" if taken else "which cannot be a folder's name everywhere"
         raise UsageError(
@@ -152,12 +156,36 @@ def run_name(settings: Settings, name: str | None) -> str:
 
 @contextmanager
 def running(context: RunContext) -> Iterator[None]:
-    """Claim the run for this process and record how the block ends: paused, failed, or left to the caller."""
-    runs.claim(context.ledger, context.name)
-    context.ledger.publish_snapshot()  # questions have an answer before the first checkpoint
-    try:
-        with computing_as_before(runs.get(context.ledger, context.name), context.settings.training.ranks):
+    """Hold the run for this process and record how the block ends: paused, failed, or left to the caller."""
+    with holding(context):
+        runs.begin(context.ledger, context.name)
+        with _recording_the_end(context):
             yield
+
+
+@contextmanager
+def holding(context: RunContext) -> Iterator[None]:
+    """Work on a run, alone, with as many threads as it began with, and post what was recorded at the end.
+
+    Raises:
+        UsageError: another process works on it.
+    """
+    with runs.held(context.ledger, context.name):
+        try:
+            with computing_as_before(runs.get(context.ledger, context.name), context.settings.training.ranks):
+                yield
+        finally:
+            try:
+                context.ledger.close()
+            except StorageFull as error:  # it is all in the journal
+                LOGGER.warning("%s", error)
+
+
+@contextmanager
+def _recording_the_end(context: RunContext) -> Iterator[None]:
+    """Record what the block ends with unless it ends well."""
+    try:
+        yield
     except RunPaused as pause:
         runs.pause(context.ledger, context.name, str(pause))
         raise

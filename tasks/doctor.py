@@ -28,6 +28,7 @@ from cyclealign.model_sizes import HUB_REWARD_MODELS, parameter_count
 from cyclealign.settings import BlackBoxSettings, Settings
 from storage import runs
 from storage.file_systems import require_local
+from storage.ledger import Ledger
 from tasks.context import home_folder
 from tasks.machine import PACKAGES
 
@@ -315,11 +316,12 @@ def _home(_: Settings) -> Iterator[Finding]:
 
 
 def _ledger(_: Settings) -> Iterator[Finding]:
-    if not (home_folder() / "ledger.duckdb").exists():
+    ledger = Ledger(home_folder())
+    if ledger.is_empty():
         yield Finding("ledger", "none yet; the first run makes it")
         return
     try:
-        found = runs.status_anywhere(home_folder())
+        found = runs.status(ledger)
         yield Finding("ledger", f"{len(found)} runs: " + ", ".join(f"{one.name} {one.state}" for one in found[-5:]))
     except CycleAlignError as error:
         yield Finding("ledger", "cannot be read", True, str(error))

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from storage.run_values import RunRow
+from storage.runs import Run
 from tasks.cycle.progress import say
 
 PACKAGES = ("cyclealign", "torch", "transformers", "peft", "accelerate", "deepspeed", "openai", "duckdb", "prefect")
@@ -65,7 +65,7 @@ def machine() -> dict[str, Any]:
 
 
 @contextmanager
-def computing_as_before(run: RunRow, ranks: int) -> Iterator[None]:
+def computing_as_before(run: Run, ranks: int) -> Iterator[None]:
     """With the number of threads that the run began with; what cannot be had again is said.
 
     Sums are split among threads and vector registers, so that another number of either gives other last bits.

@@ -173,14 +173,15 @@ def fit_preference(context: RunContext, train: list[PreferencePair], test: list[
         fitted = build_preference(context.home, model, train, test, context.settings.preference, report)
     by_model: dict[str, list[evaluations.PreferenceAccuracy]] = {}
     for one in fitted.accuracies:
-        accuracy = evaluations.PreferenceAccuracy(one.subset, one.pairs, one.accuracy)
+        accuracy = evaluations.PreferenceAccuracy(one.reward_model, one.subset, one.pairs, one.accuracy)
         by_model.setdefault(one.reward_model, []).append(accuracy)
     for name, accuracies in by_model.items():
-        evaluations.put_preference_accuracies(context.ledger, name, accuracies)
+        context.ledger.record(*accuracies)
         overall = next(one for one in accuracies if one.subset == "all")
         say(f"  {name}: held-out pairwise accuracy {overall.accuracy:.3f} (n = {overall.pairs})")
     judge, evaluation = by_model
-    evaluations.put_preference_correlation(context.ledger, evaluation, judge, overall.pairs, fitted.correlation)
+    correlation = evaluations.PreferenceCorrelation(evaluation, judge, overall.pairs, fitted.correlation)
+    context.ledger.record(correlation)
     say(f"  correlation of the two on held-out pairs: {fitted.correlation:.2f} (no independent witnesses)")
     return fitted
 

@@ -95,7 +95,7 @@ class CallRecords:
     async def outcome(self, key: str) -> ChatReply | CallRejected | None:
         """What a call came to when any run made it; None when it has no outcome yet."""
         found = await self._in_ledger(calls.find, key)
-        if found is None or found.state == "open":
+        if found is None:
             return None
         if found.reply is not None and found.state != "rejected":
             return found.reply
@@ -117,16 +117,10 @@ class CallRecords:
 
     async def failed(self, attempt: int, error: CallFailed | EndpointRefused, reserved: Decimal) -> None:
         """Commit that an attempt brought no answer; it costs its reserve where the endpoint may have charged for it."""
-        billed = False
-        if isinstance(error, CallRejected):
-            rejection = ChatReply(str(error), None, None, error.kind, None, 0, 0)
-            await self._in_ledger(calls.settle, attempt, rejection, NOTHING, "rejected")
-        if isinstance(error, CallFailed):
-            billed = error.billed
-            if error.raw:
-                await self._in_ledger(calls.keep_unreadable, attempt, error.raw)
+        billed, raw = (error.billed, error.raw) if isinstance(error, CallFailed) else (False, None)
+        rejection = str(error) if isinstance(error, CallRejected) else None
         cost = reserved if billed else NOTHING
-        await self._in_ledger(calls.fail_attempt, attempt, error.kind, error.http_status, cost)
+        await self._in_ledger(calls.fail_attempt, attempt, error.kind, error.http_status, cost, raw, rejection)
 
     async def judged(self, verdicts: Mapping[str, str]) -> None:
         """Commit what reading said of answers, by call key."""
@@ -142,7 +136,7 @@ class CallRecords:
         return self._prices.cost_usd(model, reply.prompt_tokens, reply.completion_tokens) or NOTHING
 
     async def _in_ledger(self, use: Callable[Concatenate[Ledger, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Use the ledger in another thread: waiting for its lock must not keep answers from arriving in time."""
+        """Use the ledger in another thread: flushing the disk must not keep answers from arriving in time."""
         return await asyncio.to_thread(use, self._ledger, *args, **kwargs)
 
 

@@ -21,7 +21,7 @@ from cyclealign.white_box.loading import Recipe
 from cyclealign.white_box.ranks import white_box_alone, white_box_of_ranks
 from cyclealign.white_box.white_box import WhiteBox
 from storage import calls, resumptions, rounds, runs
-from storage.round_values import SampledRound
+from storage.rounds import SampledRound, StaticDemonstration
 from tasks.asking.protocol import Account, Direct
 from tasks.asking.questions import Asker
 from tasks.context import RunContext
@@ -55,8 +55,8 @@ def assemble(context: RunContext, prepared: Prepared) -> Iterator[Assembly]:
     settings = context.settings
     with loaded_white_box(context, prepared) as white_box:
         start = go_back(context, white_box)
-        calls.close_orphans(context.ledger)
-        rounds.record_static(context.ledger, context.name, STATIC_DEMONSTRATION)
+        calls.close_orphans(context.ledger, context.name)
+        context.ledger.record(StaticDemonstration(context.name, STATIC_DEMONSTRATION))
         announce(context, prepared.training)
         black_box = ranking_endpoint(settings, context.home, prepared.stand_ins)
         account = Account(context.ledger, context.name, settings.black_box_of_the_cycle(), black_box)

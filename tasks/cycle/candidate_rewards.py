@@ -13,12 +13,13 @@ from prefect.runtime import task_run
 from cyclealign.records import Prompt
 from cyclealign.reward_models.reward_model import RewardModel, rewards_of
 from storage import response_rewards
+from storage.rounds import SampledRound
 from tasks.context import RunContext
 from tasks.cycle.progress import stage
 from tasks.cycle.segments import Segment, segments
 
 BATCH = 96
-"""Candidates that are scored and committed together."""
+"""Candidates that are scored together."""
 
 
 def score_candidates(context: RunContext, prompts: Sequence[Prompt], scoring: Sequence[RewardModel]) -> None:
@@ -42,14 +43,19 @@ def score_segment(
 ) -> float | None:
     """Score a segment's candidates where they are not; returns their mean reward by the first reward model."""
     for reward_model in scoring:
-        candidates = _unscored(context, segment, reward_model)
-        for start in range(0, len(candidates), BATCH):
-            part = candidates[start : start + BATCH]
-            rewards = rewards_of(reward_model, [(prompts[one.step], one.text) for one in part])
-            found = dict(zip(part, rewards, strict=True))
-            response_rewards.put(context.ledger, context.name, reward_model.identity, found)
+        rounds = _unscored(context, segment, reward_model)
+        texts = [(prompts[one.step], response.text) for one in rounds for response in one.responses]
+        rewards = iter(
+            [
+                reward
+                for start in range(0, len(texts), BATCH)
+                for reward in rewards_of(reward_model, texts[start : start + BATCH])
+            ]
+        )
+        found = [[next(rewards) for _ in one.responses] for one in rounds]
+        response_rewards.put(context.ledger, reward_model.identity, rounds, found)
     return response_rewards.mean(context.ledger, context.name, scoring[0].identity, segment.first, segment.last)
 
 
-def _unscored(context: RunContext, segment: Segment, reward_model: RewardModel) -> list[response_rewards.Candidate]:
+def _unscored(context: RunContext, segment: Segment, reward_model: RewardModel) -> list[SampledRound]:
     return response_rewards.unscored(context.ledger, context.name, reward_model.identity, segment.first, segment.last)

@@ -38,7 +38,7 @@ from cyclealign.white_box.white_box import WhiteBox
 from storage import rounds
 from storage.ledger import Ledger
 from storage.resumptions import Resumption
-from storage.round_values import RankedRound, RecordedRound, SampledRound, TrainedRound
+from storage.rounds import RankedRound, RecordedRound, SampledRound, TrainedRound
 from tasks.asking.questions import Outcome, Question
 from tasks.cycle.progress import Progress
 from tasks.cycle.ranking import ranking_question, shown_order
@@ -126,7 +126,7 @@ def begin(
         sampled = tuple(one.sampled for one in known if one)
     else:
         sampled = sample(cycle, steps, round_, wave)
-        rounds.record_sampled(cycle.ledger, cycle.run_name, sampled)
+        cycle.ledger.record(*sampled)
     ranked = tuple(one.ranked for one in known if one and one.ranked)
     if len(ranked) == len(sampled):
         return Turn(sampled, tuple(one.demonstrations_shown for one in ranked), None, ranked)
@@ -151,6 +151,7 @@ def sample(cycle: Cycle, steps: Sequence[int], round_: int, wave: int) -> tuple[
     scoring_seconds = (time.monotonic() - clock) / len(steps)
     return tuple(
         SampledRound(
+            run_name=cycle.run_name,
             step=step,
             round=round_,
             wave=wave,
@@ -184,7 +185,7 @@ def conclude(cycle: Cycle, turn: Turn) -> tuple[RankedRound, ...]:
         agree(cycle, sampled, outcome, shown)
         for sampled, outcome, shown in zip(turn.sampled, turn.answers.result(), turn.shown, strict=True)
     )
-    rounds.record_ranked(cycle.ledger, cycle.run_name, ranked)
+    cycle.ledger.record(*ranked)
     return ranked
 
 
@@ -193,6 +194,7 @@ def agree(cycle: Cycle, sampled: SampledRound, outcome: Outcome[Answer], shown: 
     black_box = outcome.answer.ranking if outcome.answer else ()
     agreed = agreement(black_box, sampled.white_box_ranking) if black_box else ()
     return RankedRound(
+        run_name=cycle.run_name,
         step=sampled.step,
         round=sampled.round,
         answer=outcome.answer,
@@ -234,7 +236,7 @@ def train(cycle: Cycle, turn: Turn, ranked: Sequence[RankedRound]) -> None:
         report = optimize(cycle, group)
         seconds = (time.monotonic() - clock) / len(group)
         trained += [_trained(cycle, one, report, index, seconds) for index, (_, one) in enumerate(group)]
-    rounds.record_trained(cycle.ledger, cycle.run_name, trained)
+    cycle.ledger.record(*trained)
     replayed = turn.recorded is not None
     cycle.progress.turn_done(turn.sampled, ranked, trained, replayed=replayed)
     if cycle.resumption is not None:
@@ -277,6 +279,7 @@ def example(cycle: Cycle, sampled: SampledRound, ranked: RankedRound) -> Trainin
 def _trained(cycle: Cycle, ranked: RankedRound, report: OptimizerReport, index: int, seconds: float) -> TrainedRound:
     rank_loss, sft_loss = report.rank_losses[index], report.sft_losses[index]
     return TrainedRound(
+        run_name=cycle.run_name,
         step=ranked.step,
         round=ranked.round,
         optimizer_step=cycle.white_box.optimizer_steps - 1,

@@ -13,7 +13,7 @@ from cyclealign.method.rankings import shuffled_order, to_candidates
 from cyclealign.records import Answer, ChatReply, ChatRequest, Prompt
 from cyclealign.seeds import derive_seed
 from cyclealign.settings import Settings
-from storage.round_values import SampledRound
+from storage.rounds import SampledRound
 from tasks.asking.questions import Question, user_request
 
 

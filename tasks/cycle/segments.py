@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from cyclealign.settings import Settings
-from storage.round_values import RankedRound
+from storage.rounds import RankedRound
 
 
 @dataclass(frozen=True)

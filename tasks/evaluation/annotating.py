@@ -6,12 +6,9 @@ from cyclealign.annotation.entrance import guarded
 from cyclealign.annotation.page import annotation_app
 from cyclealign.annotation.pairs import PairQueue, clean_name
 from cyclealign.errors import UsageError
-from storage.annotations import PersonVerdicts, read_pairs
+from storage.comparisons import PersonVerdicts, read_pairs
 from storage.ledger import Ledger
 from tasks.context import home_folder
-
-PATIENCE_S = 5.0
-"""How long a verdict waits for the ledger before the page says that it is busy, and tries again."""
 
 
 def annotation_page(run_name: str, systems: str, annotator: str | None, token: str | None) -> ASGIApp:
@@ -26,12 +23,11 @@ def annotation_page(run_name: str, systems: str, annotator: str | None, token: s
     Raises:
         RunUnknown: the ledger has no run of this name.
         UsageError: there is nothing to compare, or the name cannot be an annotator's.
-        LedgerLocked: another process holds the ledger for long.
     """
     named = None if annotator is None else clean_name(annotator)
-    pairs = read_pairs(Ledger(home_folder()), run_name, _two(systems))
-    patient = Ledger(home_folder(), wait_s=PATIENCE_S, tell=lambda _: None)
-    return guarded(annotation_app(PairQueue(pairs, PersonVerdicts(patient, pairs)), named), token)
+    ledger = Ledger(home_folder())
+    pairs = read_pairs(ledger, run_name, _two(systems))
+    return guarded(annotation_app(PairQueue(pairs, PersonVerdicts(ledger, pairs)), named), token)
 
 
 def _two(systems: str) -> tuple[str, str]:

@@ -42,8 +42,8 @@ def audit_rankings(context: RunContext, asker: Asker, share: float, seed: int) -
     with stage(f"Audit: {len(chosen)} rankings asked again in another order") as report:
         for some, done in asker.portions(left):
             outcomes = asker.ask([_question(one, black_box, rewrite, seed) for one in some])
-            found = [_audited(one, outcome, seed) for one, outcome in zip(some, outcomes, strict=True)]
-            audits.put(context.ledger, context.name, seed, found)
+            found = [_audited(context.name, one, outcome, seed) for one, outcome in zip(some, outcomes, strict=True)]
+            context.ledger.record(*found)
             report("rankings", done)
     say(f"  {len(left)} asked for, {len(chosen) - len(left)} reused")
     return len(left)
@@ -80,8 +80,10 @@ def _question(one: RecordedRanking, settings: BlackBoxSettings, rewrite: bool, s
     return Question(request, read, settings.asks)
 
 
-def _audited(one: RecordedRanking, outcome: Outcome[Answer], seed: int) -> AuditedRanking:
+def _audited(run_name: str, one: RecordedRanking, outcome: Outcome[Answer], seed: int) -> AuditedRanking:
     return AuditedRanking(
+        run_name=run_name,
+        audit_seed=seed,
         step=one.step,
         round=one.round,
         permutation=other_order(one.permutation, seed, one.step, one.round, outcome.asks - 1),

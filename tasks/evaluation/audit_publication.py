@@ -21,7 +21,6 @@ def publish_audit(context: RunContext) -> list[dict[str, Any]]:
     table = audit_table(audits.collect(context.ledger, context.name), context.settings.method.candidates)
     rows = [{name: for_terminal(cell) for name, cell in zip(table.columns, row, strict=True)} for row in table.rows]
     create_table_artifact(rows, key="judge-audit", description=f"Judge audit of {context.name}")
-    context.ledger.publish_snapshot()
     return rows
 
 

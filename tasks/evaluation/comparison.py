@@ -175,7 +175,7 @@ def _compare(match: Match, asker: Asker, pairs: Sequence[Pair]) -> list[Comparis
     outcomes = asker.ask([_question(asker.account.settings, pair) for pair in differing])
     for pair, outcome in zip(differing, outcomes, strict=True):
         found.append(_comparison(match, pair, outcome.answer or "missing", outcome.reason, outcome.call_key))
-    comparisons.put(asker.account.ledger, found)
+    asker.account.ledger.record(*found)
     return found
 
 

@@ -63,11 +63,11 @@ def respond(context: RunContext, responder: Responder, prompts: Sequence[Prompt]
     """
     system = System(label=role, identity=responder.identity)
     settings = generation_settings(context.settings.evaluation)
-    evaluations.put_system(context.ledger, system)
-    run_system = RunSystem(role, system.system_id, evaluations.generation_digest(settings))
+    context.ledger.record(system)
+    run_system = RunSystem(context.name, role, system.system_id, evaluations.generation_digest(settings))
     gone = [
         one
-        for one in evaluations.put_run_system(context.ledger, context.name, run_system)
+        for one in evaluations.put_run_system(context.ledger, run_system)
         if one not in OWN_ROLES  # those are evaluated every time
     ]
     if gone:
@@ -120,7 +120,7 @@ def generate_part(part: Part, responder: Responder, report: Report) -> int:
     """
     missing, made = part.missing(), 0
     for written in responder.batches(missing) if missing else ():
-        evaluations.put_generations(part.context.ledger, [generation(part, one) for one in written])
+        part.context.ledger.record(*(generation(part, one) for one in written))
         made += len(written)
         report(part.subset, made / len(missing))
     return made

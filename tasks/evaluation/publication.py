@@ -53,7 +53,6 @@ def publish_report(context: RunContext) -> dict[str, Any]:
     figures, plots, _ = write_run_report(context.ledger, context.name)
     create_markdown_artifact(artifact_markdown(figures, plots), key="report", description=f"Report of {context.name}")
     create_table_artifact(reward_table_rows(figures), key="rewards", description="Rewards before and after")
-    context.ledger.publish_snapshot()
     return runs.status(context.ledger, context.name)[0].as_dict()
 
 

@@ -21,11 +21,10 @@ from cyclealign.records import PreferencePair, TrainingExample
 from cyclealign.reward_models.reward_model import RewardModel
 from cyclealign.white_box.device_memory import TRAINING, fitting
 from cyclealign.white_box.white_box import WhiteBox
-from storage import checkpoints, optimizer_steps, runs, samples
-from storage.checkpoints import NewCheckpoint
-from storage.optimizer_steps import OptimizerStep
+from storage import checkpoints, rounds, runs, samples
+from storage.rounds import OptimizerStep
 from tasks.context import RunContext, new_run
-from tasks.cycle.checkpointing import go_back, write_checkpoint
+from tasks.cycle.checkpointing import go_back, post_if_grown, write_checkpoint
 from tasks.cycle.progress import Report, stage
 from tasks.devices import device_slots
 from tasks.models import training_reward_model
@@ -87,7 +86,7 @@ def open_baseline(
         SettingsChanged: a run of this name exists with other settings, another method or another source.
     """
     source = finished_source(source_run)
-    budget = optimizer_steps.of_rounds(source.ledger, source_run)
+    budget = rounds.optimizer_steps(source.ledger, source_run)
     if budget == 0:
         raise UsageError(
             f"Run {source_run!r} has no trained rounds. Expected a run of the cycle or a refold, whose number of "
@@ -101,7 +100,7 @@ def open_baseline(
     context = replace(derived, settings=overlaid(derived.settings, forced))
     steps = context.settings.baseline.steps or budget
     wanted = replace(new_run(context), kind="baseline", baseline=method, source_run=source_run, steps=steps)
-    return context, runs.register(context.ledger, wanted).created
+    return context, runs.register(context.ledger, wanted)
 
 
 def _refuse_quantized(quantization: str, method: runs.Baseline) -> None:
@@ -139,7 +138,7 @@ def train_stretch(course: Course, stretch: range) -> str:
     context = course.context
     with device_slots(context.settings):
         for step in stretch:
-            optimizer_steps.record(context.ledger, context.name, [take_step(course, step)])
+            context.ledger.record(take_step(course, step))
     return write_checkpoint(context.ledger, context.name, stretch.stop, course.white_box)
 
 
@@ -149,6 +148,7 @@ def take_step(course: Course, step: int) -> OptimizerStep:
     with fitting(f"An optimizer step on {len(examples)} pairs", TRAINING):
         report = course.white_box.optimize(examples, progress=step / course.steps)
     return OptimizerStep(
+        run_name=course.context.name,
         optimizer_step=step,
         examples=len(examples),
         loss=report.loss,
@@ -173,11 +173,11 @@ def train_with_trl(course: Course, reward: RewardModel | None, report: Report) -
     context, workspace = course.context, course.context.folder / "trl"
     found = checkpoints.latest(context.ledger, context.name)
     if found is not None and found.step >= course.steps:
-        take_adapter(course.white_box, found.folder)
+        take_adapter(course.white_box, context.ledger.home / found.path)
         return
     curriculum = Curriculum(context.settings, course.pairs, course.steps, reward, workspace)
     with device_slots(context.settings), fitting(f"TRL's trainer for {course.method}", TRAINING):
-        train(course.white_box, curriculum, Keeper(course, report), found.folder if found else None)
+        train(course.white_box, curriculum, Keeper(course, report), context.ledger.home / found.path if found else None)
     shutil.rmtree(workspace, ignore_errors=True)  # its checkpoints were moved
 
 
@@ -189,8 +189,9 @@ class Keeper:
 
     def step_done(self, **figures: Any) -> None:
         """Record one optimizer step."""
-        step, context = OptimizerStep(**figures), self._course.context
-        optimizer_steps.record(context.ledger, context.name, [step])
+        context = self._course.context
+        step = OptimizerStep(context.name, **figures)
+        context.ledger.record(step)
         done = step.optimizer_step + 1
         self._report(f"optimizer step {done}/{self._course.steps}", done / self._course.steps)
 
@@ -203,5 +204,5 @@ class Keeper:
             folder.rmdir()
 
         context, weights = self._course.context, self._course.white_box.weights_sha256()
-        checkpoints.write(context.ledger, NewCheckpoint(context.name, steps, steps, weights), move)
-        context.ledger.publish_snapshot()
+        checkpoints.write(context.ledger, context.name, steps, steps, weights, move)
+        post_if_grown(context.ledger)

@@ -138,7 +138,7 @@ def wait_for(flow_runs: Iterable[UUID], every_s: float = 5.0) -> None:
 
 def collect(ledger: Ledger, cell: Cell) -> bool:
     """Merge the cell's ledger into this home's; False where it is not on this machine."""
-    if not (cell.home / ledger.path.name).exists():
+    if Ledger(cell.home).is_empty():
         say(f"  The ledger of {cell.run_name} is not on this machine: bring it here, `cyclealign ledger import`")
         return False
     imports.merge(ledger, cell.home)

@@ -59,7 +59,7 @@ def open_refold(source_run: str, name: str, overrides: Mapping[str, Any]) -> tup
             "Expected method.rewrite = off, or a source with rewrites."
         )
     wanted = replace(new_run(context), kind="refold", source_run=source_run)
-    return context, runs.register(context.ledger, wanted).created
+    return context, runs.register(context.ledger, wanted)
 
 
 @contextmanager

@@ -15,8 +15,8 @@ from decimal import Decimal
 from pathlib import Path
 
 import duckdb
-
 from storage.snapshots import undo_broken_checkpoint
+
 from tests.flows.asked import call_of
 
 CALLS = "select request, state from api_calls where run_name = ?"

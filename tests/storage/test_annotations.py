@@ -5,10 +5,9 @@ import pytest
 from cyclealign.annotation.pairs import PersonVerdict, ResponsePair
 from cyclealign.errors import RunUnknown, UsageError
 from storage import evaluations, runs, samples
-from storage.annotations import PersonVerdicts, read_pairs
+from storage.comparisons import PersonVerdicts, read_pairs
 from storage.evaluations import Generation, RunSystem, System
 from storage.ledger import Ledger
-from storage.samples import NewSample
 from tests.storage.values import new_run, pair
 
 SETTINGS = {"temperature": 0.8}
@@ -20,15 +19,15 @@ def evaluated(ledger: Ledger) -> Ledger:
     """A run with three prompts, to the last of which only the first system responded."""
     prompts = [pair(f"Question {number}", split="test") for number in (2, 0, 1)]
     runs.register(ledger, new_run())
-    samples.put(ledger, NewSample("s", "evaluation", "d", tuple(prompts)))
+    samples.put(ledger, "s", "evaluation", "d", prompts)
     samples.use(ledger, "a-run", "evaluation", "s")
     for role, shown in (("before", prompts), ("after", prompts[:2]), ("PRO", [])):
         system = System(role, {"model": role})
-        evaluations.put_system(ledger, system)
+        ledger.record(system)
         digest = evaluations.generation_digest(SETTINGS)
-        evaluations.put_run_system(ledger, "a-run", RunSystem(role, system.system_id, digest))
+        evaluations.put_run_system(ledger, RunSystem("a-run", role, system.system_id, digest))
         made = [generation(system, one.prompt.prompt_id) for one in shown]
-        evaluations.put_generations(ledger, made)
+        ledger.record(*made)
     return ledger
 
 

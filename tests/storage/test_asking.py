@@ -3,10 +3,9 @@
 import pytest
 
 from cyclealign.errors import UsageError
-from storage import queries, rounds, runs
+from storage import queries, runs
 from storage.asking import answer
 from storage.ledger import Ledger
-from tests.storage.conftest import RunScript
 from tests.storage.values import new_run, ranked, sampled
 
 
@@ -19,8 +18,7 @@ def test_own_sql_is_answered_from_the_ledger_without_a_note(ledger: Ledger) -> N
 
 def test_a_shipped_query_takes_parameters_and_leaves_out_others(ledger: Ledger) -> None:
     for name in ("a-run", "another"):
-        rounds.record_sampled(ledger, name, [sampled(0)])
-        rounds.record_ranked(ledger, name, [ranked(0)])
+        ledger.record(sampled(0, run_name=name), ranked(0, run_name=name))
     assert len(answer(ledger.home, "rankings_side_by_side")[0]) == 2
     frame, _ = answer(ledger.home, "rankings_side_by_side run_name=a-run step=0")
     assert frame["run_name"].tolist() == ["a-run"]
@@ -48,21 +46,3 @@ def test_a_statement_with_a_quote_that_never_ends_is_a_wrong_statement(ledger: L
     runs.register(ledger, new_run())
     with pytest.raises(UsageError, match="unterminated"):
         answer(ledger.home, "select 'abc")
-
-
-def test_a_note_tells_when_the_snapshot_answered(ledger: Ledger, script: RunScript) -> None:
-    runs.register(ledger, new_run())
-    ledger.publish_snapshot()
-    ledger.close()
-    holder = script(
-        """
-        import sys, duckdb
-        connection = duckdb.connect(sys.argv[1])
-        print("held", flush=True)
-        sys.stdin.readline()
-        """,
-        ledger.path,
-    )
-    assert holder.stdout is not None
-    assert holder.stdout.readline() == "held\n"
-    assert "snapshot" in answer(ledger.home, "select 1")[1]

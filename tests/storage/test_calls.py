@@ -27,13 +27,13 @@ def test_a_call_that_was_never_asked_is_not_found(ledger: Ledger) -> None:
 def test_an_answer_is_found_as_it_came_with_its_cost_and_verdict(ledger: Ledger) -> None:
     call = description()
     attempt = calls.begin_attempt(ledger, call, Decimal("0.01"), cap=None)
-    opened = calls.find(ledger, call.key)
-    assert opened is not None
-    assert (opened.state, opened.reply) == ("open", None)
+    assert calls.find(ledger, call.key) is None
     calls.settle(ledger, attempt, REPLY, Decimal("0.002"))
-    calls.record_verdict(ledger, call.key, "accepted")
+    calls.record_verdicts(ledger, {call.key: "accepted"})
     found = calls.find(ledger, call.key)
-    assert found == calls.CallRow(call.key, "a-run", "answered", REPLY, Decimal("0.002"), "accepted")
+    assert found == calls.CallRow("a-run", "answered", REPLY, Decimal("0.002"), None)
+    row = ledger.query("select state, verdict, served_model, cost_usd from api_calls").iloc[0]
+    assert (row["state"], row["verdict"], row["served_model"]) == ("answered", "accepted", "model-2026")
 
 
 def test_an_answer_is_never_replaced_by_a_later_one(ledger: Ledger) -> None:
@@ -62,11 +62,13 @@ def test_what_is_no_answer_is_kept_under_its_state(ledger: Ledger, state: calls.
 def test_a_call_that_the_endpoint_will_never_accept_is_closed(ledger: Ledger) -> None:
     call = description()
     attempt = calls.begin_attempt(ledger, call, Decimal("0.01"), cap=None)
-    calls.fail_attempt(ledger, attempt, "bad_request", 400)
-    calls.reject(ledger, attempt)
+    calls.fail_attempt(ledger, attempt, "bad_request", 400, rejection="no such parameter")
     found = calls.find(ledger, call.key)
     assert found is not None
-    assert (found.state, found.reply) == ("rejected", None)
+    assert (found.state, found.failure) == ("rejected", "bad_request")
+    assert found.reply is not None
+    assert found.reply.raw == "no such parameter"
+    assert ledger.query("select state from api_attempts")["state"].tolist() == ["failed"]
 
 
 def test_spend_counts_the_reserve_until_the_cost_is_known(ledger: Ledger) -> None:
@@ -109,7 +111,6 @@ def test_concurrent_attempts_never_exceed_the_cap_together(ledger: Ledger) -> No
 
 def test_attempts_of_a_dead_process_become_unknown_and_cost_their_reserve(ledger: Ledger, script: RunScript) -> None:
     mine = calls.begin_attempt(ledger, description(0), Decimal("0.01"), cap=None)
-    ledger.close()
     process = script(
         """
         import os, signal, sys
@@ -125,11 +126,41 @@ def test_attempts_of_a_dead_process_become_unknown_and_cost_their_reserve(ledger
         ledger.home,
     )
     process.wait()
-    assert calls.close_orphans(ledger) == 1
-    assert calls.close_orphans(ledger) == 0
+    assert calls.close_orphans(ledger, "a-run") == 1
+    assert calls.close_orphans(ledger, "a-run") == 0
     assert calls.spend(ledger, "a-run") == Decimal("0.26")
     calls.settle(ledger, mine, REPLY, Decimal(0))
     assert calls.spend(ledger, "a-run") == Decimal("0.25")
     again = calls.begin_attempt(ledger, description(1), Decimal("0.25"), cap=None)
     calls.settle(ledger, again, REPLY, Decimal("0.1"))
     assert calls.spend(ledger, "a-run") == Decimal("0.35")
+
+
+def test_an_answer_that_another_process_bought_is_found_at_once(ledger: Ledger, script: RunScript) -> None:
+    assert calls.find(ledger, description().key) is None
+    process = script(
+        """
+        import sys
+        from decimal import Decimal
+        from pathlib import Path
+        from storage import calls
+        from storage.ledger import Ledger
+        from tests.storage.test_calls import REPLY, description
+        ledger = Ledger(Path(sys.argv[1]))
+        for slot in (0, 1):
+            calls.settle(ledger, calls.begin_attempt(ledger, description(slot), Decimal(1), None), REPLY, Decimal(1))
+            print("bought", flush=True)
+            sys.stdin.readline()
+        """,
+        ledger.home,
+    )
+    assert process.stdout is not None
+    assert process.stdin is not None
+    for slot in (0, 1):
+        assert process.stdout.readline() == "bought\n"
+        found = calls.find(ledger, description(slot).key)
+        assert found is not None
+        assert found.reply == REPLY
+        process.stdin.write("\n")
+        process.stdin.flush()
+        ledger.post()

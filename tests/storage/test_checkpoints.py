@@ -8,7 +8,6 @@ from safetensors.numpy import save_file
 
 from cyclealign.errors import StorageFull
 from storage import checkpoints
-from storage.checkpoints import NewCheckpoint
 from storage.ledger import Ledger
 from tests.full_disk import files_up_to
 
@@ -18,7 +17,7 @@ def write(ledger: Ledger, step: int, text: str = "weights") -> None:
         (folder / "adapter").mkdir()
         (folder / "adapter" / "weights").write_text(text)
 
-    checkpoints.write(ledger, NewCheckpoint("a-run", step, step * 2, f"sha-{step}"), save)
+    checkpoints.write(ledger, "a-run", step, step * 2, f"sha-{step}", save)
 
 
 def kept(ledger: Ledger) -> list[str]:
@@ -35,7 +34,7 @@ def test_the_newest_checkpoint_is_found_and_the_newest_two_are_kept(ledger: Ledg
     found = checkpoints.latest(ledger, "a-run")
     assert found is not None
     assert (found.step, found.optimizer_steps, found.weights_sha256) == (75, 150, "sha-75")
-    assert (found.folder / "adapter" / "weights").read_text() == "weights"
+    assert (ledger.home / found.path / "adapter" / "weights").read_text() == "weights"
     assert kept(ledger) == ["step-000050", "step-000075"]
 
 
@@ -44,9 +43,9 @@ def test_a_checkpoint_whose_folder_is_gone_is_skipped(ledger: Ledger) -> None:
     write(ledger, 50)
     found = checkpoints.latest(ledger, "a-run")
     assert found is not None
-    (found.folder / "adapter" / "weights").unlink()
-    (found.folder / "adapter").rmdir()
-    found.folder.rmdir()
+    (ledger.home / found.path / "adapter" / "weights").unlink()
+    (ledger.home / found.path / "adapter").rmdir()
+    (ledger.home / found.path).rmdir()
     earlier = checkpoints.latest(ledger, "a-run")
     assert earlier is not None
     assert earlier.step == 25
@@ -60,7 +59,7 @@ def test_a_save_that_fails_leaves_the_checkpoints_as_they_were(ledger: Ledger) -
         raise OSError(28, "No space left on device")
 
     with pytest.raises(StorageFull, match="No space left on device"):
-        checkpoints.write(ledger, NewCheckpoint("a-run", 50, 100, "sha"), save)
+        checkpoints.write(ledger, "a-run", 50, 100, "sha", save)
     found = checkpoints.latest(ledger, "a-run")
     assert found is not None
     assert found.step == 25
@@ -75,17 +74,17 @@ def test_tensors_that_do_not_fit_are_told_and_take_no_room(ledger: Ledger) -> No
     def save(folder: Path) -> None:
         save_file(tensors, folder / "weights.safetensors")
 
-    checkpoint = NewCheckpoint("a-run", 50, 100, "sha")
     with (
         pytest.raises(StorageFull, match=r"step-000050 could not be written: File too large.*safe"),
         files_up_to(9_000),
     ):
-        checkpoints.write(ledger, checkpoint, save)
+        checkpoints.write(ledger, "a-run", 50, 100, "sha", save)
     assert kept(ledger) == ["step-000025"]
     found = checkpoints.latest(ledger, "a-run")
     assert found is not None
     assert found.step == 25
-    assert checkpoints.write(ledger, checkpoint, save).step == 50
+    checkpoints.write(ledger, "a-run", 50, 100, "sha", save)
+    assert kept(ledger) == ["step-000025", "step-000050"]
 
 
 def test_a_checkpoint_written_again_replaces_the_first(ledger: Ledger) -> None:
@@ -93,4 +92,4 @@ def test_a_checkpoint_written_again_replaces_the_first(ledger: Ledger) -> None:
     write(ledger, 25, "second")
     found = checkpoints.latest(ledger, "a-run")
     assert found is not None
-    assert (found.folder / "adapter" / "weights").read_text() == "second"
+    assert (ledger.home / found.path / "adapter" / "weights").read_text() == "second"

@@ -15,9 +15,9 @@ def comparison(first: str, second: str, verdict: Verdict, judge: str = "judge") 
 
 def test_verdicts_are_found_again_and_only_missing_ones_are_replaced(ledger: Ledger) -> None:
     kept, missing = comparison("a", "b", "first"), comparison("b", "a", "missing")
-    comparisons.put(ledger, [kept, missing])
-    comparisons.put(ledger, [])
-    comparisons.put(ledger, [comparison("a", "b", "tie"), comparison("b", "a", "second")])
+    ledger.record(kept, missing)
+    ledger.record()
+    ledger.record(comparison("a", "b", "tie"), comparison("b", "a", "second"))
     ids = [kept.comparison_id, missing.comparison_id, "nobody's"]
     assert comparisons.found(ledger, ids) == {
         kept.comparison_id: kept,
@@ -48,8 +48,8 @@ def test_two_orders_come_to_one_outcome(
     ledger: Ledger, a_first: Verdict, b_first: Verdict | None, outcome: str, inconsistent: bool
 ) -> None:
     asked = [comparison("a", "b", a_first)] + ([comparison("b", "a", b_first)] if b_first else [])
-    comparisons.put(ledger, asked)
+    ledger.record(*asked)
     question = "select * from comparison_outcomes where generation_id = 'a' and against_id = 'b'"
-    frame, _ = ledger.query_anywhere(question)
+    frame = ledger.query(question)
     row: dict[str, Any] = {str(key): value for key, value in frame.iloc[0].items()}
     assert (row["outcome"], bool(row["inconsistent"]), row["orders"]) == (outcome, inconsistent, len(asked))

@@ -33,8 +33,9 @@ def pair(text: str, subset: str = "harmless-base", split: Split = "train") -> Pr
     return PreferencePair(Prompt.from_turns(subset, split, turns), f"{text} chosen", f"{text} rejected")
 
 
-def sampled(step: int, round_: int = 1, wave: int = 0) -> SampledRound:
+def sampled(step: int, round_: int = 1, wave: int = 0, run_name: str = "a-run") -> SampledRound:
     return SampledRound(
+        run_name=run_name,
         step=step,
         round=round_,
         wave=wave,
@@ -47,9 +48,10 @@ def sampled(step: int, round_: int = 1, wave: int = 0) -> SampledRound:
     )
 
 
-def ranked(step: int, round_: int = 1, number: int | None = None) -> RankedRound:
+def ranked(step: int, round_: int = 1, number: int | None = None, run_name: str = "a-run") -> RankedRound:
     demonstration = Demonstration("Human: hello\n\nAssistant:", ("worse", "better"), (1, 0))
     return RankedRound(
+        run_name=run_name,
         step=step,
         round=round_,
         answer=Answer((0, 2, 1), f"rewrite of {step}"),
@@ -65,8 +67,9 @@ def ranked(step: int, round_: int = 1, number: int | None = None) -> RankedRound
     )
 
 
-def unranked(step: int, round_: int = 1) -> RankedRound:
+def unranked(step: int, round_: int = 1, run_name: str = "a-run") -> RankedRound:
     return RankedRound(
+        run_name=run_name,
         step=step,
         round=round_,
         answer=None,
@@ -82,8 +85,9 @@ def unranked(step: int, round_: int = 1) -> RankedRound:
     )
 
 
-def trained(step: int, round_: int = 1, loss: float = 1 / 3) -> TrainedRound:
+def trained(step: int, round_: int = 1, loss: float = 1 / 3, run_name: str = "a-run") -> TrainedRound:
     return TrainedRound(
+        run_name=run_name,
         step=step,
         round=round_,
         optimizer_step=step,

@@ -6,8 +6,8 @@ from typing import Any, cast
 
 import pytest
 import torch
-
 from storage.run_values import RunRow
+
 from tasks.machine import computing_as_before, git_commit, machine, package_versions
 
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from storage.round_values import SampledRound
 
 from cyclealign.method.demonstrations import STATIC_DEMONSTRATION
 from cyclealign.method.ranking_prompt import ParsedPrompt, parse_ranking_prompt
@@ -10,7 +11,6 @@ from cyclealign.profiles import resolve
 from cyclealign.records import Answer, Prompt, Response, Turn
 from cyclealign.settings import Settings
 from storage.ledger import Ledger
-from storage.round_values import SampledRound
 from tasks.asking.protocol import Direct
 from tasks.asking.questions import Asker, Outcome
 from tasks.cycle.ranking import ranking_question, shown_order

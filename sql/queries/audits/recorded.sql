@@ -38,7 +38,7 @@ select
     prompts.instruction,
     candidates.texts as candidates,
     rounds.permutation,
-    shown.demonstrations
+    coalesce(shown.demonstrations, []) as demonstrations
 from rounds
 inner join rankings
     on

@@ -1,15 +1,15 @@
 -- The calls in a batch.
 -- Parameters: $batch.
--- One row per call.
+-- One row per call, in the order of the plan.
 select
-    batch_calls.call_key,
-    batch_calls.attempt,
-    api_calls.model,
-    api_calls.request,
-    api_attempts.reserved_usd,
-    api_attempts.state = 'in_flight' as in_flight
+    attempts.call_key,
+    attempts.attempt,
+    attempts.model,
+    attempts.request,
+    attempts.reserved_usd,
+    outcomes.attempt is null as in_flight
 from batch_calls
-inner join api_calls on batch_calls.call_key = api_calls.call_key
-inner join api_attempts on batch_calls.attempt = api_attempts.attempt
+inner join attempts on batch_calls.attempt = attempts.attempt
+left join outcomes on batch_calls.attempt = outcomes.attempt
 where batch_calls.batch = $batch
-order by batch_calls.attempt
+order by attempts.started_at, attempts.call_key

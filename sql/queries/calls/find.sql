@@ -1,18 +1,16 @@
--- A call and what came back.
+-- What a call came to: its first answer, where there is none the last other outcome.
 -- Parameters: $call_key.
 -- One row per call of that key: one or none.
 select
-    call_key,
-    run_name,
-    state,
-    raw,
-    content,
-    refusal,
-    finish_reason,
-    served_model,
-    prompt_tokens,
-    completion_tokens,
-    cost_usd,
-    verdict
-from api_calls
-where call_key = $call_key
+    outcomes.run_name,
+    outcomes.state,
+    outcomes.reply,
+    outcomes.cost_usd,
+    outcomes.failure
+from outcomes
+where outcomes.call_key = $call_key and outcomes.state not in ('failed', 'unknown')
+order by
+    outcomes.state <> 'answered',
+    case when outcomes.state = 'answered' then outcomes.ended_at end,
+    outcomes.ended_at desc
+limit 1

@@ -1,0 +1,6 @@
+-- An attempt.
+-- Parameters: $attempt.
+-- One row per attempt of that number: one or none.
+select * exclude (slot, request)
+from attempts
+where attempt = $attempt

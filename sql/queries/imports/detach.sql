@@ -1,2 +1,0 @@
--- Closes the other ledger.
-detach other  -- noqa: PRS
