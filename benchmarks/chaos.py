@@ -33,6 +33,7 @@ from benchmarks.judge import JudgeProcess
 from benchmarks.laptop import build_world
 from benchmarks.measuring import Row
 from storage import runs
+from storage.ledger import Ledger
 from tests.flows.ended_runs import EndedRun, differing_rows
 from tests.flows.lives import again_after, asked_again, bought_again, lost, without_cause
 
@@ -86,7 +87,7 @@ def compare(killed: ChaosRun, whole: ChaosRun) -> Outcome:
     lives, ended = killed.lives, killed.lives[-1].left
     in_flight = [lost(lives, number).total() for number in range(len(killed.kills))]
     again = [again_after(lives, number) for number in range(len(killed.kills))]
-    digests = [str(runs.status_anywhere(one.home, one.name)[0].weights_sha256) for one in (killed, whole)]
+    digests = [str(runs.status(Ledger(one.home), one.name)[0].weights_sha256) for one in (killed, whole)]
     differing = [*differing_rows(EndedRun(killed.home, killed.name), EndedRun(whole.home, whole.name))]
     counts = zip(killed.kill_records(), in_flight, again, strict=True)
     return {

@@ -129,7 +129,9 @@ def fixtures() -> list[dict[str, Any]]:
 
 def sampled(step: int) -> SampledRound:
     """The round of a question."""
-    return SampledRound(step, 1, step, "", tuple(Response(text, (), True) for text in CANDIDATES), (), (), 0.0, 0.0)
+    return SampledRound(
+        "faults", step, 1, step, "", tuple(Response(text, (), True) for text in CANDIDATES), (), (), 0.0, 0.0
+    )
 
 
 def ask_all(ledger: Ledger, url: str, count: int, cap_usd: float) -> tuple[list[Result], float]:

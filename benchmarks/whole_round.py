@@ -36,6 +36,7 @@ from cyclealign.white_box.loading import Recipe
 from cyclealign.white_box.white_box import WhiteBox
 from storage import rounds, runs
 from storage.ledger import Ledger
+from storage.rounds import StaticDemonstration
 from tasks.asking.protocol import Account, Direct
 from tasks.asking.questions import Asker
 from tasks.context import RunContext, new_run
@@ -115,7 +116,7 @@ def cycle_of(home: Path, settings: Settings, prompts: Sequence[Prompt]) -> Itera
     """The parts of a new run, as `tasks.cycle.assembly` puts them together, with a judge that takes no time."""
     context = RunContext(home, RUN, settings, Ledger(home))
     runs.register(context.ledger, new_run(context))
-    rounds.record_static(context.ledger, RUN, STATIC_DEMONSTRATION)
+    context.ledger.record(StaticDemonstration(RUN, STATIC_DEMONSTRATION))
     white_box = new_white_box(settings)
     rewrite = made_up.words(len(white_box.prompt_format.tokenizer), RESPONSE_TOKENS - 1, "rewrite")
     judge = create_app(made_up.InstantJudge(CANDIDATES, rewrite), settings.black_box.model)

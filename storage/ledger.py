@@ -241,7 +241,7 @@ class _Reader:
         connection.execute("use memory.main")
         for table in shapes():
             connection.execute(queries.fill("ledger/both", {"this_table": table}))
-        connection.execute(queries.load("views"))
+        connection.execute(queries.load("views") + queries.load("views_exhibits"))
         self._connection = connection
 
     def _take_tails(self, connection: duckdb.DuckDBPyConnection) -> None:

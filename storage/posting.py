@@ -126,7 +126,7 @@ def _fill(new: Path, ledger: Path, found: Sequence[Path], also: Also | None) -> 
         if ledger.exists() and not same_schema:
             take_over(connection, ledger)
         connection.begin()
-        connection.execute(queries.load("views"))
+        connection.execute(queries.load("views") + queries.load("views_exhibits"))
         for rows, _ in tails.values():
             insert(connection, rows)
         ends = [{"journal": name, "bytes": end} for name, (_, end) in tails.items()]

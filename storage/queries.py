@@ -12,7 +12,7 @@ from importlib.resources import files
 
 from cyclealign.errors import UsageError
 
-BESIDE_QUERIES = ("exhibits", "dialogues", "questions", "schema", "views")
+BESIDE_QUERIES = ("exhibits", "dialogues", "questions", "schema", "views", "views_exhibits")
 FOR_USERS = "questions"
 
 

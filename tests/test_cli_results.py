@@ -18,7 +18,6 @@ from storage.annotations import PersonVerdicts, read_pairs
 from storage import evaluations, runs, samples
 from storage.evaluations import Generation, RunSystem, System
 from storage.ledger import Ledger
-from storage.samples import NewSample
 from tests.command_line import assert_refused, run
 from tests.storage.values import new_run, pair
 
@@ -33,19 +32,18 @@ def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ledger]:
     opened = Ledger(tmp_path)
     runs.register(opened, new_run())
     prompts = tuple(pair(f"Question {number}", split="test") for number in range(3))
-    samples.put(opened, NewSample("s", "evaluation", "d", prompts))
+    samples.put(opened, "s", "evaluation", "d", prompts)
     samples.use(opened, "a-run", "evaluation", "s")
     for role in BOTH:
         system = System(role, {"model": role})
-        evaluations.put_system(opened, system)
-        run_system = RunSystem(role, system.system_id, evaluations.generation_digest(SETTINGS))
-        evaluations.put_run_system(opened, "a-run", run_system)
-        evaluations.put_generations(
-            opened,
-            [
+        opened.record(system)
+        run_system = RunSystem("a-run", role, system.system_id, evaluations.generation_digest(SETTINGS))
+        evaluations.put_run_system(opened, run_system)
+        opened.record(
+            *(
                 Generation(system.system_id, one.prompt.prompt_id, SETTINGS, f"by {role}", 3, True, 0.0, 0.5)
                 for one in prompts
-            ],
+            )
         )
     yield opened
     opened.close()

@@ -6,7 +6,6 @@ prints or raises reaches the tests but through its exit code and the files it le
 
 import os
 import sys
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from multiprocessing.synchronize import Event
@@ -77,22 +76,27 @@ def kept_results(folder: Path) -> dict[Any, Any]:
 
 
 def read_until(path: Path, reading: Event, enough: Event) -> None:
-    """A client of somebody else's: opens a DuckDB file for reading as soon as it can, and asks it again and again.
+    """A client of somebody else's: opens the ledger's file for reading, and asks it again and again.
 
     Ends well when the file answered the same all the time.
     """
-    connection = _opened(path)
+    connection = duckdb.connect(str(path), read_only=True)
     question = "select count(*), max(updated_at) from runs"
     first = connection.execute(question).fetchall()
     reading.set()
-    while not enough.wait(0.05):
+    while not enough.wait(0.2):
         if connection.execute(question).fetchall() != first:
             sys.exit("the file changed under its reader")
 
 
-def _opened(path: Path) -> duckdb.DuckDBPyConnection:
-    while True:
-        try:
-            return duckdb.connect(str(path), read_only=True)
-        except duckdb.IOException:  # locked: it does not know that it could ask to be let in
-            time.sleep(0.01)
+def ask_until(home: Path, enough: Event) -> None:
+    """Asks the ledger again and again; ends well when no count ever falls."""
+    from storage.ledger import Ledger
+
+    ledger, before = Ledger(home), [0, 0, 0]
+    while not enough.wait(0.5):
+        counts = "select (select count(*) from rounds), (select count(*) from attempts), (select count(*) from runs)"
+        now = [int(one) for one in ledger.query(counts).iloc[0]]
+        if any(one < other for one, other in zip(now, before, strict=True)):
+            sys.exit(f"{before} became {now}")
+        before = now

@@ -14,14 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import duckdb
 import psutil
 from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
 from cyclealign.records import Prompt, Response
 from cyclealign.white_box.white_box import WhiteBox
 from flows.train import train
-from storage import migrations
+from storage import ledger
 
 
 @dataclass(frozen=True)
@@ -97,6 +96,7 @@ def live(start: Start) -> None:
     os.environ["CYCLEALIGN_HOME"] = str(start.home)
     os.environ["OPENAI_API_KEY"] = start.run  # tells the judge who asks
     note_draws(start.draws)
+    ledger.JOURNAL_BYTES = 1  # so that a small run posts at every checkpoint
     if start.trap is not None:
         start.trap.set()
     settings = {PREFECT_API_URL: start.prefect_url, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}
@@ -114,10 +114,3 @@ def note_draws(path: Path) -> None:
         return original(self, prompts, seeds, *rest)
 
     WhiteBox.sample = noted  # type: ignore[method-assign, assignment]
-
-
-def migrate(ledger: Path, migration: migrations.Migration, trap: Trap) -> None:
-    """Bring a ledger to a schema version that this version does not ship, until the trap closes."""
-    trap.set()
-    with duckdb.connect(str(ledger)) as connection:
-        migrations.migrate(connection, ledger, [*migrations.shipped(), migration])

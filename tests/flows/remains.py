@@ -1,8 +1,4 @@
-"""What a run's ledger holds at a moment at which nobody has it open, read from a copy.
-
-The copy is taken with the write-ahead log beside it and opened in its place: whoever continues the run finds the very
-files that the killed process left.
-"""
+"""What a run's ledger and journals hold at a moment, read from a copy."""
 
 import json
 import shutil
@@ -14,19 +10,17 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
 
-import duckdb
-from storage.snapshots import undo_broken_checkpoint
-
+from storage.ledger import Ledger
 from tests.flows.asked import call_of
 
-CALLS = "select request, state from api_calls where run_name = ?"
+CALLS = "select request, state from api_calls where run_name = $run_name"
 ATTEMPTS = """
     select api_attempts.attempt, api_calls.request, api_attempts.state,
         coalesce(api_attempts.cost_usd, api_attempts.reserved_usd)
     from api_attempts join api_calls using (call_key)
-    where api_attempts.run_name = ?
+    where api_attempts.run_name = $run_name
 """
-ROUNDS = "select step, round, state from rounds where run_name = ?"
+ROUNDS = "select step, round, state from rounds where run_name = $run_name"
 
 
 @dataclass(frozen=True)
@@ -47,11 +41,12 @@ class Remains:
 
 def remains(home: Path, run_name: str) -> Remains:
     """What is committed of the run; empty before there is a ledger."""
-    with opened_copy(home) as connection:
-        if connection is None:
-            return Remains()
+    if not (home / "journal").exists():
+        return Remains()
+    with copied(home) as ledger:
         calls, attempts, rounds = (
-            connection.execute(query, [run_name]).fetchall() for query in (CALLS, ATTEMPTS, ROUNDS)
+            list(ledger.query(query, {"run_name": run_name}).itertuples(index=False, name=None))
+            for query in (CALLS, ATTEMPTS, ROUNDS)
         )
     bodies = [(_call(request), state) for request, state in calls]
     tries = {number: (_call(request), state) for number, request, state, _ in attempts}
@@ -66,18 +61,13 @@ def remains(home: Path, run_name: str) -> Remains:
 
 
 @contextmanager
-def opened_copy(home: Path) -> Iterator[duckdb.DuckDBPyConnection | None]:
-    """A copy of the home's ledger; None when there is none."""
-    ledger = home / "ledger.duckdb"
-    if not ledger.exists():
-        yield None
-        return
+def copied(home: Path) -> Iterator[Ledger]:
+    """A copy of the home's ledger with its journals: the next life finds the very files that the killed one left."""
     with tempfile.TemporaryDirectory() as folder:
-        for path in (*home.glob("ledger.*"), *home.glob("snapshot.duckdb")):
+        for path in home.glob("ledger.*"):
             shutil.copy(path, folder)
-        undo_broken_checkpoint(Path(folder) / ledger.name)
-        with duckdb.connect(str(Path(folder) / ledger.name)) as connection:
-            yield connection
+        shutil.copytree(home / "journal", Path(folder) / "journal", ignore=shutil.ignore_patterns("*.new"))
+        yield Ledger(Path(folder))
 
 
 def _call(request: str) -> str:

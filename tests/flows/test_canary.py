@@ -166,11 +166,11 @@ def test_the_key_is_found_nowhere_after(
         error = ending(endings)
     assert f"Bearer {KEY}" in endings.judge.heard
     said = [("log", caplog.text.encode()), ("output", "".join(capfd.readouterr()).encode()), *said_by(error)]
-    Ledger(endings.home).close()  # reading the file in this process would drop the lock of an open connection
+    Ledger(endings.home).close()
     written = [*everything_below([endings.home, tmp_path, prefect_folder()])]
     assert found_in(KEY, [*said, *written]) == []
     places = {place for place, _ in written}
-    assert any(place.endswith("ledger.duckdb: api_attempts") for place in places)
+    assert any(place.endswith("ledger.duckdb: attempts") for place in places)
     assert any(place.endswith("prefect-test.db: flow_run_state") for place in places)
     if ending is not Endings.kill:  # who is killed in its first segment has stored no result yet
         assert any(place.startswith(str(tmp_path / "results")) for place in places)

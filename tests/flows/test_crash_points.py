@@ -14,41 +14,40 @@ import duckdb
 import pytest
 
 from cyclealign.seeds import derive_seed
-from storage import migrations
-from storage.ledger import Ledger
-from tests.flows import crash_program
 from tests.flows.chain import PRICE, Chain, CountingJudge, new_chain
 from tests.flows.conftest import SMALL
 from tests.flows.crash_program import Trap
 from tests.flows.ended_runs import differing_rows
 from tests.flows.lives import asked_again, bought_again, without_cause
 from tests.flows.remains import Remains
-from tests.forks import start
 
 BY_THE_JUDGE = 3
 """The question at whose arrival the judge kills who asks; the other questions of the wave are under way then."""
 
+RECORD = "storage.ledger:Ledger.record"
+
 MOMENTS: dict[str, Trap | int] = {
-    "while the ledger's tables are made": Trap("storage.queries:load", about="schema/record"),
-    "before the new ledger is put in place": Trap("pathlib:Path.replace", about="ledger.duckdb"),
-    "while the first model's responses are generated": Trap("storage.evaluations:put_generations", "after", 2),
+    "before a journal is begun": Trap("storage.journal:Journal.append"),
+    "while the first model's responses are generated": Trap(RECORD, "after", 2, "Generation("),
     "before the first step": Trap("tasks.cycle.progress:Progress.showing"),
     "while sampling": Trap("cyclealign.white_box.sampling:choose_tokens", number=5),
-    "before the samples are recorded": Trap("storage.rounds:record_sampled"),
+    "before the samples are recorded": Trap(RECORD, about="SampledRound("),
     "with calls in flight": BY_THE_JUDGE,
     "before an answer is committed": Trap("storage.calls:settle", number=2),
     "after an answer's commit, before it is parsed": Trap("storage.calls:settle", "after", 2),
-    "after ranking, before the optimizer step": Trap("storage.rounds:record_ranked", "after"),
+    "after ranking, before the optimizer step": Trap(RECORD, "after", about="RankedRound("),
     "inside an optimizer step": Trap("torch.optim:AdamW.step", number=2),
-    "after the optimizer steps, before they are recorded": Trap("storage.rounds:record_trained", number=2),
+    "after the optimizer steps, before they are recorded": Trap(RECORD, number=2, about="TrainedRound("),
     "while a checkpoint is written": Trap("cyclealign.white_box.weights:save_adapter", "after"),
     "before a checkpoint is put in place": Trap("pathlib:Path.replace", about="checkpoints/step-"),
-    "after a checkpoint was put in place, before it is recorded": Trap("storage.queries:load", about="checkpoints/put"),
-    "while the snapshot is written": Trap("pathlib:Path.replace", about="snapshot.duckdb"),
+    "after a checkpoint was put in place, before it is recorded": Trap(RECORD, about="Checkpoint("),
+    "while journals are posted": Trap("storage.posting:insert"),
+    "before the posted ledger is put in place": Trap("pathlib:Path.replace", about="ledger.duckdb"),
+    "after that, before the journals of the dead go": Trap("pathlib:Path.unlink", about=".jsonl"),
     "while a segment's candidates are scored": Trap("storage.response_rewards:put", "after", 2),
     "while a later checkpoint replaces older ones": Trap("shutil:rmtree", about="checkpoints/step-"),
     "after the adapter was written, before it is recorded": Trap("storage.runs:record_adapter"),
-    "while the trained model's responses are generated": Trap("storage.evaluations:put_generations", "after", 2),
+    "while the trained model's responses are generated": Trap(RECORD, "after", 2, "Generation("),
     "while rewards are stored": Trap("storage.evaluations:put_reward_scores", number=4),
     "before the run is noted as complete": Trap("storage.runs:finish"),
     "while the report is written": Trap("cyclealign.report.files:render_markdown"),
@@ -135,20 +134,7 @@ def test_what_was_generated_for_the_evaluation_is_not_generated_again(chain: Cha
     assert len(generated) == 2 * len(set(generated)) == 16  # before and after, eight prompts each
 
 
-def test_the_snapshot_is_whole_after_every_kill(chain: Chain) -> None:
-    with duckdb.connect(str(chain.home / "snapshot.duckdb"), read_only=True) as connection:
+def test_the_file_holds_everything_at_the_end_and_no_journal_is_left(chain: Chain) -> None:
+    with duckdb.connect(str(chain.home / "ledger.duckdb"), read_only=True) as connection:
         assert connection.execute("select state from runs").fetchall() == [("complete",)]
-
-
-def test_a_migration_that_is_killed_leaves_the_ledger_as_it_was(tmp_path: Path) -> None:
-    with Ledger(tmp_path).session() as session:
-        applied = session.rows("schema/applied")
-    Ledger(tmp_path).close()
-    later = migrations.Migration(9999, "later", "create table later (id integer); drop table responses")
-    trap = Trap("storage.queries:load", about="schema/record")
-    process = start(crash_program.migrate, tmp_path / "ledger.duckdb", later, trap)
-    process.join()
-    assert process.exitcode == -signal.SIGKILL
-    with Ledger(tmp_path).session() as session:
-        assert session.rows("schema/applied") == applied
-        assert session.rows("rounds/recorded", run_name="any", first_step=0, last_step=1) == []
+    assert list((chain.home / "journal").glob("*.jsonl")) == []

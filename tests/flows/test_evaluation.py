@@ -49,8 +49,10 @@ def counts(home: Path) -> dict[str, Any]:
 
 def forget(home: Path, statement: str) -> None:
     Ledger(home).close()
+    (home / "ledger.duckdb").chmod(0o600)
     with duckdb.connect(str(home / "ledger.duckdb")) as connection:
         connection.execute(statement)
+    Ledger(home).close()
 
 
 def test_systems_are_evaluated_beside_the_run_and_compared_with_it(whole: Path, compared: None) -> None:
@@ -85,7 +87,7 @@ def test_lost_scores_alone_are_made_again_and_lost_verdicts_read_from_the_record
     before = counts(whole)
     lost = "select generation_id from generations join run_systems using (system_id) where role = 'Other seed'"
     forget(whole, f"delete from reward_scores where generation_id in ({lost})")
-    forget(whole, "delete from comparisons")
+    forget(whole, "delete from compared_pairs")
     assert counts(whole)["rewards"] == before["rewards"] - 8 * 3  # eight prompts, three reward models
     evaluate(run="whole", systems=SYSTEMS, judge=True)
     after = counts(whole)

@@ -30,7 +30,7 @@ HELD_S = 5.0
 """Longer than the other wave takes to be asked."""
 MOMENTS: dict[str, Trap | int] = {
     "when the questions of both waves are asked, before any answer": 2 * WAVE,
-    "when one wave is ranked and not trained": Trap("storage.rounds:record_ranked", "after"),
+    "when one wave is ranked and not trained": Trap("storage.ledger:Ledger.record", "after", about="RankedRound("),
     "inside an optimizer step of the other wave, when the one is in its next round": Trap(
         "torch.optim:AdamW.step", number=WAVE + 1
     ),

@@ -9,6 +9,7 @@ import pytest
 from cyclealign.errors import UsageError
 from flows.train import train
 from storage import runs
+from storage.evaluations import System
 from storage.ledger import Ledger
 from tests.command_line import assert_refused, run
 from tests.storage.values import new_run
@@ -132,23 +133,20 @@ def test_seeds_that_are_none_are_refused(empty_home: Path, seeds: str, words: st
 def test_a_run_that_nobody_started_is_unknown_and_no_ledger_is_made_for_it(empty_home: Path, command: str) -> None:
     assert_refused(run(command, "nope"), 2, "No ledger in", "CYCLEALIGN_HOME")
     assert not empty_home.exists()
-    with Ledger(empty_home).session():
-        pass
+    Ledger(empty_home).record(System("a system", {}))
     Ledger(empty_home).close()
     assert_refused(run(command, "nope"), 2, "No run 'nope'", "none yet")
 
 
 @pytest.mark.parametrize("statement", ["", " ", ";", "/* nothing */", "select \udcff"], ids=ascii)
 def test_a_question_without_a_statement_is_refused(empty_home: Path, statement: str) -> None:
-    with Ledger(empty_home).session():
-        pass
+    Ledger(empty_home).record(System("a system", {}))
     Ledger(empty_home).close()
     assert_refused(run("sql", statement), 2, "could not be answered", "Expected one reading statement")
 
 
 def test_a_message_that_quotes_others_reaches_the_terminal_defused(empty_home: Path) -> None:
-    with Ledger(empty_home).session():
-        pass
+    Ledger(empty_home).record(System("a system", {}))
     Ledger(empty_home).close()
     result = run("sql", "select cast('a' || chr(27) || ']0;owned' || chr(7) as integer)")
     assert_refused(result, 2, "␛]0;owned␇")
@@ -211,7 +209,6 @@ def test_the_judge_takes_no_token_from_the_command_line() -> None:
 
 
 def test_exit_codes_and_json_stay_apart(empty_home: Path) -> None:
-    with Ledger(empty_home).session():
-        pass
+    Ledger(empty_home).record(System("a system", {}))
     Ledger(empty_home).close()
     assert json.loads(run("status", "--json").stdout) == []

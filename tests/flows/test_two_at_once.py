@@ -1,8 +1,6 @@
-"""Several processes on one ledger: flows beside each other, and readers that hold the ledger or its snapshot."""
+"""Several processes in one home: flows beside each other, readers, and a client that holds the ledger's file open."""
 
-import asyncio
 import shutil
-import threading
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -10,20 +8,16 @@ from typing import Any
 
 import duckdb
 import pytest
-from starlette.types import Receive, Scope, Send
 
 from cyclealign.profiles import merge
-from flows.train import train
 from storage import runs
 from storage.asking import answer
 from storage.ledger import Ledger
-from tests.flows.children import TINY, Place, evaluate_there, read_until, train_there
+from tests.flows.children import TINY, Place, ask_until, evaluate_there, read_until, train_there
 from tests.flows.ended_runs import EndedRun, differing_rows
-from tests.flows.judge_server import JudgeServer
 from tests.forks import FORKS, start
 
-HELD_S = 1.0
-"""How long the ledger is kept from the run that waits for it."""
+READERS = 10
 
 
 def home_beside(world_home: Path, folder: Path) -> Path:
@@ -46,6 +40,10 @@ class Crowd:
     """A home for each."""
     exits: dict[str, int | None]
     generated_before: list[Any]
+    readers: list[int | None]
+    """Exit codes of those who asked all the time."""
+    client: int | None
+    """Exit code of a program that held the ledger's file open."""
 
 
 @pytest.fixture(scope="module")
@@ -55,13 +53,18 @@ def crowd(world_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Crowd:
     done(*[start(train_there, Place.here(homes[name]), name, seeded(seed)) for name, seed in seeds.items()])
     together = homes.pop("finished")
     generated = generations(together, "finished")
-    place = Place.here(together, output=folder / "output")
+    place, enough, reading = Place.here(together, output=folder / "output"), FORKS.Event(), FORKS.Event()
+    client = start(read_until, together / "ledger.duckdb", reading, enough)
+    readers = [start(ask_until, together, enough) for _ in range(READERS)]
+    assert reading.wait(30)
     exits = done(
         start(train_there, place, "one", seeded(1)),
         start(train_there, place, "other", seeded(2)),
         start(evaluate_there, place, "finished"),
     )
-    return Crowd(together, homes, dict(zip(("one", "other", "evaluation"), exits, strict=True)), generated)
+    enough.set()
+    ended = dict(zip(("one", "other", "evaluation"), exits, strict=True))
+    return Crowd(together, homes, ended, generated, done(*readers), done(client)[0])
 
 
 def done(*processes: BaseProcess) -> list[int | None]:
@@ -99,72 +102,16 @@ def test_an_evaluation_during_a_training_repeats_nothing(crowd: Crowd) -> None:
     assert generations(crowd.together, "finished") == crowd.generated_before != []
 
 
-class Interrupting(JudgeServer):
-    """Keeps its third answer back until somebody else has the ledger open, who keeps it for a while from then on."""
-
-    def __init__(self, home: Path, overrides: dict[str, Any]) -> None:
-        super().__init__(home, overrides)
-        self._ledger = home / "ledger.duckdb"
-        self._questions = 0
-        self.holding, self._enough = FORKS.Event(), FORKS.Event()
-        self.reader: BaseProcess | None = None
-
-    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One chat completion."""
-        self._questions += 1
-        if self._questions == 3:
-            await asyncio.to_thread(self._let_somebody_in)
-        await super().handle(scope, receive, send)
-
-    def _let_somebody_in(self) -> None:
-        self.reader = start(read_until, self._ledger, self.holding, self._enough)
-        self.holding.wait(30)
-        threading.Timer(HELD_S, self._enough.set).start()
+def test_ten_readers_at_once_see_every_count_grow_and_never_fall(crowd: Crowd) -> None:
+    assert crowd.readers == [0] * READERS
 
 
-@dataclass(frozen=True)
-class Disturbed:
-    """A run during which others read: one the snapshot all the time, one the ledger in the middle."""
-
-    home: Path
-    undisturbed: str
-    """Digest of the weights of the same run alone; its calls were paid for in another home."""
-    result: dict[str, Any]
-    held: bool
-    reader_of_ledger: int | None
-    reader_of_snapshot: int | None
+def test_a_client_that_holds_the_file_all_the_time_changes_nothing(crowd: Crowd) -> None:
+    assert crowd.client == 0
+    with duckdb.connect(str(crowd.together / "ledger.duckdb"), read_only=True) as connection:
+        assert connection.execute("select count(*) from runs where state = 'complete'").fetchall() == [(3,)]
 
 
-@pytest.fixture(scope="module")
-def disturbed(crowd: Crowd) -> Disturbed:
-    home, enough, reading = crowd.together, FORKS.Event(), FORKS.Event()
-    snapshot = start(read_until, home / "snapshot.duckdb", reading, enough)
-    assert reading.wait(30)
-    with Interrupting(home, TINY) as judge, pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CYCLEALIGN_HOME", str(home))
-        black_box = {"endpoint": "api", "base_url": judge.url, "price": {"input": 1.0, "output": 2.0}}
-        settings = merge(seeded(1), {"black_box": black_box})
-        result = train(profile="laptop", overrides=settings, run="disturbed")
-        assert judge.reader is not None
-        judge.reader.join(30)
-        held, reader = judge.holding.is_set(), judge.reader.exitcode
-    enough.set()
-    snapshot.join(30)
-    whole = runs.status(Ledger(crowd.alone["one"]), "one")[0].weights_sha256
-    return Disturbed(home, whole or "", result, held, reader, snapshot.exitcode)
-
-
-def test_a_client_that_holds_the_snapshot_never_stops_a_run(disturbed: Disturbed) -> None:
-    assert disturbed.result["state"] == "complete"
-    assert disturbed.reader_of_snapshot == 0
-
-
-def test_the_snapshot_is_renewed_under_a_client_that_holds_it(disturbed: Disturbed) -> None:
-    with duckdb.connect(str(disturbed.home / "snapshot.duckdb"), read_only=True) as connection:
-        found = connection.execute("select state from runs where run_name = 'disturbed'").fetchall()
-    assert found == [("complete",)]
-
-
-def test_a_client_that_holds_the_ledger_delays_a_run_and_does_not_break_it(disturbed: Disturbed) -> None:
-    assert (disturbed.held, disturbed.reader_of_ledger) == (True, 0)
-    assert disturbed.result["weights_sha256"] == disturbed.undisturbed
+def test_no_journal_of_the_dead_is_left(crowd: Crowd) -> None:
+    Ledger(crowd.together).close()
+    assert list((crowd.together / "journal").glob("*.jsonl")) == []

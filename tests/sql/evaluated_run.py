@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -12,14 +11,6 @@ NOW = datetime(2026, 3, 14, 9, 26, tzinfo=UTC)
 RUN = "a-run"
 PROMPTS = {"p0": "harmless-base", "p1": "helpful-base", "p2": "helpful-base"}
 ROLES = ("after", "before", "PRO")
-
-
-def empty_ledger() -> duckdb.DuckDBPyConnection:
-    """All tables, in memory."""
-    connection = duckdb.connect()
-    for migration in sorted(Path(str(files("sql").joinpath("migrations"))).glob("*.sql")):
-        connection.execute(migration.read_text())
-    return connection
 
 
 def insert(connection: duckdb.DuckDBPyConnection, table: str, *rows: Mapping[str, Any]) -> None:

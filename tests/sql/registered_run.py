@@ -5,7 +5,8 @@ from datetime import timedelta
 
 import duckdb
 
-from tests.sql.evaluated_run import NOW, RUN, empty_ledger, insert
+from tests.plain_ledger import plain_connection
+from tests.sql.evaluated_run import NOW, RUN, insert
 
 ROUND = {"run_name": RUN, "wave": 0, "prompt_id": "p0", "state": "trained", "sampled_at": NOW}
 GENERATION = {"generation_digest": "g", "settings": "{}", "created_at": NOW, "seconds": 0.5}
@@ -13,7 +14,7 @@ GENERATION = {"generation_digest": "g", "settings": "{}", "created_at": NOW, "se
 
 def registered_run() -> duckdb.DuckDBPyConnection:
     """A ledger in memory that knows the run and nothing else."""
-    connection = empty_ledger()
+    connection = plain_connection()
     insert(
         connection,
         "runs",

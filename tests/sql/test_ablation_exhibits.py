@@ -8,7 +8,8 @@ from typing import Any
 import duckdb
 import pytest
 
-from tests.sql.evaluated_run import NOW, empty_ledger, insert
+from tests.plain_ledger import plain_connection
+from tests.sql.evaluated_run import NOW, insert
 
 EXHIBITS = ("table_4", "table_4_runs", "figure_4", "figure_5")
 PROMPTS = {"p0": "harmless-base", "p1": "helpful-base"}
@@ -17,7 +18,7 @@ PROMPTS = {"p0": "harmless-base", "p1": "helpful-base"}
 @pytest.fixture
 def connection() -> Iterator[duckdb.DuckDBPyConnection]:
     """Two prompts, two seeds with all demonstrations and one without any, under one reward model."""
-    with empty_ledger() as opened:
+    with plain_connection() as opened:
         for position, (name, subset) in enumerate(PROMPTS.items()):
             prompt = {"prompt_id": name, "subset": subset, "split": "test", "turns": [], "instruction": "i"}
             insert(opened, "prompts", prompt)

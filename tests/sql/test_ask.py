@@ -12,8 +12,10 @@ import duckdb
 import pytest
 
 from cyclealign.method.demonstrations import STATIC_DEMONSTRATION
-from storage import calls, queries, resumptions, rounds
+from storage import calls, queries, resumptions
+from storage.dialogues import Dataset
 from storage.ledger import Ledger
+from storage.rounds import StaticDemonstration
 from tests.storage.test_calls import REPLY, description
 from tests.storage.values import ranked, sampled, trained, unranked
 
@@ -24,23 +26,19 @@ RUN = "a-run"
 def ledger(tmp_path: Path) -> Iterator[Ledger]:
     """Two steps: step 0 ranked in two rounds, step 1 never; and another run with one round."""
     opened = Ledger(tmp_path)
-    rounds.record_static(opened, RUN, STATIC_DEMONSTRATION)
-    rounds.record_sampled(opened, RUN, [sampled(0), sampled(1)])
-    rounds.record_ranked(opened, RUN, [ranked(0, number=1), unranked(1)])
-    rounds.record_trained(opened, RUN, [trained(0)])
-    rounds.record_sampled(opened, RUN, [sampled(0, 2), sampled(1, 2)])
-    rounds.record_ranked(opened, RUN, [ranked(0, 2), unranked(1, 2)])
-    rounds.record_sampled(opened, "another", [sampled(30, wave=30)])
-    rounds.record_ranked(opened, "another", [ranked(30)])
+    opened.record(StaticDemonstration(RUN, STATIC_DEMONSTRATION))
+    opened.record(sampled(0), sampled(1), ranked(0, number=1), unranked(1), trained(0))
+    opened.record(sampled(0, 2), sampled(1, 2), ranked(0, 2), unranked(1, 2))
+    opened.record(sampled(30, wave=30, run_name="another"), ranked(30, run_name="another"))
     yield opened
     opened.close()
 
 
 def ask(ledger: Ledger, name: str, **parameters: Any) -> list[tuple[Any, ...]]:
     with ledger.session() as session:
-        text = queries.load(f"ask/{name}")
+        text = queries.load(f"questions/{name}")
         known = dict.fromkeys(re.findall(r"\$(\w+)", text))
-        return [tuple(row.values()) for row in session.rows(f"ask/{name}", **{**known, **parameters})]
+        return [tuple(row.values()) for row in session.rows(f"questions/{name}", **{**known, **parameters})]
 
 
 def test_prompt_history_shows_each_response_of_each_round(ledger: Ledger) -> None:
@@ -101,12 +99,15 @@ def test_spend_and_calls_asked_again(ledger: Ledger) -> None:
 
 def test_spend_by_day_counts_days_of_utc(ledger: Ledger) -> None:
     started = {"2026-03-13 23:30:00+00": "0.5", "2026-03-14 00:30:00+01": "0.25", "2026-03-14 12:00:00+00": "0.125"}
-    for slot, reserve in enumerate(started.values()):
+    numbers = [
         calls.begin_attempt(ledger, description(slot), Decimal(reserve), cap=None)
+        for slot, reserve in enumerate(started.values())
+    ]
     ledger.close()
+    ledger.path.chmod(0o600)
     with duckdb.connect(str(ledger.path)) as connection:
-        for number, moment in enumerate(started, start=1):
-            connection.execute("update api_attempts set started_at = ? where attempt = ?", [moment, number])
+        for number, moment in zip(numbers, started, strict=True):
+            connection.execute("update attempts set started_at = ? where attempt = ?", [moment, number])
     rows = [
         (RUN, date(2026, 3, 13), "ranking", "a-model", 2, 2, Decimal("0.75")),
         (RUN, date(2026, 3, 14), "ranking", "a-model", 1, 1, Decimal("0.125")),
@@ -148,9 +149,7 @@ def test_filter_counts_stand_beside_the_papers(ledger: Ledger) -> None:
         {"subset": "harmless-base", "split": "train", "reason": "empty_reply", "pairs_dropped": 1},
         {"subset": "harmless-base", "split": "train", "reason": "test_prompt", "pairs_dropped": 2},
     ]
-    with ledger.session() as session:
-        session.run("datasets/put_files", dataset_digest="d", rows=files)
-        session.run("datasets/put_drops", dataset_digest="d", rows=dropped)
+    ledger.record(Dataset("d", "folder", "here", {}, files, dropped))
     assert ask(ledger, "filter_counts", dataset_digest="d") == [
         ("d", "harmless-base", "train", 10, {"empty_reply": 1, "test_prompt": 2}, 7, 42537),
         ("d", "harmless-base", "test", 9, None, 9, 2312),

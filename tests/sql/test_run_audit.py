@@ -5,12 +5,13 @@ from collections.abc import Iterator
 import duckdb
 import pytest
 
-from tests.sql.evaluated_run import NOW, RUN, ask, empty_ledger, evaluate, insert
+from tests.plain_ledger import plain_connection
+from tests.sql.evaluated_run import NOW, RUN, ask, evaluate, insert
 
 
 @pytest.fixture
 def connection() -> Iterator[duckdb.DuckDBPyConnection]:
-    with empty_ledger() as opened:
+    with plain_connection() as opened:
         evaluate(opened)
         yield opened
 

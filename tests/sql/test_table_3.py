@@ -6,14 +6,15 @@ from importlib.resources import files
 import duckdb
 import pytest
 
-from tests.sql.evaluated_run import RUN, ask, compare, empty_ledger, evaluate, insert
+from tests.plain_ledger import plain_connection
+from tests.sql.evaluated_run import RUN, ask, compare, evaluate, insert
 
 TABLES = ("table_3", "table_3_verdicts")
 
 
 @pytest.fixture
 def connection() -> Iterator[duckdb.DuckDBPyConnection]:
-    with empty_ledger() as opened:
+    with plain_connection() as opened:
         evaluate(opened)
         yield opened
 

@@ -9,7 +9,8 @@ import pytest
 
 from cyclealign.records import SUBSETS
 from cyclealign.report.exhibits import paper_rows
-from tests.sql.evaluated_run import RUN, ask, compare, empty_ledger, evaluate, insert, score
+from tests.plain_ledger import plain_connection
+from tests.sql.evaluated_run import RUN, ask, compare, evaluate, insert, score
 
 TABLES = ("table_1", "table_1_scores", "table_2", "table_2_outcomes", "table_2_verdicts", "table_5")
 
@@ -44,13 +45,13 @@ REWARDS_OF_SYSTEM = """
 
 @pytest.fixture
 def empty() -> Iterator[duckdb.DuckDBPyConnection]:
-    with empty_ledger() as opened:
+    with plain_connection() as opened:
         yield opened
 
 
 @pytest.fixture
 def connection() -> Iterator[duckdb.DuckDBPyConnection]:
-    with empty_ledger() as opened:
+    with plain_connection() as opened:
         evaluate(opened)
         yield opened
 

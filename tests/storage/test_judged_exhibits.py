@@ -5,11 +5,10 @@ from dataclasses import replace
 
 import pytest
 
-from storage import comparisons, evaluations, exhibits, runs, samples
+from storage import evaluations, exhibits, runs, samples
 from storage.comparisons import Comparison
 from storage.evaluations import Generation, RunSystem, System
 from storage.ledger import Ledger
-from storage.samples import NewSample
 from storage.system_figures import collect_systems
 from tests.storage.values import new_run, pair, settings
 
@@ -22,22 +21,20 @@ PROMPT = pair("Question", split="test")
 def judged(ledger: Ledger) -> Ledger:
     """A run of the cycle and a baseline with the same two responses, which a person and two models compared."""
     run = new_run("cycle")
-    samples.put(ledger, NewSample("s", "evaluation", "d", (PROMPT,)))
+    samples.put(ledger, "s", "evaluation", "d", (PROMPT,))
     systems = [System(role, {"model": role}) for role in ("after", "before")]
     texts = [Generation(one.system_id, PROMPT.prompt.prompt_id, {}, one.label, 3, True, 0.0, 0.5) for one in systems]
-    evaluations.put_generations(ledger, texts)
+    ledger.record(*texts)
     for one in (run, replace(run, run_name="sft", kind="baseline", baseline="sft", source_run="cycle")):
         runs.register(ledger, one)
         samples.use(ledger, one.run_name, "evaluation", "s")
         for system in systems:
-            evaluations.put_system(ledger, system)
-            place = RunSystem(system.label, system.system_id, evaluations.generation_digest({}))
-            evaluations.put_run_system(ledger, one.run_name, place)
+            digest = evaluations.generation_digest({})
+            ledger.record(system, RunSystem(one.run_name, system.label, system.system_id, digest))
     ids = [one.generation_id for one in texts]
-    comparisons.put(
-        ledger,
-        [Comparison(*ids, "Ann", "person", "first")]
-        + [Comparison(*ids, judge, "model", "first", None, "key") for judge in JUDGES.values()],
+    ledger.record(
+        Comparison(*ids, "Ann", "person", "first"),
+        *(Comparison(*ids, judge, "model", "first", None, "key") for judge in JUDGES.values()),
     )
     return ledger
 

@@ -15,7 +15,6 @@ from cyclealign.settings import DataSettings
 from storage import samples
 from storage.dialogues import PreparedDialogues, prepare
 from storage.ledger import Ledger
-from storage.samples import NewSample
 from storage.sampling import Draw, allocate, draw_sample, load_pairs
 from tests.storage.values import pair
 
@@ -149,9 +148,8 @@ def test_a_proportional_allocation_adds_up_and_is_within_one_of_exact(sizes: dic
 
 def test_a_sample_comes_back_in_its_order_and_may_share_prompts(ledger: Ledger) -> None:
     pairs = (pair("zebra"), pair("ape"), pair("lion", subset="helpful-base"))
-    for sample in (NewSample("s", "training", "d", pairs), NewSample("t", "training", "d", pairs[:2])):
-        samples.put(ledger, sample)
-        samples.put(ledger, sample)
+    for digest, chosen in 2 * (("s", pairs), ("t", pairs[:2])):
+        samples.put(ledger, digest, "training", "d", chosen)
     assert samples.read_pairs(ledger, "s") == list(pairs)
     assert samples.read_pairs(ledger, "t") == list(pairs[:2])
     with pytest.raises(DataError, match="No sample 'u'"):

@@ -14,7 +14,7 @@ from cyclealign.profiles import merge, resolve
 from cyclealign.report.audit_tables import audit_table, served_models
 from storage import audits, rounds, runs, samples
 from storage.ledger import Ledger
-from storage.samples import NewSample
+from storage.rounds import StaticDemonstration
 from tasks.asking.protocol import Direct
 from tasks.asking.questions import Asker
 from tasks.context import RunContext
@@ -31,12 +31,12 @@ def context(ledger: Ledger, server: ModelServer) -> RunContext:
     """A run of ten steps whose black box ranked 0, 2, 1 each time; asked again, it ranks 0, 1, 2."""
     runs.register(ledger, new_run("run"))
     pairs = tuple(pair(f"question {step}") for step in range(STEPS))
-    samples.put(ledger, NewSample("s", "training", "d", pairs))
-    rounds.record_static(ledger, "run", STATIC_DEMONSTRATION)
+    samples.put(ledger, "s", "training", "d", pairs)
+    ledger.record(StaticDemonstration("run", STATIC_DEMONSTRATION))
     ids = [one.prompt.prompt_id for one in pairs]
-    wave = [sampled(step) for step in range(STEPS)]
-    rounds.record_sampled(ledger, "run", [replace(one, prompt_id=ids[one.step]) for one in wave])
-    rounds.record_ranked(ledger, "run", [replace(ranked(step), demonstrations_shown=(0,)) for step in range(STEPS)])
+    wave = [sampled(step, run_name="run") for step in range(STEPS)]
+    ledger.record(*(replace(one, prompt_id=ids[one.step]) for one in wave))
+    ledger.record(*(replace(ranked(step, run_name="run"), demonstrations_shown=(0,)) for step in range(STEPS)))
     black_box = {"base_url": server.url, "model": "some-model", "asks": 2}
     mapping = {"data": {"source": "folder"}, "white_box": {"model": "m"}, "black_box": black_box}
     return RunContext(ledger.home, "run", resolve("p", mapping, {}), ledger)

@@ -6,7 +6,6 @@ from types import SimpleNamespace
 from typing import cast
 
 import pytest
-from storage.round_values import SampledRound
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from cyclealign.errors import DeviceMemoryFull
@@ -15,6 +14,7 @@ from cyclealign.records import Prompt
 from cyclealign.settings import Settings
 from cyclealign.white_box.loading import Pretrained, Recipe
 from cyclealign.white_box.white_box import WhiteBox
+from storage.rounds import SampledRound
 from tasks.cycle.loop import Cycle, optimize, sample
 from tasks.evaluation.responders import WhiteBoxResponder
 from tests.crowded import Crowded

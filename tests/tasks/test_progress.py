@@ -7,8 +7,8 @@ import sys
 from decimal import Decimal
 
 import pytest
-from storage.round_values import RankedRound, SampledRound
 
+from storage.rounds import RankedRound, SampledRound
 from tasks.cycle.progress import Occasion, Pace, Progress, stage
 from tests.storage.values import ranked, sampled
 

@@ -3,7 +3,6 @@
 from typing import Any
 
 import pytest
-from storage.round_values import SampledRound
 
 from cyclealign.method.demonstrations import STATIC_DEMONSTRATION
 from cyclealign.method.ranking_prompt import ParsedPrompt, parse_ranking_prompt
@@ -11,6 +10,7 @@ from cyclealign.profiles import resolve
 from cyclealign.records import Answer, Prompt, Response, Turn
 from cyclealign.settings import Settings
 from storage.ledger import Ledger
+from storage.rounds import SampledRound
 from tasks.asking.protocol import Direct
 from tasks.asking.questions import Asker, Outcome
 from tasks.cycle.ranking import ranking_question, shown_order
@@ -25,7 +25,7 @@ PROMPT = Prompt.from_turns("helpful-base", "train", [Turn("human", "Which fruit?
 
 def sampled(step: int = 0, round_: int = 1) -> SampledRound:
     responses = tuple(Response(text, (1,), True) for text in CANDIDATES)
-    return SampledRound(step, round_, 0, PROMPT.prompt_id, responses, (), (0, 1, 2), 0.0, 0.0)
+    return SampledRound("a-run", step, round_, 0, PROMPT.prompt_id, responses, (), (0, 1, 2), 0.0, 0.0)
 
 
 def settings(server: ModelServer, seed: int = 0, black_box: Any = (), **method: Any) -> Settings:
