@@ -114,7 +114,7 @@ def filter_counts(ledger: Ledger, dataset_digest: str) -> list[Row]:
     The paper's sizes stand beside (`paper_pairs`, Table 6; None for other subsets).
     """
     with ledger.session() as session:
-        return session.rows("ask/filter_counts", dataset_digest=dataset_digest)
+        return session.rows("questions/filter_counts", dataset_digest=dataset_digest)
 
 
 def set_variable(connection: duckdb.DuckDBPyConnection, name: str, value: Any) -> None:

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from storage.annotations import PersonVerdicts, read_pairs
 
 from storage import evaluations, runs, samples
+from storage.comparisons import PersonVerdicts, read_pairs
 from storage.evaluations import Generation, RunSystem, System
 from storage.ledger import Ledger
 from tests.command_line import assert_refused, run

@@ -4,11 +4,11 @@ import dataclasses
 from typing import get_args
 
 import pytest
-from storage.run_values import Baseline
 
 from cyclealign.report.content import LESSONS, compose
 from cyclealign.report.figures import RunFigures
 from cyclealign.report.notes import honesty_notes
+from storage.runs import Baseline
 
 
 def learnt(figures: RunFigures, reward_model: str, **run: str) -> RunFigures:

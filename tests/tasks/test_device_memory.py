@@ -42,7 +42,7 @@ class Device:
             Pretrained(network, AutoTokenizer.from_pretrained(folder), {"model": "crowded"}),
             Recipe(self.settings.white_box, self.settings.training, self.settings.method, seed=0),
         )
-        parts = SimpleNamespace(prompts=PROMPTS, settings=self.settings, white_box=self.white_box)
+        parts = SimpleNamespace(run_name="a-run", prompts=PROMPTS, settings=self.settings, white_box=self.white_box)
         self.cycle = cast(Cycle, parts)
         self.sampled = self.sample()
 

@@ -6,12 +6,12 @@ from typing import Any, cast
 
 import pytest
 import torch
-from storage.run_values import RunRow
 
+from storage.runs import Run
 from tasks.machine import computing_as_before, git_commit, machine, package_versions
 
 
-def began(changes: Mapping[str, Any] | None = None, packages: Mapping[str, str] | None = None) -> RunRow:
+def began(changes: Mapping[str, Any] | None = None, packages: Mapping[str, str] | None = None) -> Run:
     """A run that was registered here, but for these changes."""
     row = SimpleNamespace(
         run_name="r",
@@ -19,7 +19,7 @@ def began(changes: Mapping[str, Any] | None = None, packages: Mapping[str, str] 
         machine={**machine(), **(changes or {})},
         package_versions={**package_versions(), **(packages or {})},
     )
-    return cast(RunRow, row)
+    return cast(Run, row)
 
 
 def test_the_number_of_threads_is_that_of_the_beginning(capsys: pytest.CaptureFixture[str]) -> None:
@@ -51,7 +51,7 @@ def test_another_processor_and_another_torch_are_named(capsys: pytest.CaptureFix
 
 def test_runs_of_before_these_were_recorded_continue(capsys: pytest.CaptureFixture[str]) -> None:
     row = SimpleNamespace(run_name="r", git_commit=git_commit(), machine={}, package_versions={})
-    with computing_as_before(cast(RunRow, row), ranks=1):
+    with computing_as_before(cast(Run, row), ranks=1):
         pass
     assert capsys.readouterr().err == ""
 
@@ -64,6 +64,6 @@ def test_another_number_of_ranks_is_named(capsys: pytest.CaptureFixture[str]) ->
 
 def test_other_code_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     row = SimpleNamespace(run_name="r", git_commit="0123abc", machine={}, package_versions={})
-    with computing_as_before(cast(RunRow, row), ranks=1):
+    with computing_as_before(cast(Run, row), ranks=1):
         pass
     assert "code (0123abc → " in capsys.readouterr().err
