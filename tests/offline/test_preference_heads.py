@@ -13,14 +13,13 @@ from cyclealign.offline.preference_heads import (
     FittedArrays,
     FrozenModel,
     Reading,
-    fit_gate,
     fit_head,
     linear,
     load_frozen,
     model_identity,
     pooled_states,
 )
-from cyclealign.offline.regression import Array, sigmoid
+from cyclealign.offline.regression import Array
 from cyclealign.records import Turn
 
 TURNS = (Turn("human", "How do I cook rice?"), Turn("assistant", "Rinse it."), Turn("human", "And then?"))
@@ -53,13 +52,6 @@ def test_pooled_states_are_means_over_separate_full_passes_and_leave_the_model(f
             np.testing.assert_allclose(pooled.responses[index, place], states[len(prompt) :].mean(0), atol=1e-5)
             np.testing.assert_allclose(pooled.prompt[place], states[: len(prompt)].mean(0), atol=1e-5)
     assert torch.equal(frozen.model(ids).logits, before)
-
-
-def test_rows_come_back_in_the_order_given_whatever_their_length(frozen: FrozenModel) -> None:
-    dialogues, reading = [(TURNS, ("long " * count,)) for count in (30, 1, 12)], Reading((1, 2), 50, 50)
-    for dialogue, pooled in zip(dialogues, pooled_states(frozen, dialogues, reading), strict=True):
-        [alone] = pooled_states(frozen, [dialogue], reading)
-        np.testing.assert_allclose(pooled.responses, alone.responses, atol=1e-5)
 
 
 def test_a_row_is_prompt_without_system_message_and_words_alone_cut_at_their_far_ends(frozen: FrozenModel) -> None:
@@ -102,15 +94,6 @@ def test_each_kind_of_prompt_has_a_direction_of_its_own_and_standardised_scores(
     np.testing.assert_allclose([scores.mean(), scores.std()], [0, 1], atol=1e-9)
     both = (linear(states[:3, 0], head.harmless) + linear(states[:3, 0], head.helpful)) / 2
     np.testing.assert_allclose(head.score(states[:3, 0], np.full(3, 0.5)), both)
-
-
-def test_the_gate_gives_the_probability_of_harmless_prompts() -> None:
-    rng = np.random.default_rng(2)
-    harmless = rng.random(300) < 0.3
-    states = rng.normal(size=(300, 4)) * 5 + np.outer(harmless, [10, 0, 0, 0])
-    chances = sigmoid(linear(states, fit_gate(states, harmless)))
-    assert np.mean((chances > 0.5) == harmless) > 0.8
-    np.testing.assert_allclose(chances.mean(), harmless.mean(), atol=0.03)
 
 
 def test_fitted_arrays_come_back_from_their_file_and_only_for_their_model(tmp_path: Path) -> None:
