@@ -89,7 +89,7 @@ def compare(killed: ChaosRun, whole: ChaosRun) -> Outcome:
     again = [again_after(lives, number) for number in range(len(killed.kills))]
     digests = [str(runs.status(Ledger(one.home), one.name)[0].weights_sha256) for one in (killed, whole)]
     differing = [*differing_rows(EndedRun(killed.home, killed.name), EndedRun(whole.home, whole.name))]
-    counts = zip(killed.kill_records(), in_flight, again, strict=True)
+    counts = zip(killed.kills, in_flight, again, strict=True)
     return {
         "seed": killed.seed,
         "kills": [kill | {"in_flight": flying, "asked_again": asked} for kill, flying, asked in counts],

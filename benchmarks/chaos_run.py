@@ -15,7 +15,7 @@ from asyncio.subprocess import DEVNULL, Process
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -55,29 +55,14 @@ class Kills:
     left: int
 
 
-@dataclass(frozen=True)
-class Kill:
-    """One kill, for the table."""
-
-    sign: str
-    delay: float
-    """From the sign, in starts."""
-    at: float = 0.0
-    """Seconds since the epoch."""
-    seconds: float = 0.0
-    """Since the start of this life."""
-    phase: str = ""
-    rounds: int = 0
-    """Recorded by then."""
-
-
 class ChaosRun:
     """One run, in a home of its own that shares the built world."""
 
     def __init__(self, folder: Path, built: Path, judge: JudgeProcess, seed: int, name: str) -> None:
         self.seed, self.name, self.judge = seed, name, judge
         self.home = new_home(folder, name, built)
-        self.kills: list[Kill] = []
+        self.kills: list[dict[str, Any]] = []
+        """By kill: its sign, seconds since the start of the life, the phase it fell into, rounds recorded by then."""
         self.lives: list[Life] = []
         self._start_s = FIRST_START_S
 
@@ -99,10 +84,12 @@ class ChaosRun:
         """One start; returns whether it was killed, and not complete before that."""
         number, asked, started = len(self.lives), len(self._asked()), time.time()
         said = self.home / f"life-{number}.txt"
-        process, moment = await self._start(said), draw(random.Random(derive_seed("chaos", self.seed, number)))
+        process, draw = await self._start(said), random.Random(derive_seed("chaos", self.seed, number))
+        (sign,) = draw.choices(list(WEIGHTS), list(WEIGHTS.values()))
+        delay = draw.expovariate(1 / WORKING) if sign == "work" else draw.uniform(0, LONGEST[sign])
         try:
             if kill:
-                await self._wait_for(moment, process, said, started)
+                await self._wait_for(sign, delay, process, said)
             else:
                 await process.wait()
         finally:
@@ -119,27 +106,28 @@ class ChaosRun:
         self.lives.append(Life(Counter(self._asked()[asked:]), left))
         if killed:
             named = phase(words, sorted(self._written(at - JUST_S)), before, left)
-            self.kills.append(replace(moment, at=at, seconds=at - started, phase=named, rounds=len(left.rounds)))
+            self.kills.append({"sign": sign, "seconds": at - started, "phase": named, "rounds": len(left.rounds)})
             click.echo(f"{self.name}: kill {len(self.kills)}, {named}, {at - started:.0f} s", err=True)
         return killed
 
-    async def _wait_for(self, moment: Kill, process: Process, said: Path, started: float) -> None:
-        """Wait for the moment, or for the end of the process."""
+    async def _wait_for(self, sign: str, delay: float, process: Process, said: Path) -> None:
+        """Wait for the sign and then for the delay (in starts), or for the end of the process."""
+        started = time.time()
 
-        async def until(sign: Callable[[], bool]) -> None:
-            while not sign():  # noqa: ASYNC110  files are looked at, nothing notifies
+        async def until(seen: Callable[[], bool]) -> None:
+            while not seen():  # noqa: ASYNC110  files are looked at, nothing notifies
                 await asyncio.sleep(0.001)
 
         async def come() -> None:
-            if moment.sign != "start-up":
+            if sign != "start-up":
                 await until(lambda: UNDER_WAY in said.read_text(errors="replace"))
                 self._start_s = time.time() - started
-            if moment.sign == "call":
+            if sign == "call":
                 await until(lambda: self.judge.is_asked_by(self.name))
-            elif moment.sign == "file":
+            elif sign == "file":
                 loaded = time.time()
                 await until(lambda: any(self._written(loaded)))
-            await asyncio.sleep(moment.delay * self._start_s)
+            await asyncio.sleep(delay * self._start_s)
 
         coming, ended = asyncio.create_task(come()), asyncio.create_task(process.wait())
         try:
@@ -183,18 +171,6 @@ class ChaosRun:
                 stderr=output,
                 start_new_session=True,
             )
-
-    def kill_records(self) -> list[dict[str, Any]]:
-        """The kills for JSON."""
-        return [asdict(kill) for kill in self.kills]
-
-
-def draw(randomness: random.Random) -> Kill:
-    """The next moment."""
-    (sign,) = randomness.choices(list(WEIGHTS), list(WEIGHTS.values()))
-    if sign == "work":
-        return Kill(sign, randomness.expovariate(1 / WORKING))
-    return Kill(sign, randomness.uniform(0, LONGEST[sign]))
 
 
 def phase(words: str, written: list[str], before: Remains, left: Remains) -> str:

@@ -8,7 +8,7 @@ three are "not measured"; `measured` runs on a CPU with a small shape.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import Any
 
@@ -38,6 +38,13 @@ LLAMA_7B: Mapping[str, Any] = {
 PEAK_FLOPS: Mapping[str, float] = {"H100": 989e12, "H200": 989e12, "A100": 312e12}
 """Dense bfloat16 operations per second by a part of the GPU's name, from NVIDIA's data sheets."""
 
+MISSING = "no CUDA device"
+MEMORY = Row("rounds at LLaMA-7B's size on a GPU: peak memory", unit="GiB", note=MISSING, at_most=24.0)
+TRAINING = Row("training at LLaMA-7B's size on a GPU against the published loop", note=MISSING, at_least=2.0)
+COMPILED = Row(
+    "sampling at LLaMA-7B's size on a GPU with compiled passes against the usual ones", note=MISSING, at_least=1.0
+)
+
 
 @dataclass
 class Measured:
@@ -64,32 +71,20 @@ class Measured:
 
 def rows(repeats: int = REPEATS) -> list[Row]:
     """Memory of rounds, training against the published loop, compiled passes against the usual ones."""
-    at_size = "at LLaMA-7B's size on a GPU"
-    memory = f"rounds {at_size}: peak memory"
-    training, compiled = f"training {at_size} against the published loop", f"sampling {at_size} with compiled passes"
-    compiled += " against the usual ones"
     if not torch.cuda.is_available():
-        missing = "no CUDA device"
-        return [
-            Row(memory, unit="GiB", note=missing, at_most=24.0),
-            Row(training, note=missing, at_least=2.0),
-            Row(compiled, note=missing, at_least=1.0),
-        ]
+        return [MEMORY, TRAINING, COMPILED]
     found, device = measured(load_settings(PROFILE, {}), LLAMA_7B, PROMPT_TOKENS, repeats), torch.cuda.get_device_name()
     s = {phase: median(values) for phase, values in found.phases.items()}
     peak = next((flops for name, flops in PEAK_FLOPS.items() if name in device), None)
     used = "" if peak is None else f" ({100 * found.flops / s['training'] / peak:.0f} % of the GPU's peak arithmetic)"
-    phases = (
-        f"a round: sampling {s['sampling']:.2f} s, scoring {s['scoring']:.2f} s, training {s['training']:.2f} s{used}"
-    )
-    steps = (
-        f"{s['training']:.2f} s against {s['published']:.2f} s, {found.peak:.1f} against {found.published_peak:.1f} GiB"
-    )
-    faster = f"{s['compiled']:.2f} s against {s['sampling']:.2f} s; {device}"
+    phases = f"sampling {s['sampling']:.2f} s, scoring {s['scoring']:.2f} s, training {s['training']:.2f} s{used}"
+    steps = f"{s['training']:.2f} s against {s['published']:.2f} s"
+    peaks = f"{found.peak:.1f} GiB against {found.published_peak:.1f} GiB"
+    faster = f"{s['compiled']:.2f} s against {s['sampling']:.2f} s"
     return [
-        Row(memory, (found.peak,), "GiB", f"{phases}; {device}", at_most=24.0),
-        Row(training, found.against("training", "published"), note=f"{steps}; {device}", at_least=2.0),
-        Row(compiled, found.against("compiled", "sampling"), note=faster, at_least=1.0),
+        replace(MEMORY, values=(found.peak,), note=f"a round: {phases}; {device}"),
+        replace(TRAINING, values=found.against("training", "published"), note=f"{steps}, {peaks}; {device}"),
+        replace(COMPILED, values=found.against("compiled", "sampling"), note=f"{faster}; {device}"),
     ]
 
 

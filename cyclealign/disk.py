@@ -1,8 +1,7 @@
-"""What a disk that is full or not writable does to a write, told in the same words wherever it happens.
+"""The error of a full or read-only disk, in the same words for every write, and folders that are built once.
 
-Wrapped around everything that the application writes except the ledger, whose faults `storage.faults`
-translates. Holds folders that are built once, too. Leaves out what kind of file system it is
-(`storage.file_systems`).
+Every write of the application but those of the ledger goes through it; `storage.faults` translates the ledger's.
+Leaves out the kinds of file systems (`storage.file_systems`).
 """
 
 import errno

@@ -1,4 +1,4 @@
-"""Optional extras of the installation: what is missing is said with the command that installs it."""
+"""Optional extras of the installation: the error for a missing one names the command that installs it."""
 
 from importlib.util import find_spec
 

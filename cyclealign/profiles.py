@@ -108,7 +108,7 @@ def _keys_of(sections: Sequence[str]) -> list[str]:
 def completed(stored: Mapping[str, Any]) -> dict[str, Any]:
     """Influential settings as an earlier version stored them, with the settings that were added since.
 
-    A setting that is added gets a default that does what was done before it, so old runs continue.
+    An added setting's default does what the code did before it, so old runs continue.
     """
     return Settings.model_validate(stored).influential()
 

@@ -1,4 +1,4 @@
-"""Seeds for every random draw, derived from what the draw is for; no state of a process ever matters."""
+"""Seeds for every random draw, derived from the purpose of the draw; no state of a process ever matters."""
 
 import hashlib
 

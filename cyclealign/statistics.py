@@ -106,7 +106,7 @@ def _resampled_means(sums: np.ndarray, sizes: np.ndarray, resamples: int, seed: 
 def seed_interval(values: Sequence[float]) -> Interval:
     """The mean over a few independent runs (seeds) and its 95% interval by Student's t.
 
-    A bootstrap of five values is too narrow: it cannot draw what they do not show.
+    A bootstrap of five values is too narrow: it cannot draw values that they do not have.
 
     Returns:
         With a single run `low` and `high` are NaN.

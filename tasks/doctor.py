@@ -1,7 +1,7 @@
 """Is everything that a profile needs in order, and what to do where it is not.
 
-Spends nothing, changes nothing and loads no model; an endpoint is asked for the list of its models at most, a hub for
-a connection.
+Spends nothing, changes nothing and loads no model; it asks an endpoint for the list of its models at most, and a hub
+for a connection.
 """
 
 import asyncio
@@ -40,7 +40,7 @@ NAMES_SHOWN = 5
 
 @dataclass(frozen=True)
 class Finding:
-    """What was found of one thing, and what to do when it is bad or might be."""
+    """The state of one thing, and the remedy when it is bad or might be."""
 
     what: str
     found: str

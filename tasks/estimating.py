@@ -1,4 +1,4 @@
-"""What a run will cost, before anything is spent: printed by `cyclealign estimate` and before the first paid call."""
+"""The estimate of a run's cost: `cyclealign estimate` prints it, and a run does before its first paid call."""
 
 import json
 from collections.abc import Sequence
@@ -68,7 +68,7 @@ class Estimate:
 
 
 def _machine_lines(one: MachineEstimate) -> list[str]:
-    """What a run takes on a device, and of what parts that is made."""
+    """Hours, memory and disk of a run on a device, with their parts."""
     hours = {"rewards": None, **one.hours_by_part}
     parts = ", ".join(f"{part} {_number(hours[part])}" for part in HOURS)
     phases = ", ".join(f"{phase} {_number(used)}" for phase, used in one.memory_by_phase.items())
