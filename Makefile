@@ -39,8 +39,10 @@ smollm2: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks $(NAMES) $(if $(REPEATS),--repeats $(REPEATS))
 
-# Random SIGKILLs over laptop runs, then a comparison with uninterrupted ones: ten take ten minutes, a hundred most of an hour.
+# Random SIGKILLs and full disks in appends and postings, then SIGKILLs over laptop runs, which are compared with
+# uninterrupted ones: ten take ten minutes, a hundred most of an hour.
 chaos: $(STAMP)
+	$(BIN)/python -m benchmarks.journal $(if $(KILLS),--kills $(KILLS))
 	$(BIN)/python -m benchmarks.chaos $(if $(KILLS),--kills $(KILLS))
 
 # A thousand questions to servers that fail half of the time: ours, and one from npm (needs Node.js). Three minutes.

@@ -1,4 +1,4 @@
-"""`python -m benchmarks [NAMES…]`: run the scripts in turn, print a table, write `results.json`.
+"""`python -m benchmarks [NAMES…]`: run the scripts in turn, print their rows, write `results.json`.
 
 A script is a module with `rows(repeats=…) -> list[Row]`; adding one is a file and its name in `SCRIPTS`. Rows are
 written after each script, so that a run that is stopped keeps them.
@@ -8,11 +8,11 @@ import importlib
 import sys
 
 import click
-from rich.console import Console
 
-from benchmarks.measuring import Row, keep, table
+from benchmarks.measuring import Row, keep
 
 SCRIPTS = (
+    "journal",
     "published_steps",
     "gpu_round",
     "smollm2_wave",
@@ -40,7 +40,7 @@ def main(names: tuple[str, ...], repeats: int | None) -> None:
         found: list[Row] = rows() if repeats is None else rows(repeats)
         keep(found)
         measured += found
-    Console().print(table(measured))
+    click.echo("\n".join(map(str, measured)))
     sys.exit(int(any(row.missed for row in measured)))
 
 

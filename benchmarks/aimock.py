@@ -53,9 +53,6 @@ def serving(fixtures: Sequence[Mapping[str, Any]], chaos: Mapping[str, float]) -
     Args:
         fixtures: What it answers, first match first.
         chaos: Rates by the name of the command's option, for example `drop`.
-
-    Raises:
-        AimockMissing: there is no npm, or it cannot install the package, or the server does not start.
     """
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)

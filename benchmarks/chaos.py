@@ -1,4 +1,4 @@
-"""Random kills: `python -m benchmarks.chaos --kills 100`; prints a table and writes `chaos.json`.
+"""Random kills: `python -m benchmarks.chaos --kills 100`; prints how runs end and writes `chaos.json`.
 
 Runs of the laptop profile are killed by SIGKILL at random moments and started again by the same command, until the
 kills are used up; then each is left to come to its end. After each, the same run (profile and seed) is left alone. The
@@ -24,8 +24,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.table import Table
 
 from benchmarks import measuring
 from benchmarks.chaos_run import PRICE, ChaosRun, Kills
@@ -57,7 +55,7 @@ def chaos(kills: int, first_seed: int = 0, folder: Path | None = None) -> list[O
     built = build_world()
     with JudgeProcess(place, built) as judge:
         outcomes = asyncio.run(killed_and_whole(kills, first_seed, place, built, judge))
-    if folder is None and all(one["equal"] for one in outcomes):
+    if folder is None and not any(one["unequal"] for one in outcomes):
         shutil.rmtree(place)
     return outcomes
 
@@ -95,7 +93,7 @@ def compare(killed: ChaosRun, whole: ChaosRun) -> Outcome:
         "kills": [kill | {"in_flight": flying, "asked_again": asked} for kill, flying, asked in counts],
         "weights_sha256": digests,
         "differing_tables": differing,
-        "equal": digests[0] == digests[1] and not differing,
+        "unequal": digests[0] != digests[1] or bool(differing),
         "requests": sum(life.asked.total() for life in lives),  # that reached the judge
         "attempts": ended.attempts.total(),  # in the ledger
         "in_flight": sum(in_flight),  # at the kills
@@ -119,15 +117,15 @@ def bars(found: Sequence[Sequence[Outcome]]) -> list[Row]:
     """One row per bar; one value per chaos run."""
     kills = sum(len(one["kills"]) for outcomes in found for one in outcomes)
 
+    named = f"{kills} random SIGKILLs over laptop runs"
+
     def row(claim: str, key: str, unit: str) -> Row:
         values = tuple(float(sum(one[key] for one in outcomes)) for outcomes in found)
-        return Row(f"{kills} random SIGKILLs over laptop runs: {claim}", values, unit, at_most=0)
+        return Row(f"{named}: {claim}", values, unit, at_most=0)
 
     covered = tuple(min(float(one["spend_usd"] / one["billed_usd"]) for one in outcomes) for outcomes in found)
-    unequal = tuple(float(sum(not one["equal"] for one in outcomes)) for outcomes in found)
-    named = f"{kills} random SIGKILLs over laptop runs"
     return [
-        Row(f"{named}: runs that end otherwise than uninterrupted", unequal, "runs", at_most=0),
+        row("runs that end otherwise than uninterrupted", "unequal", "runs"),
         row("answered calls asked again", "bought_again", "calls"),
         row("calls asked again that were not in flight", "without_cause", "calls"),
         row("kills after which more was asked again than was in flight", "kills_that_cost_more", "kills"),
@@ -135,24 +133,16 @@ def bars(found: Sequence[Sequence[Outcome]]) -> list[Row]:
     ]
 
 
-def table(outcomes: Sequence[Outcome]) -> Table:
-    """One line per run."""
-    shown, counts = Table(title="Random kills"), ("requests", "attempts", "in_flight", "asked_again", "bought_again")
-    headings = [one.replace("_", " ") for one in counts]
-    for heading in ("seed", "kills", "same weights", "same tables", *headings, "billed", "ledger", "minutes"):
-        shown.add_column(heading, justify="right")
-    for one in outcomes:
-        shown.add_row(
-            str(one["seed"]),
-            str(len(one["kills"])),
-            "yes" if len(set(one["weights_sha256"])) == 1 else "NO",
-            ", ".join(one["differing_tables"]) or "yes",
-            *(str(one[key]) for key in counts),
-            f"${one['billed_usd']:.4f}",
-            f"${one['spend_usd']:.4f}",
-            f"{one['seconds'] / 60:.1f}",
-        )
-    return shown
+def as_text(one: Outcome) -> str:
+    """A run, for people."""
+    differs = "weights, " * (len(set(one["weights_sha256"])) > 1) + ", ".join(one["differing_tables"])
+    counts = ("requests", "attempts", "in_flight", "asked_again", "bought_again", "without_cause")
+    counted = ", ".join(f"{key.replace('_', ' ')} {one[key]}" for key in counts)
+    end = f"OTHERWISE: {differs}" if one["unequal"] else "as if alone"
+    return (
+        f"seed {one['seed']}: {len(one['kills'])} kills in {one['seconds'] / 60:.1f} minutes, ends {end}; {counted}; "
+        f"billed ${one['billed_usd']:.4f}, in the ledger ${one['spend_usd']:.4f}"
+    )
 
 
 @click.command()
@@ -168,10 +158,8 @@ def main(kills: int, first_seed: int, folder: Path | None) -> None:
     record = {"kills": sum(phases.values()), "phases": phases, **measuring.provenance()}
     record |= {"bars": [row.record() for row in found], "runs": outcomes}
     PATH.write_text(json.dumps(record, indent=1, default=str) + "\n")
-    console = Console(width=None if sys.stdout.isatty() else 160)
-    console.print(table(outcomes))
-    console.print("Kills by phase: " + ", ".join(f"{phase} {count}" for phase, count in phases.items()))
-    console.print(measuring.table(found))
+    click.echo("\n".join([*map(as_text, outcomes), *map(str, found)]))
+    click.echo("Kills by phase: " + ", ".join(f"{phase} {count}" for phase, count in phases.items()))
     sys.exit(int(any(row.missed for row in found)))
 
 

@@ -13,7 +13,7 @@ import signal
 import time
 from asyncio.subprocess import DEVNULL, Process
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +26,7 @@ from benchmarks.laptop import command, environment, new_home
 from benchmarks.measuring import ROOT
 from cyclealign.seeds import derive_seed
 from tests.flows.lives import Life
-from tests.flows.remains import Remains, remains
+from tests.flows.remains import remains
 
 PRICE = {"input": 1.0, "output": 2.0}
 """US dollars per million tokens, so that money is counted."""
@@ -42,8 +42,8 @@ FIRST_START_S = 8.0
 UNDER_WAY = "Evaluation before"
 """The run says so when everything is loaded."""
 WRITTEN = ("*/checkpoints/.step-*", "*/checkpoints/step-*", "*/adapter/*", "*/report/*", "ledger.*")
-JUST_S = 0.05
-"""A process that dies so soon after writing something may have had more of the same to do."""
+PHASES = {"Run ": "loading", "Evaluation": "evaluation", "  step ": "cycle", "Ranking accuracy": "rewards"}
+"""By the beginning of a line of its error output."""
 ARRIVING_S = 0.2
 """A killed process's last words may still be on their way to the judge's log."""
 
@@ -67,11 +67,7 @@ class ChaosRun:
         self._start_s = FIRST_START_S
 
     async def go(self, kills: Kills) -> None:
-        """Start the run again and again until it is complete; it is killed as long as there are kills.
-
-        Raises:
-            RuntimeError: it ended by itself, and not well.
-        """
+        """Start the run again and again until it is complete; it is killed as long as there are kills."""
         killed = True
         while killed:
             kill = min(1, kills.left)
@@ -101,12 +97,13 @@ class ChaosRun:
         if process.returncode and not killed:
             raise RuntimeError(f"{self.name} ended with {process.returncode} in its life {number}:\n{words[-2000:]}")
         await asyncio.sleep(ARRIVING_S)
-        before = self.lives[-1].left if self.lives else Remains()
         left = await asyncio.to_thread(remains, self.home, self.name)
         self.lives.append(Life(Counter(self._asked()[asked:]), left))
         if killed:
-            named = phase(words, sorted(self._written(at - JUST_S)), before, left)
-            self.kills.append({"sign": sign, "seconds": at - started, "phase": named, "rounds": len(left.rounds)})
+            named = phase(words)
+            self.kills.append(
+                {"sign": sign, "seconds": at - started, "phase": phase(words), "rounds": len(left.rounds)}
+            )
             click.echo(f"{self.name}: kill {len(self.kills)}, {named}, {at - started:.0f} s", err=True)
         return killed
 
@@ -126,7 +123,7 @@ class ChaosRun:
                 await until(lambda: self.judge.is_asked_by(self.name))
             elif sign == "file":
                 loaded = time.time()
-                await until(lambda: any(self._written(loaded)))
+                await until(lambda: self._writes(loaded))
             await asyncio.sleep(delay * self._start_s)
 
         coming, ended = asyncio.create_task(come()), asyncio.create_task(process.wait())
@@ -138,15 +135,13 @@ class ChaosRun:
             coming.cancel()
             ended.cancel()
 
-    def _written(self, since: float) -> Iterator[str]:
-        """What the run has written since then: `checkpoint`, `adapter`, `report` or `ledger`."""
+    def _writes(self, since: float) -> bool:
+        """Whether the run has written a checkpoint, adapter, report or ledger since then."""
         for path in (path for pattern in WRITTEN for path in self.home.glob(pattern)):
-            try:
-                fresh = path.stat().st_mtime > since
-            except FileNotFoundError:  # it was put in place meanwhile
-                continue
-            if fresh:
-                yield "ledger" if path.parent == self.home else path.parent.name.removesuffix("s")
+            with suppress(FileNotFoundError):  # it was put in place meanwhile
+                if path.stat().st_mtime > since:
+                    return True
+        return False
 
     def _asked(self) -> list[str]:
         return [one.call for one in self.judge.log(self.name) if not one.answered]
@@ -173,18 +168,7 @@ class ChaosRun:
             )
 
 
-def phase(words: str, written: list[str], before: Remains, left: Remains) -> str:
-    """What the run was doing when it was killed, as far as its words, files and rows tell."""
-    stages = [line for line in words.splitlines() if line.startswith(("Evaluation", "Ranking accuracy"))]
-    states = set(left.rounds.values())
-    known = {
-        "start-up": "\nRun " not in f"\n{words}",
-        "".join(written[:1]): bool(written),
-        "loading": not stages,
-        "evaluation": not (stages and stages[-1].startswith(UNDER_WAY) and "responses generated" in words),
-        "replay": not left.in_flight and left.rounds == before.rounds,
-        "ranking": bool(left.in_flight) or "sampled" in states,
-        "training": "ranked" in states,
-        "sampling": True,
-    }
-    return next(name for name, holds in known.items() if holds)
+def phase(words: str) -> str:
+    """What the run was doing by its last words."""
+    lines = [line for line in words.splitlines() if line.startswith(tuple(PHASES))]
+    return next(PHASES[sign] for sign in PHASES if lines[-1].startswith(sign)) if lines else "start-up"

@@ -37,11 +37,7 @@ how many pairs it kept, their digest, prompts of the sample by subset."""
 
 
 def rows(repeats: int = REPEATS, pairs: int = made_up_dialogues.PAIRS) -> list[Row]:
-    """How many times faster ours is, and the memory that it needs.
-
-    Raises:
-        RuntimeError: the sides kept other pairs, or drew other numbers of prompts.
-    """
+    """How many times faster ours is, and the memory that it needs."""
     with tempfile.TemporaryDirectory() as folder:
         files = made_up_dialogues.write(Path(folder), pairs)
 

@@ -93,11 +93,7 @@ def behaviour(seed: int, number: int) -> str:
 
 
 def other_server(count: int) -> list[Counts]:
-    """aimock; it finds all answers best in the order shown.
-
-    Raises:
-        AimockMissing: it cannot be run here.
-    """
+    """aimock; it finds all answers best in the order shown."""
     with aimock.serving(fixtures(), CHAOS) as server, tempfile.TemporaryDirectory() as home:
         ledger = Ledger(Path(home))
         counts = account(aimock.PACKAGE, ledger, CAP_USD, *ask_all(ledger, server.url, count, CAP_USD))
@@ -222,20 +218,13 @@ def broken_claims(counts: Counts) -> list[str]:
 def as_text(counts: Counts) -> str:
     """The counts, for people."""
 
-    def listed(key: str) -> str:
-        return ", ".join(f"{name} {count:,}" for name, count in counts[key].most_common()) or "none"
+    def shown(value: object) -> str:
+        if isinstance(value, Counter):
+            return ", ".join(f"{name} {count:,}" for name, count in value.most_common()) or "none"
+        return f"{value:,.4f}" if isinstance(value, float) else str(value)
 
-    lines = [
-        f"{counts['server']}: {counts['questions']:,} questions in {counts['seconds']:.0f} s",
-        f"  answered {counts['answered']:,}; recorded with a reason: {listed('recorded')}",
-        f"  stopped: {listed('stopped')}",
-        f"  attempts in the ledger {counts['attempts']:,}, failed: {listed('failures')}",
-        f"  at most {counts['most_at_once']} at once; spent ${counts['spend_usd']:.4f} of ${counts['cap_usd']:.2f}, "
-        f"with reserves never above ${counts['most_committed_usd']:.4f}",
-        f"  requests at the server {counts['at_the_server'].total():,}: {listed('at_the_server')}; charged for there: "
-        f"${counts['charged_usd']:.4f}",
-    ]
-    return "\n".join([*lines, *(f"  BROKEN: {claim}" for claim in broken_claims(counts))])
+    lines = [f"  {key.replace('_', ' ')}: {shown(value)}" for key, value in counts.items()]
+    return "\n".join([*lines, *(f"  BROKEN: {claim}" for claim in broken_claims(counts)), ""])
 
 
 @click.command()

@@ -89,11 +89,7 @@ def rows(repeats: int = REPEATS) -> list[Row]:
 
 
 def measured(settings: Settings, shape: Mapping[str, Any], prompt_tokens: int, repeats: int) -> Measured:
-    """Rounds of one prompt each under these settings, with a model of this shape.
-
-    Raises:
-        AssertionError: the two sides' losses differ by more than rounding.
-    """
+    """Rounds of one prompt each under these settings, with a model of this shape."""
     found, ours = Measured(), Side(settings, shape, prompt_tokens)
     for number in range(2):  # the first also warms
         ours.prepare(number)

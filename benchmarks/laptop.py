@@ -54,11 +54,7 @@ def train(home: Path, settings: Settings) -> None:
 
 
 def finished(words: list[str], variables: Mapping[str, str] | None = None) -> str:
-    """What a program printed.
-
-    Raises:
-        RuntimeError: it did not end well.
-    """
+    """What a program printed."""
     done = subprocess.run(words, cwd=ROOT, env=variables, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"{' '.join(words[1:])} ended with {done.returncode}:\n{done.stderr[-2000:]}")

@@ -9,7 +9,7 @@ opened anew; the figure is that of the slowest.
 # ruff: noqa: S608  the names in statements are those of our own tables and columns
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -26,24 +26,35 @@ from storage.ledger import Ledger
 REPEATS = 3
 RUNS = 100
 ROUNDS = 1_000_000
-SHIFTED = ("step", "optimizer_step", "first_new_step", "demonstration")
-"""Columns that count within a run."""
+STRETCH = 1000
+"""Steps between two copies of the same round in a run."""
 PER_STEP = (
-    "rounds",
-    "responses",
-    "rankings",
-    "pseudo_labels",
-    "demonstrations",
-    "round_demonstrations",
-    "api_calls",
-    "api_attempts",
-    "response_rewards",
-    "counted_pairs",
+    "sampled_rounds",
+    "ranked_rounds",
+    "trained_rounds",
+    "candidate_rewards",
+    "attempts",
+    "outcomes",
+    "verdicts",
     "checkpoints",
 )
-PER_RUN = ("runs", "run_samples", "run_systems", "resumptions")
+PER_RUN = ("registrations", "run_events", "sample_uses", "static_demonstrations", "system_roles", "continuations")
 """Tables that are multiplied; what systems said and what it was worth is shared, as between real runs."""
-EMPTIED = {"request": "'{}'::json", "raw": "null"}
+CHANGED: Mapping[str, str] = {
+    "run_name": "run_name || '-' || r",
+    "settings": """json_merge_patch(settings, '{"seed": ' || r || '}')""",
+    "step": "step + k",
+    "optimizer_step": "optimizer_step + k",
+    "demonstrations_shown": "list_transform(demonstrations_shown, lambda number: number + k)",
+    "admitted": """case when admitted is not null
+        then struct_update(admitted, number := admitted.number + k, step := admitted.step + k) end""",
+    "attempt": "(hash(attempt || '/' || r || '/' || k) >> 1)::bigint",
+    "call_key": "md5(call_key || r || '/' || k)",
+    "request": "'{}'::json",
+    "reply": "case when reply is not null then struct_update(reply, raw := '') end",
+    "raw": "null",
+}
+"""Columns of copy r of the run that differ, in the stretch that begins k steps later."""
 
 
 def rows(repeats: int = REPEATS) -> list[Row]:
@@ -88,37 +99,16 @@ def large_ledger(rounds: int = ROUNDS, runs: int = RUNS) -> Iterator[Path]:
 
 def multiply(ledger: Path, rounds: int, runs: int) -> None:
     """Put `runs` copies of the ledger's only run into it, with `rounds` rounds in all of them together."""
+    ledger.chmod(0o600)
     with duckdb.connect(str(ledger)) as connection:
-        (there,) = connection.execute("select count(*) from rounds").fetchone() or (0,)
-        connection.execute(f"create temp table copies as select range as r from range(1, {runs + 1})")
-        repeats = -(-rounds // (runs * there))
-        connection.execute(f"create temp table stretches as select range as k from range({repeats})")
+        (there,) = connection.execute("select count(*) from sampled_rounds").fetchone() or (0,)
         for table in PER_RUN + PER_STEP:
-            stretches = table in PER_STEP
-            chosen = ", ".join(_column(name, stretches=stretches) for name in _columns(connection, table))
-            beside = "copies, stretches" if stretches else "copies"
-            connection.execute(f"create temp table more as select {chosen} from {table}, {beside}")
+            stretches = -(-rounds // (runs * there)) if table in PER_STEP else 1
+            columns = [name for name, *_ in connection.execute(f"describe {table}").fetchall()]
+            chosen = ", ".join(f"{CHANGED[name]} as {name}" if name in CHANGED else name for name in columns)
+            copies = f"range(1, {runs + 1}) runs(r), range(0, {stretches * STRETCH}, {STRETCH}) stretches(k)"
+            connection.execute(f"create temp table more as select {chosen} from {table}, {copies}")
             connection.execute(f"delete from {table}")
-            connection.execute(f"insert into {table} by name select * from more order by run_name")
+            connection.execute(f"insert into {table} by name select * from more order by {columns[0]}")
             connection.execute("drop table more")
         connection.execute("checkpoint")
-
-
-def _columns(connection: duckdb.DuckDBPyConnection, table: str) -> list[str]:
-    return [name for name, *_ in connection.execute(f"describe {table}").fetchall()]
-
-
-def _column(name: str, *, stretches: bool) -> str:
-    """What the column is in copy r, and in stretch k of it."""
-    place = "r || '/' || k" if stretches else "r"
-    if name == "run_name":
-        return "run_name || '-' || r as run_name"
-    if name == "call_key":
-        return f"md5(call_key || {place}) as call_key"
-    if name == "attempt":
-        return "row_number() over () + 1000000000 as attempt"
-    if name == "settings":
-        return """json_merge_patch(settings, '{"seed": ' || r || '}') as settings"""
-    if name in SHIFTED and stretches:
-        return f"{name} + k * 1000 as {name}"
-    return f"{EMPTIED[name]} as {name}" if name in EMPTIED else name

@@ -1,4 +1,4 @@
-"""How every benchmark measures and reports: two sides in turn, a row per claim, `results.json`, a table for people.
+"""How every benchmark measures and reports: two sides in turn, a row per claim, `results.json`.
 
 A row is a figure per repeat and the bar that their median has to clear. `results.json` is a list, a row a line, each
 with the commit, versions and machine it was measured on, so that a new row replaces its predecessor and no other.
@@ -9,15 +9,12 @@ import math
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 from typing import Any, TypeVar
-
-from rich.table import Table
-from rich.text import Text
 
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results.json"
@@ -99,28 +96,14 @@ class Row:
         record = {"name": self.name, "ratio": ratio, **bars, "low": low, "high": high, "repeats": len(self.values)}
         return record | {key: value for key in ("unit", "note") if (value := getattr(self, key)) is not None}
 
-    def cells(self) -> list[str | Text]:
-        """The row in the table."""
+    def __str__(self) -> str:
+        """The row for a terminal; a missed bar says so in words."""
         known, unit = self.record(), f" {self.unit}" if self.unit else ""
         bar = ", ".join(f"{kind.replace('_', ' ')} {known[kind]:g}{unit}" for kind in known if kind.startswith("at_"))
-        claim = Text.assemble(self.name, (f"\n{self.note}" if self.note else "", "dim"))
-        if not self.values:
-            return [claim, "not measured", "", "", bar, ""]
-        verdict = Text("missed", "bold red") if self.missed else Text("ok", "green")
-        spread = f"{known['low']:g} … {known['high']:g}"
-        return [claim, f"{known['ratio']:g}{unit}", spread, str(known["repeats"]), bar, verdict]
-
-
-def table(rows: Sequence[Row]) -> Table:
-    """The rows for a terminal; a missed bar says so in words."""
-    shown = Table(title="Benchmarks")
-    shown.add_column("claim")
-    for heading in ("measured", "low … high", "repeats", "bar"):
-        shown.add_column(heading, justify="right", no_wrap=True)
-    shown.add_column("", no_wrap=True)
-    for row in rows:
-        shown.add_row(*row.cells())
-    return shown
+        verdict = "not measured" if not self.values else "MISSED" if self.missed else "ok"
+        spread = f"{known['low']:g} … {known['high']:g} in {known['repeats']}" if self.values else ""
+        figure = f"{known['ratio']:g}{unit} ({spread}), " if self.values else ""
+        return f"{verdict}: {self.name}: {figure}{bar}" + (f"\n    {self.note}" if self.note else "")
 
 
 def provenance() -> Record:

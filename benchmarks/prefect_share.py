@@ -1,15 +1,13 @@
 """Prefect's share of a laptop run, from the start of the process to its end.
 
 The same run once as the user starts it, with the start of Prefect's own server and the wait for its last records, and
-once with Prefect taken away, each in a fresh process and an empty home, one right after the other. A user has two
-things after the first run, and so has each of these: the dialogue world, and Prefect's database. Both sides have to end
-with the same weights.
+once with Prefect taken away, each in a fresh process and an empty home that has what a user has after a first run: the
+dialogue world, and Prefect's database. Both sides have to end with the same weights. It is the profile as it is: fewer
+prompts would make the run shorter, not Prefect's start, and so overstate the share.
 
-Taken away: a stand-in for Prefect's package, under which flows and tasks are plain functions. The application's code is
-unchanged. Decorators return their function, a concurrency limit lets everybody in, artifacts go nowhere, no code is
-inside a flow run. Even the time to import Prefect is gone.
-
-It is the profile as it is: fewer prompts would make the run shorter, not Prefect's start, and so overstate the share.
+Taken away: a stand-in for Prefect's package, under which flows and tasks are plain functions and the application's code
+is unchanged. Decorators return their function, a concurrency limit lets all in, artifacts go nowhere, no code is inside
+a flow run. Even the time to import Prefect is gone.
 """
 
 import itertools
@@ -34,11 +32,7 @@ SHORT = {"data": {"prompts": 8}, "method": {"rounds": 1}, "evaluation": {"prompt
 
 
 def rows(repeats: int = REPEATS, overrides: Mapping[str, Any] | None = None) -> list[Row]:
-    """The share of a laptop run's time that is Prefect's.
-
-    Raises:
-        RuntimeError: the runs ended with different weights.
-    """
+    """The share of a laptop run's time that is Prefect's."""
     world, digests, number = build_world(), set(), itertools.count()
     with tempfile.TemporaryDirectory() as folder:
 

@@ -1,14 +1,13 @@
 """A ranking step against the published ones, and sampling against `generate`, on the same model.
 
 A ranking step is the forward and backward pass of one prompt's loss. The peers follow the published code, without its
-slips (temperatures from equal rewards, division by the padded length), so that losses and gradients have to be equal,
-which is checked. PRO's loop (https://github.com/AlibabaResearch/DAMO-ConvAI) runs one full sequence per response;
-RRHF's trainer (https://github.com/GanjinZero/RRHF) runs all of them as one padded batch. Both compute logits of the
-whole vocabulary for every position, the prompt's too. Ours is the white box's: the prompt once, logits for response
-tokens alone.
+slips (temperatures from equal rewards, division by the padded length); losses and gradients have to be equal. PRO's
+loop (https://github.com/AlibabaResearch/DAMO-ConvAI) runs one full sequence per response, RRHF's trainer
+(https://github.com/GanjinZero/RRHF) all of them as one padded batch; both compute logits of the whole vocabulary for
+every position. Ours is the white box's: the prompt once, logits for response tokens alone.
 
 `generate(num_return_sequences=…)` copies the prompt before it reads it; ours reads it once. Neither stops early, so
-both sides give the same number of tokens; decoded greedily they are the same tokens, which is checked, too.
+both sides give the same number of tokens; decoded greedily they have to be the same tokens.
 """
 
 from collections.abc import Callable
@@ -70,11 +69,7 @@ def learn(model: nn.Module, loss: Callable[[], Tensor]) -> tuple[Tensor, list[Te
 
 
 def check_equal(*sides: tuple[Tensor, list[Tensor]]) -> None:
-    """See that both sides compute the same.
-
-    Raises:
-        AssertionError: loss or gradients differ by more than rounding.
-    """
+    """See that both sides compute the same."""
     (ours, our_gradients), (theirs, their_gradients) = sides
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=0)
     for mine, peers in zip(our_gradients, their_gradients, strict=True):

@@ -47,15 +47,15 @@ TIMES = """
     )
     select
         resumptions.rounds_replayed,
-        epoch(resumptions.started_at),
+        epoch(resumptions.started_at) - $started,
+        min(turns.sampled) filter (where turns.step >= resumptions.first_new_step) - $started,
+        min(turns.begun) filter (where turns.step >= resumptions.first_new_step) - epoch(resumptions.started_at),
         max(turns.trained) filter (where turns.step < resumptions.first_new_step)
-        - min(turns.begun) filter (where turns.step >= resumptions.checkpoint_step),
-        min(turns.begun) filter (where turns.step >= resumptions.first_new_step),
-        min(turns.sampled) filter (where turns.step >= resumptions.first_new_step)
+        - min(turns.begun) filter (where turns.step >= resumptions.checkpoint_step)
     from resumptions, turns where resumptions.run_name = $run and resumptions.resumption = 1
     group by all
     """
-"""One row: the first resumption of a run with one round per step. `wave` is a turn then."""
+"""The `Continuation` at the first resumption of a run with one round per step; `wave` is a turn then."""
 
 
 class Continuation(NamedTuple):
@@ -91,11 +91,7 @@ def rows(repeats: int = REPEATS) -> list[Row]:
 
 
 def run_and_kill(home: Path) -> None:
-    """Train until there are enough recorded rounds behind the checkpoint, then SIGKILL.
-
-    Raises:
-        RuntimeError: the run ended before.
-    """
+    """Train until there are enough recorded rounds behind the checkpoint, then SIGKILL."""
     process = subprocess.Popen(
         command(SETTINGS),
         cwd=ROOT,
@@ -124,16 +120,12 @@ def trained(home: Path) -> int:
 
 
 def continued(killed: Path, home: Path) -> Continuation:
-    """Continue a copy of the killed home to the run's end.
-
-    Raises:
-        RuntimeError: nothing was replayed.
-    """
+    """Continue a copy of the killed home to the run's end."""
     shutil.copytree(killed, home, symlinks=True)
     started = time.time()
     train(home, SETTINGS)
-    [row] = Ledger(home).query_anywhere(TIMES, {"run": RUN})[0].to_numpy().tolist()
-    replayed, resumed, live, new_begun, new_sampled = row
-    if not replayed:
+    [row] = Ledger(home).query_anywhere(TIMES, {"run": RUN, "started": started})[0].to_numpy().tolist()
+    found = Continuation(*row)
+    if not found.replayed:
         raise RuntimeError("Found no replayed round, expected those behind the last checkpoint.")
-    return Continuation(replayed, resumed - started, new_sampled - started, new_begun - resumed, live)
+    return found

@@ -5,10 +5,9 @@ after it came, as many at once as are asked. Prompts per minute are those of the
 to the last optimizer step; start and evaluation are left out. Waves end before a checkpoint: both sides have one every
 four waves of 16; with the laptop profile's, every three, the idle share is larger.
 
-Idle time, from the times in the ledger: a cycle has two sides, computing (sampling, scoring and training, one at a
-time) and outstanding answers (from the sending of a question to the record of its answer). With waves that overlap, the
-slower of the two should always be at work. A side's time is that of the union of its intervals within the cycle's wall
-time; the slower side is the one with more of it, and its idle share the part of the wall time in which it does nothing.
+Idle time, from the ledger: a cycle has two sides, computing (sampling, scoring and training, one at a time) and
+outstanding answers (from sending a question to the record of its answer). With waves that overlap, the slower of the
+two should always be at work: its idle share is the part of the cycle's wall time outside the union of its intervals.
 """
 
 import tempfile

@@ -1,17 +1,14 @@
 """A wave on SmolLM2-135M against transformers' own way: sampling, scoring and one optimizer step on all of its prompts.
 
-Four prompts of 128 tokens, three candidates and a rewrite of 48 tokens each, a LoRA adapter on every linear layer,
-float32. Ours is the white box: a prompt is read once for all its responses, logits are computed where they are needed,
-scores come from a pass of their own. The other way copies the prompt for each response: `generate` with
-`num_return_sequences` (cached keys and values, no gradients, evaluation mode, the adapter merged for it, as ours), then
-one padded batch of full sequences, which gives the scores and is trained on, so that it needs one pass fewer: with
-logits of every position, as published loops have them, and in a second row with transformers' `logits_to_keep`, for
-the responses alone. Prompts are equally long, which spares it the padding. Neither stops early, so both sample the same
-number of tokens, and the ratio of times is that of tokens per second. Decoded greedily, as one wave is before the
-measurement, they sample the same tokens, score them alike and have the same loss.
-
-The batch of eight prompts, a wave of the shipped profile, would take 11 GiB the other way, of four it is half of that.
-The weights are the model's own where `make smollm2` has put them, otherwise random ones of its shape.
+Four prompts (the shipped profile's eight would take 11 GiB the other way) of 128 tokens, three candidates and a rewrite
+of 48 tokens each, a LoRA adapter on every linear layer, float32. Ours is the white box: it reads a prompt once for all
+its responses, computes logits where they are needed, and scores in a pass of its own. The other way copies the prompt
+for each response: `generate` with `num_return_sequences` (cached keys and values, no gradients, evaluation mode, the
+adapter merged, as ours), then one padded batch of full sequences, which gives the scores and is trained on, one pass
+fewer: with logits of every position, as published loops have them, and in a second row with transformers'
+`logits_to_keep`. Prompts are equally long, which spares it the padding. Neither stops early, so the ratio of times is
+that of tokens per second. A first wave, decoded greedily, has the same tokens, scores and loss on both sides. The
+weights are the model's own where `make smollm2` has put them, otherwise random ones of its shape.
 """
 
 import tempfile
@@ -57,11 +54,7 @@ GREEDY = SamplingSettings(temperature=0, max_new_tokens=RESPONSE_TOKENS)
 
 
 def rows(repeats: int = REPEATS, shape: Mapping[str, Any] | None = None) -> list[Row]:
-    """How many times more tokens per second.
-
-    Raises:
-        AssertionError: decoded greedily, the sides sample, score or learn differently.
-    """
+    """How many times more tokens per second."""
     found = []
     with model_folder(shape) as (folder, origin):
         ours, theirs = Ours(folder), Theirs(folder)
@@ -71,23 +64,16 @@ def rows(repeats: int = REPEATS, shape: Mapping[str, Any] | None = None) -> list
             torch.testing.assert_close(mine.scores, others.scores, rtol=1e-3, atol=0)
             torch.testing.assert_close(mine.loss, others.loss, rtol=1e-3, atol=0)
             pairs = timed_in_turn(lambda: ours.run(SAMPLING), lambda: theirs.run(SAMPLING), repeats)
-            how = f"{origin} weights, {made_up.where(ours.box.model)}"
-            found.append(row_of(pairs, how, lean=theirs.lean))
+            speeds = [PROMPTS * CANDIDATES * RESPONSE_TOKENS / median(side) for side in zip(*pairs, strict=True)]
+            note = (
+                f"{speeds[0]:.0f} against {speeds[1]:.0f} sampled tokens per second, sampling, scoring and training "
+                f"together; {PROMPTS} prompts of {PROMPT_TOKENS} + {CANDIDATES}·{RESPONSE_TOKENS} tokens, {origin} "
+                f"weights, {made_up.where(ours.box.model)}"
+            )
+            name, lean = "a wave on SmolLM2-135M against transformers' own way", ", logits of the responses alone"
+            bar = 1.0 if theirs.lean else 1.5
+            found.append(Row(name + lean * theirs.lean, speedups(pairs), note=note, at_least=bar))
     return found
-
-
-def row_of(pairs: list[tuple[float, float]], how: str, *, lean: bool) -> Row:
-    """The row of these pairs of seconds (ours, theirs); a lean peer computes no logits of the prompt."""
-    tokens = PROMPTS * CANDIDATES * RESPONSE_TOKENS
-    ours, theirs = (tokens / median(side) for side in zip(*pairs, strict=True))
-    note = (
-        f"{ours:.0f} against {theirs:.0f} sampled tokens per second, sampling, scoring and training together; "
-        f"{PROMPTS} prompts of {PROMPT_TOKENS} + {CANDIDATES}·{RESPONSE_TOKENS} tokens, {how}"
-    )
-    name = "a wave on SmolLM2-135M against transformers' own way"
-    if lean:
-        name += ", logits of the responses alone"
-    return Row(name, speedups(pairs), note=note, at_least=1.0 if lean else 1.5)
 
 
 @contextmanager

@@ -68,17 +68,13 @@ def rows(repeats: int = REPEATS, steps: int = STEPS, shape: Mapping[str, Any] = 
 
 @flow(name="whole-round")
 def measured(folder: str, shape: dict[str, Any], repeats: int, steps: int) -> list[tuple[float, float]]:
-    """Seconds of (the whole, its parts) for so many rounds, per repeat.
-
-    Raises:
-        RuntimeError: the sides sampled other tokens, or ended with other weights.
-    """
+    """Seconds of (the whole, its parts) for so many rounds, per repeat."""
     home = Path(folder)
     settings = settings_for(made_up.save(home / "model", shape), repeats * steps, steps)
     prompts = [made_up.prompt(shape["vocab_size"], PROMPT_TOKENS, number) for number in range(repeats * steps)]
-    with cycle_of(home / "before", settings, prompts) as cycle:  # warms both sides up, too
+    with cycle_of(Ledger(home / "before"), settings, prompts) as cycle:  # warms both sides up, too
         parts = Parts(new_white_box(settings), settings, prompts, examples_of(cycle))
-    with cycle_of(home / "whole", settings, prompts) as cycle, cycle.progress.showing():
+    with cycle_of(Ledger(home / "whole"), settings, prompts) as cycle, cycle.progress.showing():
         whole, bare = iter(segments(settings, len(prompts))), iter(segments(settings, len(prompts)))
         pairs = in_turn(
             lambda: seconds(partial(run_segment, cycle, next(whole))),
@@ -112,19 +108,19 @@ def settings_for(model: Path, prompts: int, steps: int) -> Settings:
 
 
 @contextmanager
-def cycle_of(home: Path, settings: Settings, prompts: Sequence[Prompt]) -> Iterator[Cycle]:
+def cycle_of(ledger: Ledger, settings: Settings, prompts: Sequence[Prompt]) -> Iterator[Cycle]:
     """The parts of a new run, as `tasks.cycle.assembly` puts them together, with a judge that takes no time."""
-    context = RunContext(home, RUN, settings, Ledger(home))
-    runs.register(context.ledger, new_run(context))
-    context.ledger.record(StaticDemonstration(RUN, STATIC_DEMONSTRATION))
+    context = RunContext(ledger.home, RUN, settings, ledger)
+    runs.register(ledger, new_run(context))
+    ledger.record(StaticDemonstration(RUN, STATIC_DEMONSTRATION))
     white_box = new_white_box(settings)
     rewrite = made_up.words(len(white_box.prompt_format.tokenizer), RESPONSE_TOKENS - 1, "rewrite")
     judge = create_app(made_up.InstantJudge(CANDIDATES, rewrite), settings.black_box.model)
     black_box = settings.black_box
-    account = Account(context.ledger, RUN, black_box, lambda: ChatEndpoint(black_box, judge))
+    account = Account(ledger, RUN, black_box, lambda: ChatEndpoint(black_box, judge))
     with Asker(Direct(account)) as asker:
         yield Cycle(
-            ledger=context.ledger,
+            ledger=ledger,
             run_name=RUN,
             settings=settings,
             prompts=prompts,
@@ -134,7 +130,7 @@ def cycle_of(home: Path, settings: Settings, prompts: Sequence[Prompt]) -> Itera
             progress=make_progress(context, list(prompts)),
             resumption=None,
         )
-    context.ledger.close()
+    ledger.close()
 
 
 def new_white_box(settings: Settings) -> WhiteBox:

@@ -142,7 +142,7 @@ def estimate_machine(settings: Settings, parameters: int, device: str = "a100") 
 def home_bytes(settings: Settings, parameters: int | None) -> int:
     """What a run writes into its home at most, the weights of its model aside.
 
-    Checkpoints and adapter, and the ledger with its snapshot and the copy that becomes the next snapshot. Of a
+    Checkpoints and adapter, and the ledger, the copy that becomes the next one, and journals at most as large. Of a
     model whose size is unknown (None), checkpoints are not counted.
     """
     trained = 0 if parameters is None else trained_parameters(settings.white_box.lora, parameters)
