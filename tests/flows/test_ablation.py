@@ -43,11 +43,3 @@ def test_a_grid_leaves_finished_runs_alone_shows_every_variant_and_is_merged_els
     assert json.loads(found.output)["state"] == "complete"
     again = CliRunner().invoke(main, ["ledger", "import", str(home)])
     assert again.output.startswith("0 new runs, 0 new rows")
-
-
-def test_settings_that_do_not_validate_end_a_grid_before_it_starts(home: Path) -> None:
-    result = CliRunner().invoke(main, ["ablation", "--grid", "figure-5", "--set", "method.candidates=1"])
-    assert result.exit_code == 2
-    assert "method.candidates" in result.output
-    refused = CliRunner().invoke(main, ["ablation", "--seeds", "0,one"])
-    assert (refused.exit_code, "--seeds" in refused.output) == (2, True)

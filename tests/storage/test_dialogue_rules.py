@@ -42,12 +42,6 @@ def pairs_of(turns: list[dict[str, str]]) -> list[tuple[str, str]]:
     return [(turn["speaker"], turn["text"]) for turn in turns]
 
 
-def parsed(connection: duckdb.DuckDBPyConnection, text: str, keep: bool) -> list[tuple[str | None, str]]:
-    row = connection.execute("select turns_of($text, exchanges($text), $keep)", {"text": text, "keep": keep}).fetchone()
-    assert row is not None
-    return pairs_of(row[0])
-
-
 PARAGRAPHS = st.lists(
     st.one_of(
         st.sampled_from(["Human:", "Assistant:", "Human: ", "Assistant: a", "Human:b", "human: c", " Human: d", ""]),
@@ -134,7 +128,8 @@ def test_a_pair_is_dropped_by_the_first_three_reasons_exactly_when_open_assistan
 def test_a_paragraph_without_a_name_stays_in_its_turn_by_default(
     macros: duckdb.DuckDBPyConnection, text: str, turns: list[tuple[str | None, str]]
 ) -> None:
-    assert parsed(macros, text, keep=True) == turns
+    [(found,)] = answers(macros, "turns_of(d.text, exchanges(d.text), true)", [{"text": text}])
+    assert pairs_of(found) == turns
 
 
 @pytest.mark.skipif(not REAL, reason="CYCLEALIGN_HH_RLHF names no folder with HH-RLHF files")

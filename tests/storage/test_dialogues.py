@@ -3,14 +3,15 @@
 import gzip
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
+import pyarrow as pa
 import pytest
 
 from benchmarks.made_up_dialogues import write_files
-from cyclealign.data.hh_rlhf import DialogueFolder, DialogueTable
+from cyclealign.data.hh_rlhf import SPLITS, DialogueFolder
 from cyclealign.errors import DataError, StorageFull
 from cyclealign.records import SUBSETS, Turn, prompt_id
 from cyclealign.settings import DataSettings
@@ -19,6 +20,7 @@ from storage.dialogues import PreparedDialogues, TokenCounter, prepare
 from storage.ledger import Ledger
 from storage.sampling import load_pairs
 from tests.full_disk import files_up_to
+from tests.storage.values import dialogue_table
 
 ONE = ("harmless-base",)
 GOOD = ("\n\nHuman: hi\n\nAssistant: hello", "\n\nHuman: hi\n\nAssistant: go away")
@@ -44,13 +46,6 @@ def kept(prepared: PreparedDialogues, split: Any = "train") -> list[str]:
     return sorted(pair.chosen for pair in load_pairs(prepared.folder, split))
 
 
-@pytest.fixture
-def whole(tmp_path: Path) -> DialogueFolder:
-    """Every file of the hub's layout, small."""
-    names = [f"{subset}/{split}" for subset in SUBSETS for split in ("train", "test")]
-    return DialogueFolder(write_files(tmp_path / "hh", {name: [numbered(n) for n in range(50)] for name in names}))
-
-
 def test_a_full_disk_leaves_nothing_behind_and_the_next_time_all_is_prepared(ledger: Ledger, tmp_path: Path) -> None:
     rows = source(tmp_path / "hh", [numbered(number) for number in range(3_000)])
     with ledger.session():
@@ -61,19 +56,18 @@ def test_a_full_disk_leaves_nothing_behind_and_the_next_time_all_is_prepared(led
     assert len(kept(prepare(ledger, rows, FILTERED))) == 3_000
 
 
-def test_many_cores_need_no_more_memory(ledger: Ledger, whole: DialogueFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    """DuckDB's readers take 32 MiB each, and as many read as there are files and threads."""
-    monkeypatch.setattr("storage.dialogues.MEMORY", "300MB")
-    monkeypatch.setattr("os.cpu_count", lambda: 64)
-    assert kept(prepare(ledger, whole, FILTERED), "test")
-
-
-def test_too_little_memory_is_called_that(
-    ledger: Ledger, whole: DialogueFolder, monkeypatch: pytest.MonkeyPatch
+def test_many_cores_need_no_more_memory_and_too_little_is_called_that(
+    ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """DuckDB's readers take 32 MiB each, and as many read as there are files and threads."""
+    names = [f"{subset}/{split}" for subset in SUBSETS for split in SPLITS]
+    whole = DialogueFolder(write_files(tmp_path / "hh", {name: [numbered(n) for n in range(50)] for name in names}))
+    monkeypatch.setattr("os.cpu_count", lambda: 64)
     monkeypatch.setattr("storage.dialogues.MEMORY", "8MB")
     with pytest.raises(DataError, match=r"Expected 8MB of memory .*data\.subsets"):
         prepare(ledger, whole, FILTERED)
+    monkeypatch.setattr("storage.dialogues.MEMORY", "300MB")
+    assert kept(prepare(ledger, whole, FILTERED), "test")
 
 
 def test_prompts_are_rendered_and_named_as_everywhere_else(tmp_path: Path, ledger: Ledger) -> None:
@@ -102,19 +96,21 @@ DROPPED: dict[str, list[object]] = {
     "empty_reply": [("Human: a\n\nAssistant: b", "Human: a\n\nAssistant:")],
     "identical_replies": [("Human: a\n\nAssistant: b", "Human: a\n\nAssistant: b ")],
     "duplicate_prompt": [numbered(3), ("Human: q3\n\nAssistant: good 3", "Human: q3\n\nAssistant: worse")],
-    "test_prompt": [GOOD],
+    "test_prompt": [GOOD, numbered(20)],
 }
 """Training rows by the reason that drops them."""
 
 
 def test_every_dropped_pair_is_counted_under_its_reason(tmp_path: Path, ledger: Ledger) -> None:
+    """The prompt of a test pair stays out of training even if its replies drop the pair."""
     train = [row for rows in DROPPED.values() for row in rows] + [numbered(n) for n in range(10)]
-    prepared = prepare(ledger, source(tmp_path, train), FILTERED)
+    same = ("Human: q20\n\nAssistant: same", "Human: q20\n\nAssistant: same")
+    prepared = prepare(ledger, source(tmp_path, train, [GOOD, same]), FILTERED)
     assert counts(ledger, prepared) == {reason: len(rows) for reason, rows in DROPPED.items()}
     assert kept(prepared) == [f"good {n}" for n in range(10)]
     [train_row, test_row] = dialogues.filter_counts(ledger, prepared.dataset_digest)
-    assert (train_row["rows_read"], train_row["pairs_kept"], train_row["paper_pairs"]) == (26, 10, 42537)
-    assert (test_row["rows_read"], test_row["pairs_kept"], test_row["paper_pairs"]) == (1, 1, 2312)
+    assert (train_row["rows_read"], train_row["pairs_kept"], train_row["paper_pairs"]) == (27, 10, 42537)
+    assert (test_row["rows_read"], test_row["pairs_kept"], test_row["paper_pairs"]) == (2, 1, 2312)
 
 
 def test_the_filters_of_replies_and_duplicates_can_be_turned_off(tmp_path: Path, ledger: Ledger) -> None:
@@ -132,12 +128,6 @@ def test_one_pair_of_each_prompt_stays_whatever_the_order_of_rows(tmp_path: Path
     assert counts(ledger, forwards) == {"duplicate_prompt": 11}
     assert len(kept(forwards)) == 1
     assert kept(forwards) == kept(backwards)
-
-
-def test_the_prompt_of_a_dropped_test_pair_stays_out_of_training_too(tmp_path: Path, ledger: Ledger) -> None:
-    same = "Human: q1\n\nAssistant: same"
-    prepared = prepare(ledger, source(tmp_path, [numbered(1), numbered(2)], [(same, same), GOOD]), FILTERED)
-    assert counts(ledger, prepared) == {"test_prompt": 1}
 
 
 def test_prompts_over_the_token_limit_are_dropped(tmp_path: Path, ledger: Ledger) -> None:
@@ -167,17 +157,13 @@ def test_prepared_data_is_used_again_wherever_the_files_lie(tmp_path: Path, ledg
     assert {path.name for path in first.folder.parent.iterdir()} == {first.dataset_digest, other.dataset_digest}
 
 
-@pytest.mark.parametrize("form", ["pandas", "arrow"])
-def test_a_table_gives_the_same_pairs_as_files(tmp_path: Path, ledger: Ledger, form: str) -> None:
-    import pyarrow as pa
-
+def test_a_table_gives_the_same_pairs_as_files(tmp_path: Path, ledger: Ledger) -> None:
     rows = [("harmless-base", "train", *numbered(n)) for n in range(5)] + [("harmless-base", "test", *GOOD)]
-    frame = pd.DataFrame(rows, columns=["subset", "split", "chosen", "rejected"])
-    table = frame if form == "pandas" else pa.Table.from_pandas(frame)
-    from_table = prepare(ledger, DialogueTable("hub", table, form), FILTERED)
+    in_memory = dialogue_table(rows)
+    from_table = prepare(ledger, replace(in_memory, table=pa.Table.from_pandas(in_memory.table)), FILTERED)
     from_files = prepare(ledger, source(tmp_path, [numbered(n) for n in range(5)]), FILTERED)
-    assert load_pairs(from_table.folder, "train") == load_pairs(from_files.folder, "train")
-    assert load_pairs(from_table.folder, "test") == load_pairs(from_files.folder, "test")
+    for split in SPLITS:
+        assert load_pairs(from_table.folder, split) == load_pairs(from_files.folder, split)
 
 
 @pytest.mark.parametrize(

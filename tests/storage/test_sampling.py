@@ -1,41 +1,36 @@
 """Samples depend on data, options and seed alone, and come back in their order."""
 
 from collections import Counter
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 
-import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cyclealign.data.hh_rlhf import DialogueTable
 from cyclealign.errors import DataError
 from cyclealign.settings import DataSettings
 from storage import samples
 from storage.dialogues import PreparedDialogues, prepare
 from storage.ledger import Ledger
 from storage.sampling import Draw, allocate, draw_sample, load_pairs
-from tests.storage.values import pair
+from tests.storage.values import dialogue_table, pair
 
 FILTERED = DataSettings(source="hub")
 SIZES = {"harmless-base": 40, "helpful-base": 20, "helpful-online": 10}
 
 
-def table(reverse: bool = False) -> DialogueTable:
-    rows = [
-        (subset, split, *(f"Human: {subset} {split} {n}\n\nAssistant: {kind} {n}" for kind in ("good", "bad")))
-        for subset, size in SIZES.items()
-        for split in ("train", "test")
-        for n in range(size)
-    ]
-    columns = ["subset", "split", "chosen", "rejected"]
-    return DialogueTable("world", pd.DataFrame(rows[::-1] if reverse else rows, columns=columns), "1")
+ROWS = [
+    (subset, split, *(f"Human: {subset} {split} {n}\n\nAssistant: {kind} {n}" for kind in ("good", "bad")))
+    for subset, size in SIZES.items()
+    for split in ("train", "test")
+    for n in range(size)
+]
 
 
 @pytest.fixture
 def prepared(ledger: Ledger) -> PreparedDialogues:
-    return prepare(ledger, table(), FILTERED)
+    return prepare(ledger, dialogue_table(ROWS), FILTERED)
 
 
 def drawn(ledger: Ledger, prepared: PreparedDialogues, draw: Draw) -> list[str]:
@@ -57,24 +52,28 @@ def test_a_proportional_sample_follows_the_sizes_and_mixes_the_subsets(
     assert set(found) != set(drawn(ledger, prepared, Draw("training", seed=1, prompts=35)))
 
 
-def test_an_equal_sample_gives_each_subset_the_same(ledger: Ledger, prepared: PreparedDialogues) -> None:
-    found = drawn(ledger, prepared, Draw("training", seed=0, prompts=20, allocation="equal"))
-    assert per_subset(found) == {"harmless-base": 7, "helpful-base": 7, "helpful-online": 6}
-
-
-def test_evaluation_takes_test_prompts_all_or_some_of_each_subset(ledger: Ledger, prepared: PreparedDialogues) -> None:
-    everything = drawn(ledger, prepared, Draw("evaluation", seed=0))
-    assert per_subset(everything) == SIZES
-    assert all(" test " in one for one in everything)
-    some = drawn(ledger, prepared, Draw("evaluation", seed=0, per_subset=4))
-    assert per_subset(some) == dict.fromkeys(SIZES, 4)
+@pytest.mark.parametrize(
+    ("draw", "split", "expected"),
+    [
+        (Draw("training", seed=0, prompts=20, allocation="equal"), "train", (7, 7, 6)),
+        (Draw("evaluation", seed=0), "test", (40, 20, 10)),
+        (Draw("evaluation", seed=0, per_subset=4), "test", (4, 4, 4)),
+    ],
+    ids=["equal", "all test prompts", "some of each subset"],
+)
+def test_each_subset_gives_its_share(
+    ledger: Ledger, prepared: PreparedDialogues, draw: Draw, split: str, expected: tuple[int, ...]
+) -> None:
+    found = drawn(ledger, prepared, draw)
+    assert per_subset(found) == dict(zip(SIZES, expected, strict=True))
+    assert all(f" {split} " in one for one in found)
 
 
 def test_the_same_seed_draws_the_same_prompts_in_the_same_order_from_reordered_rows(
     tmp_path: Path, ledger: Ledger, prepared: PreparedDialogues
 ) -> None:
     elsewhere = Ledger(tmp_path / "elsewhere")
-    reordered = prepare(elsewhere, table(reverse=True), FILTERED)
+    reordered = prepare(elsewhere, dialogue_table(ROWS[::-1]), FILTERED)
     draw = Draw("training", seed=3, prompts=30)
     assert drawn(ledger, prepared, draw) == drawn(elsewhere, reordered, draw)
     assert load_pairs(prepared.folder, "train") == load_pairs(reordered.folder, "train")
@@ -85,19 +84,17 @@ def test_of_the_pairs_of_a_prompt_the_same_one_is_drawn_whatever_the_order_of_ro
     tmp_path: Path, ledger: Ledger
 ) -> None:
     # every prompt has six pairs in each of two subsets
+    kinds = product(("harmless-base", "helpful-base"), ("train", "test"), range(8), range(6))
     rows = [
         (subset, split, f"Human: {n}\n\nAssistant: good {kind}", f"Human: {n}\n\nAssistant: bad {kind}")
-        for subset in ("harmless-base", "helpful-base")
-        for split in ("train", "test")
-        for n in range(8)
-        for kind in range(6)
+        for subset, split, n, kind in kinds
     ]
     found = []
-    for revision, order in enumerate((rows, rows[::-1], sorted(rows, key=lambda row: row[::-1]))):
-        frame = pd.DataFrame(order, columns=["subset", "split", "chosen", "rejected"])
-        repeats = FILTERED.model_copy(update={"drop_duplicates": False})
-        repeated = prepare(ledger, DialogueTable("world", frame, str(revision)), repeats)
-        found.append(samples.read_pairs(ledger, draw_sample(ledger, repeated, Draw("evaluation", 0, prompts=8))))
+    for place, order in enumerate((rows, rows[::-1], sorted(rows, key=lambda row: row[::-1]))):
+        home = Ledger(tmp_path / str(place))  # of its own: a ledger keeps a prompt as it came first
+        repeated = prepare(home, dialogue_table(order), FILTERED.model_copy(update={"drop_duplicates": False}))
+        found.append(samples.read_pairs(home, draw_sample(home, repeated, Draw("evaluation", 0, prompts=8))))
+        home.close()
     assert found[0] == found[1] == found[2]
     assert {pair.prompt.instruction for pair in found[0]} == {f"Human: {n}\n\nAssistant:" for n in range(8)}
 
@@ -154,11 +151,3 @@ def test_a_sample_comes_back_in_its_order_and_may_share_prompts(ledger: Ledger) 
     assert samples.read_pairs(ledger, "t") == list(pairs[:2])
     with pytest.raises(DataError, match="No sample 'u'"):
         samples.read(ledger, "u")
-
-
-def test_a_run_knows_its_samples(ledger: Ledger) -> None:
-    assert samples.of_run(ledger, "a-run", "training") is None
-    samples.use(ledger, "a-run", "training", "s")
-    samples.use(ledger, "a-run", "training", "t")
-    assert samples.of_run(ledger, "a-run", "training") == "t"
-    assert samples.of_run(ledger, "a-run", "evaluation") is None

@@ -1,5 +1,10 @@
 """Values that tests put into a ledger."""
 
+from collections.abc import Sequence
+
+import pandas as pd
+
+from cyclealign.data.hh_rlhf import DialogueTable
 from cyclealign.method.demonstrations import AdmittedDemonstration, Demonstration
 from cyclealign.profiles import resolve
 from cyclealign.records import Answer, LogProbability, PreferencePair, Prompt, Response, Split, Turn, Unranked
@@ -98,3 +103,7 @@ def trained(step: int, round_: int = 1, loss: float = 1 / 3, run_name: str = "a-
         learning_rate=5e-5,
         seconds=0.5,
     )
+
+
+def dialogue_table(rows: Sequence[tuple[str, ...]], revision: str = "1") -> DialogueTable:
+    return DialogueTable("hub", pd.DataFrame(rows, columns=["subset", "split", "chosen", "rejected"]), revision)

@@ -15,8 +15,10 @@ def methods(found: list[Cell], key: str) -> list[object]:
     return [cell.parameters["overrides"]["method"][key] for cell in found]
 
 
-def test_table_4_takes_away_demonstrations_and_figure_5_goes_from_one_round_to_seven() -> None:
-    assert methods(cells("laptop", "table-4", {}, ("pro",), (0,)), "icl") == ["full", "static", "off"]
+def test_table_4_takes_away_demonstrations_a_seed_after_the_other_and_figure_5_goes_from_one_round_to_seven() -> None:
+    found = cells("laptop", "table-4", {}, ("pro",), (3, 4))
+    assert methods(found, "icl") == ["full", "static", "off"] * 2
+    assert [cell.parameters["overrides"]["seed"] for cell in found] == [3] * 3 + [4] * 3
     assert methods(cells("laptop", "figure-5", {}, ("pro",), (0,)), "rounds") == [1, 2, 3, 4, 5, 6, 7]
 
 
@@ -24,11 +26,6 @@ def test_the_controls_train_without_a_ranking_term_and_without_a_rewrite() -> No
     found = cells("laptop", "controls", {}, ("pro", "rrhf"), (0,))
     pairs = list(zip(methods(found, "objective"), methods(found, "rewrite"), strict=True))
     assert pairs == [("pro", "head"), ("none", "head"), ("pro", "off"), ("rrhf", "head"), ("rrhf", "off")]
-
-
-def test_a_seed_is_done_before_the_next_begins() -> None:
-    found = cells("laptop", "table-4", {}, ("pro", "rrhf"), (3, 4))
-    assert [cell.parameters["overrides"]["seed"] for cell in found] == [3] * 6 + [4] * 6
 
 
 def test_grids_share_the_cells_they_have_in_common() -> None:

@@ -1,11 +1,10 @@
 """The prompts of a run are those that it began with, whatever the files say later."""
 
+from itertools import product
 from pathlib import Path
 
-import pandas as pd
 import pytest
 
-from cyclealign.data.hh_rlhf import DialogueTable
 from cyclealign.errors import DataError
 from cyclealign.records import SUBSETS
 from cyclealign.settings import DataSettings
@@ -15,6 +14,7 @@ from storage.ledger import Ledger
 from storage.sampling import Draw
 from tasks.context import RunContext, load_settings
 from tasks.preparation import draw
+from tests.storage.values import dialogue_table
 
 TRAINING, EVALUATION = Draw("training", 0, prompts=8), Draw("evaluation", 0, per_subset=2)
 
@@ -23,12 +23,9 @@ def dialogues(ledger: Ledger, word: str, revision: str) -> PreparedDialogues:
     """Four prompts of each subset and split."""
     rows = [
         (subset, split, *(f"Human: {subset} {split} {word} {n}\n\nAssistant: {reply}" for reply in ("good", "bad")))
-        for subset in SUBSETS
-        for split in ("train", "test")
-        for n in range(4)
+        for subset, split, n in product(SUBSETS, ("train", "test"), range(4))
     ]
-    table = pd.DataFrame(rows, columns=["subset", "split", "chosen", "rejected"])
-    return prepare(ledger, DialogueTable("hub", table, revision), DataSettings(source="hub"))
+    return prepare(ledger, dialogue_table(rows, revision), DataSettings(source="hub"))
 
 
 @pytest.fixture
@@ -45,17 +42,12 @@ def test_the_same_prompts_filtered_by_another_version_stay_the_runs_sample(conte
     assert samples.of_run(context.ledger, "a-run", wanted.purpose) == digest
 
 
-def test_a_run_does_not_go_on_with_other_prompts_than_it_began_with(context: RunContext) -> None:
-    draw(context, dialogues(context.ledger, "tea", "1"), TRAINING)
-    digest = samples.of_run(context.ledger, "a-run", "training")
+def test_a_run_does_not_go_on_with_other_prompts_than_it_began_with_but_an_evaluation_may(context: RunContext) -> None:
+    first, second = (dialogues(context.ledger, word, word) for word in ("tea", "coffee"))
+    drawn = draw(context, first, TRAINING), draw(context, first, EVALUATION)
     with pytest.raises(DataError, match="8 of its 8 prompts would be others"):
-        draw(context, dialogues(context.ledger, "coffee", "2"), TRAINING)
-    assert samples.of_run(context.ledger, "a-run", "training") == digest
-
-
-def test_an_evaluation_may_ask_for_other_prompts(context: RunContext) -> None:
-    draw(context, dialogues(context.ledger, "tea", "1"), EVALUATION)
-    drawn = draw(context, dialogues(context.ledger, "coffee", "2"), EVALUATION)
-    assert all("coffee" in prompt.instruction for prompt in drawn)
-    digest = samples.of_run(context.ledger, "a-run", "evaluation") or ""
-    assert tuple(samples.read(context.ledger, digest)) == drawn
+        draw(context, second, TRAINING)
+    others = draw(context, second, EVALUATION)
+    assert all("coffee" in prompt.instruction for prompt in others)
+    digests = [samples.of_run(context.ledger, "a-run", purpose) or "" for purpose in samples.PURPOSES]
+    assert [tuple(samples.read(context.ledger, digest)) for digest in digests] == [drawn[0], others]
