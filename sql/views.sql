@@ -313,7 +313,7 @@ select
     attempts.started_at,
     outcomes.ended_at
 from attempts
-left join outcomes on attempts.attempt = outcomes.attempt;
+left join outcomes on attempts.attempt = outcomes.attempt and attempts.run_name = outcomes.run_name;
 
 -- one row per distinct call: a request body at an endpoint in a slot. answered: content to be read; the other states
 -- are never served as answers

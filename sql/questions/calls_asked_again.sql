@@ -2,18 +2,29 @@
 -- Parameters: $run_name (null: all).
 -- One row per call; failures maps each kind of failure (process_died: the process was killed) to its
 -- attempts.
-with kinds as (
+with repeated as (
     select
         call_key,
-        coalesce(failure, state) as kind,
-        count(*) as attempts,
-        sum(coalesce(cost_usd, reserved_usd)) as spend_usd
-    from api_attempts
+        count(*) as attempts
+    from attempts
     where $run_name::varchar is null or run_name = $run_name
-    group by call_key, kind
+    group by call_key
+    having count(*) > 1
 ),
 
-repeated as (
+kinds as (
+    select
+        api_attempts.call_key,
+        coalesce(api_attempts.failure, api_attempts.state) as kind,
+        count(*) as attempts,
+        sum(coalesce(api_attempts.cost_usd, api_attempts.reserved_usd)) as spend_usd
+    from api_attempts
+    semi join repeated on api_attempts.call_key = repeated.call_key
+    where $run_name::varchar is null or api_attempts.run_name = $run_name
+    group by api_attempts.call_key, kind
+),
+
+summed as (
     select
         call_key,
         sum(attempts)::bigint as attempts,
@@ -21,26 +32,43 @@ repeated as (
         sum(spend_usd) as spend_usd
     from kinds
     group by call_key
-    having sum(attempts) > 1
+),
+
+asked as (
+    select attempts.*
+    from attempts
+    semi join repeated on attempts.call_key = repeated.call_key
+    qualify row_number() over (partition by attempts.call_key order by attempts.started_at) = 1
+),
+
+settled as (
+    select
+        outcomes.call_key,
+        min_by(outcomes.state, outcomes.state <> 'answered') as state
+    from outcomes
+    semi join repeated on outcomes.call_key = repeated.call_key
+    where outcomes.state not in ('failed', 'unknown')
+    group by outcomes.call_key
 )
 
 select
-    api_calls.run_name,
-    api_calls.step,
-    api_calls.round,
-    api_calls.ask,
-    api_calls.purpose,
-    api_calls.state,
-    repeated.attempts,
-    repeated.failures,
-    repeated.spend_usd,
-    repeated.call_key
-from repeated
-inner join api_calls on repeated.call_key = api_calls.call_key
+    asked.run_name,
+    asked.step,
+    asked.round,
+    asked.ask,
+    asked.purpose,
+    coalesce(settled.state, 'open') as state,
+    summed.attempts,
+    summed.failures,
+    summed.spend_usd,
+    summed.call_key
+from summed
+inner join asked on summed.call_key = asked.call_key
+left join settled on summed.call_key = settled.call_key
 order by
-    repeated.attempts desc,
-    api_calls.run_name asc,
-    api_calls.step asc,
-    api_calls.round asc,
-    api_calls.ask asc,
-    repeated.call_key asc
+    summed.attempts desc,
+    asked.run_name asc,
+    asked.step asc,
+    asked.round asc,
+    asked.ask asc,
+    summed.call_key asc

@@ -5,13 +5,12 @@
 select
     api_attempts.run_name,
     timezone('UTC', api_attempts.started_at)::date as day_utc,
-    api_calls.purpose,
-    api_calls.model,
+    api_attempts.purpose,
+    api_attempts.model,
     count(distinct api_attempts.call_key) as calls,
     count(*) as attempts,
     sum(coalesce(api_attempts.cost_usd, api_attempts.reserved_usd)) as spend_usd
 from api_attempts
-inner join api_calls on api_attempts.call_key = api_calls.call_key
 where $run_name::varchar is null or api_attempts.run_name = $run_name
-group by api_attempts.run_name, day_utc, api_calls.purpose, api_calls.model
-order by day_utc asc, api_attempts.run_name asc, api_calls.purpose asc, api_calls.model asc
+group by api_attempts.run_name, day_utc, api_attempts.purpose, api_attempts.model
+order by day_utc asc, api_attempts.run_name asc, api_attempts.purpose asc, api_attempts.model asc

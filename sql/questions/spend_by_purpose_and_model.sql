@@ -3,8 +3,8 @@
 -- One row per run, purpose and model.
 select
     api_attempts.run_name,
-    api_calls.purpose,
-    api_calls.model,
+    api_attempts.purpose,
+    api_attempts.model,
     count(distinct api_attempts.call_key) as calls,
     count(*) as attempts,
     count(*) filter (where api_attempts.state = 'answered') as answered,
@@ -12,7 +12,6 @@ select
     count(*) filter (where api_attempts.state in ('in_flight', 'unknown')) as of_unknown_cost,
     sum(coalesce(api_attempts.cost_usd, api_attempts.reserved_usd)) as spend_usd
 from api_attempts
-inner join api_calls on api_attempts.call_key = api_calls.call_key
 where $run_name::varchar is null or api_attempts.run_name = $run_name
-group by api_attempts.run_name, api_calls.purpose, api_calls.model
-order by spend_usd desc, api_attempts.run_name asc, api_calls.purpose asc, api_calls.model asc
+group by api_attempts.run_name, api_attempts.purpose, api_attempts.model
+order by spend_usd desc, api_attempts.run_name asc, api_attempts.purpose asc, api_attempts.model asc

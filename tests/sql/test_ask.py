@@ -13,7 +13,7 @@ import pytest
 
 from cyclealign.method.demonstrations import STATIC_DEMONSTRATION
 from storage import calls, queries, resumptions
-from storage.dialogues import Dataset
+from storage.dialogues import PreparedDataset
 from storage.ledger import Ledger
 from storage.rounds import StaticDemonstration
 from tests.storage.test_calls import REPLY, description
@@ -149,7 +149,7 @@ def test_filter_counts_stand_beside_the_papers(ledger: Ledger) -> None:
         {"subset": "harmless-base", "split": "train", "reason": "empty_reply", "pairs_dropped": 1},
         {"subset": "harmless-base", "split": "train", "reason": "test_prompt", "pairs_dropped": 2},
     ]
-    ledger.record(Dataset("d", "folder", "here", {}, files, dropped))
+    ledger.record(PreparedDataset("d", "folder", "here", {}, files, dropped))
     assert ask(ledger, "filter_counts", dataset_digest="d") == [
         ("d", "harmless-base", "train", 10, {"empty_reply": 1, "test_prompt": 2}, 7, 42537),
         ("d", "harmless-base", "test", 9, None, 9, 2312),

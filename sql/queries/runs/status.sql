@@ -9,30 +9,36 @@ with wanted as (
     where $run_name::varchar is null or run_name = $run_name
 ),
 
-counted as (
+sampled as (
     select
         run_name,
-        count(*) as rounds,
-        count(distinct step) filter (where stops_step and state in ('trained', 'unranked')) as step
-    from rounds
+        count(*) as rounds
+    from sampled_rounds
     where $run_name::varchar is null or run_name = $run_name
     group by run_name
 ),
 
-recent as (
+stopped as (
     select
-        run_name,
-        agreement_length
-    from rounds
-    where agreement_length is not null and ($run_name::varchar is null or run_name = $run_name)
-    qualify row_number() over (partition by run_name order by wave desc, round desc, step desc) <= 40
+        ranked.run_name,
+        count(distinct ranked.step) as step
+    from ranked_rounds as ranked
+    left join trained_rounds as trained
+        on ranked.run_name = trained.run_name and ranked.step = trained.step and ranked.round = trained.round
+    where
+        ranked.stops_step
+        and (ranked.answer is null or trained.run_name is not null)
+        and ($run_name::varchar is null or ranked.run_name = $run_name)
+    group by ranked.run_name
 ),
 
 agreed as (
     select
         run_name,
-        avg(agreement_length) as agreement_length
-    from recent
+        -- the latest, those of a wave from its end
+        list_avg(arg_max(len(agreement), epoch_us(ranked_at) * 1024 + step % 1024, 40)) as agreement_length
+    from ranked_rounds
+    where answer is not null and ($run_name::varchar is null or run_name = $run_name)
     group by run_name
 ),
 
@@ -61,15 +67,16 @@ select
     wanted.state_reason,
     wanted.profile,
     wanted.seed,
-    coalesce(counted.step, saved.step, 0)::integer as step,
+    coalesce(stopped.step, if(sampled.rounds is null, saved.step, 0), 0)::integer as step,
     wanted.steps,
-    coalesce(counted.rounds, 0)::integer as rounds,
+    coalesce(sampled.rounds, 0)::integer as rounds,
     coalesce(spent.spend_usd, 0)::decimal(18, 9) as spend_usd,
     agreed.agreement_length / (wanted.settings ->> '$.method.candidates')::double as agreement,
     wanted.adapter_path,
     coalesce(wanted.weights_sha256, saved.weights_sha256) as weights_sha256
 from wanted
-left join counted on wanted.run_name = counted.run_name
+left join sampled on wanted.run_name = sampled.run_name
+left join stopped on wanted.run_name = stopped.run_name
 left join agreed on wanted.run_name = agreed.run_name
 left join spent on wanted.run_name = spent.run_name
 left join saved on wanted.run_name = saved.run_name
