@@ -32,7 +32,7 @@ from storage.ledger import Ledger
 from storage.rounds import SampledRound
 from tasks.asking.pace import Backoff
 from tasks.asking.protocol import Account, Direct
-from tasks.asking.questions import Asker, Outcome
+from tasks.asking.questions import Asker, Result
 from tasks.cycle.ranking import ranking_question, shown_order
 from tests.black_box.model_server import USAGE, ModelServer, answer
 from tests.serving import serving
@@ -64,7 +64,7 @@ ATTEMPTS = """
     where run_name = $run
     """
 SETTINGS = resolve(RUN, {"data": {"source": "folder"}, "white_box": {"model": "m"}, "black_box": {"model": "m"}}, {})
-Result = Outcome[Answer] | RunPaused
+Ended = Result[Answer] | RunPaused
 Counts = dict[str, Any]
 """What asking all questions of a server came to, see `account`."""
 
@@ -130,7 +130,7 @@ def sampled(step: int) -> SampledRound:
     )
 
 
-def ask_all(ledger: Ledger, url: str, count: int, cap_usd: float) -> tuple[list[Result], float]:
+def ask_all(ledger: Ledger, url: str, count: int, cap_usd: float) -> tuple[list[Ended], float]:
     """The outcomes of so many questions, asked at the same time over the path of the training loop, and the seconds.
 
     Every fiftieth question carries the first mark, the one after it the second, and so on. Where the cap or a refusal
@@ -144,7 +144,7 @@ def ask_all(ledger: Ledger, url: str, count: int, cap_usd: float) -> tuple[list[
     texts = [f"Which fruit is best in month {step}?{marks.get(step % 50, '')}" for step in range(count)]
     prompts = [Prompt.from_turns("helpful-base", "train", [Turn("human", text)]) for text in texts]
     way = Direct(Account(ledger, RUN, black_box, lambda: ChatEndpoint(black_box)), Backoff(first_s=0.02, most_s=0.5))
-    results: list[Result] = []
+    results: list[Ended] = []
     started = time.monotonic()
     with Asker(way) as asker:
         asked = [ranking_question(settings, sampled(step), prompt, ()) for step, prompt in enumerate(prompts)]
@@ -156,9 +156,9 @@ def ask_all(ledger: Ledger, url: str, count: int, cap_usd: float) -> tuple[list[
     return results, time.monotonic() - started
 
 
-def account(server: str, ledger: Ledger, cap_usd: float, results: Sequence[Result], seconds: float) -> Counts:
+def account(server: str, ledger: Ledger, cap_usd: float, results: Sequence[Ended], seconds: float) -> Counts:
     """The counts by the ledger and the outcomes; `rankings` are those given, beside the order that was shown."""
-    done = [(step, one) for step, one in enumerate(results) if isinstance(one, Outcome)]
+    done = [(step, one) for step, one in enumerate(results) if isinstance(one, Result)]
     rows: list[dict[str, Any]] = ledger.query_anywhere(ATTEMPTS, {"run": RUN})[0].to_dict("records")  # type: ignore[assignment]
     bought = Counter(row["call_key"] for row in rows if row["state"] == "answered")
     shown = [(one.answer, shown_order(SETTINGS, sampled(step), one.asks - 1)) for step, one in done]
@@ -167,7 +167,7 @@ def account(server: str, ledger: Ledger, cap_usd: float, results: Sequence[Resul
         "questions": len(results),
         "answered": sum(one.answer is not None for _, one in done),
         "recorded": Counter(one.reason for _, one in done if one.reason),  # without an answer, by reason
-        "stopped": Counter(type(one).__name__ for one in results if not isinstance(one, Outcome)),
+        "stopped": Counter(type(one).__name__ for one in results if not isinstance(one, Result)),
         "attempts": len(rows),
         "failures": Counter(row["failure"] for row in rows if row["state"] == "failed"),
         "open_attempts": sum(row["state"] == "in_flight" for row in rows),

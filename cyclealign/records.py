@@ -5,10 +5,9 @@ Rankings are tuples of candidate ids, best first; ranks are 0-based, 0 = best; l
 """
 
 import hashlib
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 Speaker = Literal["human", "assistant"]
 Split = Literal["train", "test"]
@@ -116,39 +115,6 @@ class OptimizerReport:
     """L_rank per example, in the order of the examples."""
     sft_losses: tuple[float, ...]
     """L_sft per example, before λ."""
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """One message of a chat-completions request."""
-
-    role: Literal["system", "user", "assistant"]
-    content: str
-
-
-@dataclass(frozen=True, slots=True)
-class ChatRequest:
-    """A chat-completions request and the slot that tells apart draws of the same request.
-
-    `parameters` is everything of the body besides model and messages (temperature, limits, response format,
-    seed). `slot` is empty where the question is deterministic.
-    """
-
-    purpose: Literal["ranking", "comparison", "generation", "audit"]
-    model: str
-    messages: tuple[Message, ...]
-    parameters: Mapping[str, Any] = field(default_factory=dict)
-    slot: tuple[int | str, ...] = ()
-
-    def body(self) -> dict[str, Any]:
-        """The JSON body that is sent."""
-        messages = [{"role": message.role, "content": message.content} for message in self.messages]
-        return {"model": self.model, "messages": messages, **self.parameters}
-
-    def key(self, origin: str) -> str:
-        """The call key: sha-256 over body, the endpoint's origin and the slot (DESIGN: call key)."""
-        canonical = json.dumps([self.body(), origin, list(self.slot)], sort_keys=True, ensure_ascii=False)
-        return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)

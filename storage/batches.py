@@ -1,7 +1,7 @@
 """Batches: plans to send calls through a Batch API, recorded before anything is sent, and how far each one got.
 
 The attempts in a batch stay in flight, at their reserve, until its answers are here: they outlive the process
-that made them. Leaves out the provider (`cyclealign.black_box.batch_endpoint`) and the order of things
+that made them. Leaves out the provider (`cyclealign.black_box.batches`) and the order of things
 (`tasks.asking`).
 """
 
@@ -13,17 +13,9 @@ from decimal import Decimal
 from typing import Any, Literal
 
 from storage import calls
-from storage.calls import CallDescription
+from storage.calls import Attempt
 from storage.facts import fact
 from storage.ledger import Ledger
-
-
-@dataclass(frozen=True, slots=True)
-class PlannedCall:
-    """A call that is to go into a batch, and its worst case in US dollars."""
-
-    call: CallDescription
-    reserved_usd: Decimal
 
 
 @fact("batch_events")
@@ -69,20 +61,20 @@ class BatchCall:
     """Whether its outcome is still to come."""
 
 
-def plan(ledger: Ledger, wanted: Sequence[PlannedCall], cap: Decimal | None) -> int:
+def plan(ledger: Ledger, wanted: Sequence[Attempt], cap: Decimal | None) -> int:
     """Record a batch of as many of the calls, in order, as fit under the cap; returns how many those are.
 
     Raises:
         BudgetReached: not even the first one fits; nothing was recorded.
     """
-    first = wanted[0].call
-    chosen = wanted[: calls.how_many_fit(ledger, first.run_name, [one.reserved_usd for one in wanted], cap)]
-    attempts = [calls.new_attempt(one.call, one.reserved_usd) for one in chosen]
-    numbered = json.dumps([first.run_name, first.origin, [one.attempt for one in attempts]])
-    name = f"cyclealign-{hashlib.sha256(numbered.encode()).hexdigest()[:16]}"
+    first = wanted[0]
+    fitting = calls.how_many_fit(ledger, first.run_name, [one.reserved_usd for one in wanted], cap)
+    attempts = [calls.numbered(one) for one in wanted[:fitting]]
+    named = json.dumps([first.run_name, first.origin, [one.attempt for one in attempts]])
+    name = f"cyclealign-{hashlib.sha256(named.encode()).hexdigest()[:16]}"
     held = tuple({"call_key": one.call_key, "attempt": one.attempt} for one in attempts)
     calls.take_on(ledger, attempts, BatchEvent(name, "planned", first.run_name, first.origin, held))
-    return len(chosen)
+    return len(attempts)
 
 
 def unfinished(ledger: Ledger, run_name: str, origin: str, call_keys: Sequence[str] = ()) -> list[BatchRow]:

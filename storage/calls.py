@@ -6,6 +6,8 @@ its worst case → send → `settle` records the raw answer, or `fail_attempt` w
 sending, retrying, prices (`cyclealign.black_box`).
 """
 
+import hashlib
+import json
 import secrets
 import threading
 from collections.abc import Mapping, Sequence
@@ -15,7 +17,7 @@ from decimal import Decimal
 from typing import Any, Literal
 
 from cyclealign.errors import BudgetReached
-from cyclealign.records import ChatReply, ChatRequest
+from cyclealign.records import ChatReply
 from storage.facts import fact, value
 from storage.ledger import Ledger
 
@@ -24,39 +26,29 @@ SettledState = Literal["answered", "refused", "truncated", "rejected"]
 NOTHING = Decimal(0)
 
 
-@dataclass(frozen=True, slots=True)
-class CallDescription:
-    """A call that is about to be sent."""
-
-    key: str
-    run_name: str
-    """Who pays."""
-    request: ChatRequest
-    origin: str
-    """Of the endpoint: scheme, host, port."""
-    step: int | None = None
-    round: int | None = None
-    ask: int | None = None
-
-
 @fact("attempts")
 @dataclass(frozen=True, slots=True)
 class Attempt:
     """A call that is sent, recorded before it is."""
 
-    attempt: int
     call_key: str
     run_name: str
+    """Who pays."""
     purpose: str
     model: str
     origin: str
+    """Of the endpoint: scheme, host, port."""
     slot: tuple[int | str, ...]
+    """Tells draws of the same request apart."""
     step: int | None
     round: int | None
     ask: int | None
     request: Mapping[str, Any]
+    """The body."""
     reserved_usd: Decimal
     """The worst case."""
+    attempt: int = 0
+    """Its number; 0 until it begins."""
 
 
 @fact("outcomes")
@@ -85,19 +77,6 @@ class Verdict:
     verdict: str
 
 
-@dataclass(frozen=True, slots=True)
-class CallRow:
-    """A call that has come to its end."""
-
-    run_name: str
-    """Who asked first."""
-    state: SettledState
-    reply: ChatReply | None
-    cost_usd: Decimal
-    failure: str | None
-    """Why it was rejected."""
-
-
 @dataclass
 class _Book:
     """What this process knows of the calls of a home and need not ask the ledger for."""
@@ -113,8 +92,14 @@ class _Book:
     turn: threading.RLock = field(default_factory=threading.RLock)
 
 
-def find(ledger: Ledger, call_key: str) -> CallRow | None:
-    """The call of this key, None where it has no outcome; only `answered` ones may be served as answers."""
+def call_key(body: Mapping[str, Any], origin: str, slot: Sequence[int | str]) -> str:
+    """The identity of a call: sha-256 over the body, the endpoint's origin and the slot."""
+    canonical = json.dumps([body, origin, list(slot)], sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def find(ledger: Ledger, call_key: str) -> Outcome | None:
+    """What a call came to, None where it has no outcome; only `answered` ones may be served as answers."""
     book = _book(ledger)
     with book.turn:
         if (seen := ledger.seen_elsewhere()) != book.seen:
@@ -127,46 +112,30 @@ def find(ledger: Ledger, call_key: str) -> CallRow | None:
             return None
     with ledger.session() as session:
         row = session.row("calls/find", call_key=call_key)
-    return None if row is None else value(CallRow, row)
+    return None if row is None else value(Outcome, row)
 
 
-def begin_attempt(ledger: Ledger, call: CallDescription, reserved_usd: Decimal, cap: Decimal | None) -> int:
-    """Record that `call` is about to be sent and may cost up to `reserved_usd`; returns the attempt's number.
+def begin_attempt(ledger: Ledger, call: Attempt, cap: Decimal | None) -> int:
+    """Record that `call` is about to be sent and may cost up to its reserve; returns the attempt's number.
 
     Args:
         ledger: The ledger.
         call: What is about to be sent.
-        reserved_usd: Worst case of this attempt, US dollars.
         cap: Most that the run may spend, US dollars; None: no limit.
 
     Raises:
         BudgetReached: the worst case does not fit under the cap; nothing was recorded.
     """
-    book = _book(ledger)
-    with book.turn:
-        _check_cap(ledger, call.run_name, reserved_usd, cap)
-        attempt = new_attempt(call, reserved_usd)
+    with _book(ledger).turn:
+        _check_cap(ledger, call.run_name, call.reserved_usd, cap)
+        attempt = numbered(call)
         take_on(ledger, [attempt])
     return attempt.attempt
 
 
-def new_attempt(call: CallDescription, reserved_usd: Decimal) -> Attempt:
-    """An attempt at a call, under a number of its own."""
-    request = call.request
-    return Attempt(
-        attempt=secrets.randbits(62),  # processes that know nothing of each other number theirs
-        call_key=call.key,
-        run_name=call.run_name,
-        purpose=request.purpose,
-        model=request.model,
-        origin=call.origin,
-        slot=request.slot,
-        step=call.step,
-        round=call.round,
-        ask=call.ask,
-        request=request.body(),
-        reserved_usd=reserved_usd,
-    )
+def numbered(call: Attempt) -> Attempt:
+    """A new attempt at a call."""
+    return replace(call, attempt=secrets.randbits(62))  # processes that know nothing of each other number theirs
 
 
 def take_on(ledger: Ledger, attempts: Sequence[Attempt], *beside: object) -> None:

@@ -9,6 +9,7 @@ with such a 400; that pauses the run once and names the parameter (`failures`).
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -74,6 +75,11 @@ def parameters_for(settings: BlackBoxSettings, seed: int | None) -> dict[str, An
     if settings.seed and seed is not None:
         parameters["seed"] = seed % 2**31
     return parameters
+
+
+def parameters_of(body: Mapping[str, Any]) -> dict[str, Any]:
+    """Everything of a request's body besides model and messages."""
+    return {name: value for name, value in body.items() if name not in ("model", "messages")}
 
 
 def _check(settings: BlackBoxSettings, takes: Capabilities) -> None:

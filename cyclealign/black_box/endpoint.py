@@ -8,19 +8,19 @@ what a failure means (`failures`), what an answer says (`cyclealign.method.answe
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 import httpx2
 from openai import AsyncOpenAI, DefaultAsyncHttpx2Client
-from openai.types.chat import ChatCompletionMessageParam
 
+from cyclealign.black_box.capabilities import parameters_of
 from cyclealign.black_box.failures import WORDS_SHOWN, blot, how_to_set, key_in, translate
 from cyclealign.errors import CallTransient, CycleAlignError, EndpointRefused, UsageError
 from cyclealign.loopback import LOOPBACK
-from cyclealign.records import ChatReply, ChatRequest
+from cyclealign.records import ChatReply
 from cyclealign.settings import BlackBoxSettings
 
 PLACEHOLDER_KEY: Final = "none"
@@ -51,8 +51,8 @@ class ChatEndpoint:
         self.origin: str = _origin(settings, app)
         """Tells endpoints apart in call keys: the base URL, or `offline://` with the judge's name and identity."""
 
-    async def send(self, request: ChatRequest) -> ChatReply:
-        """Exactly one attempt at `request`.
+    async def send(self, body: Mapping[str, Any]) -> ChatReply:
+        """Exactly one attempt at a request with this body.
 
         Raises:
             CallTransient: worth another attempt; `raw` holds the body of a 200 that could not be read.
@@ -62,9 +62,9 @@ class ChatEndpoint:
 
         async def post(client: AsyncOpenAI) -> str:
             response = await client.chat.completions.with_raw_response.create(
-                model=request.model,
-                messages=cast("list[ChatCompletionMessageParam]", request.body()["messages"]),
-                extra_body=dict(request.parameters),  # as given: the body that is sent is the body in the call key
+                model=body["model"],
+                messages=body["messages"],
+                extra_body=parameters_of(body),  # as given: the body that is sent is the body in the call key
             )
             return response.http_response.text
 

@@ -7,15 +7,16 @@ reserving and adding up (`storage.calls`).
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import ROUND_UP, Decimal
 from importlib.metadata import version
-from typing import Final
+from typing import Any, Final
 
 from genai_prices import Usage, calc_price
 
+from cyclealign.black_box.capabilities import parameters_of
 from cyclealign.errors import UsageError
-from cyclealign.records import ChatRequest
 from cyclealign.settings import BlackBoxSettings
 
 MESSAGE_OVERHEAD: Final = 16
@@ -23,6 +24,8 @@ MESSAGE_OVERHEAD: Final = 16
 REQUEST_OVERHEAD: Final = 64
 """Tokens, at most, that a chat template adds to a request."""
 MILLION: Final = Decimal(1_000_000)
+Body = Mapping[str, Any]
+"""The JSON of a request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,22 +48,22 @@ class Prices:
             full = self._from_table(model, prompt_tokens, completion_tokens)
         return None if full is None else _rounded_up(full * self.share)
 
-    def worst_case_usd(self, request: ChatRequest) -> Decimal | None:
-        """The most that `request` can cost; None where the price is unknown.
+    def worst_case_usd(self, body: Body) -> Decimal | None:
+        """The most that a request with this body can cost; None where the price is unknown.
 
         Raises:
             ValueError: the request does not limit its completion tokens, so there is no most.
         """
-        return self.cost_usd(request.model, most_prompt_tokens(request), most_completion_tokens(request))
+        return self.cost_usd(body["model"], most_prompt_tokens(body), most_completion_tokens(body))
 
-    def reserve_usd(self, request: ChatRequest) -> Decimal:
-        """What to set aside before `request` is sent: its worst case; 0 for an unknown price without a cap.
+    def reserve_usd(self, body: Body) -> Decimal:
+        """What to set aside before a request is sent: its worst case; 0 for an unknown price without a cap.
 
         Raises:
             UsageError: there is a cap, and the price of the request's model is unknown.
         """
-        self.require_price(request.model)
-        return self.worst_case_usd(request) or Decimal(0)
+        self.require_price(body["model"])
+        return self.worst_case_usd(body) or Decimal(0)
 
     def require_price(self, model: str | None = None) -> None:
         """Check that a cap can be kept when `model` is asked, by default the configured one.
@@ -101,16 +104,16 @@ def _rounded_up(usd: Decimal) -> Decimal:
     return usd.quantize(Decimal("1e-9"), ROUND_UP)
 
 
-def most_prompt_tokens(request: ChatRequest) -> int:
+def most_prompt_tokens(body: Body) -> int:
     """An upper bound of the prompt tokens: a tokenizer makes at most one token of each UTF-8 byte."""
-    written = sum(len(message.content.encode()) + MESSAGE_OVERHEAD for message in request.messages)
-    return written + len(json.dumps(dict(request.parameters))) + REQUEST_OVERHEAD
+    written = sum(len(message["content"].encode()) + MESSAGE_OVERHEAD for message in body["messages"])
+    return written + len(json.dumps(parameters_of(body))) + REQUEST_OVERHEAD
 
 
-def most_completion_tokens(request: ChatRequest) -> int:
+def most_completion_tokens(body: Body) -> int:
     """The completion tokens that the request allows, over all its choices."""
     for name in ("max_completion_tokens", "max_tokens"):
-        limit = request.parameters.get(name)
+        limit = body.get(name)
         if isinstance(limit, int):
-            return limit * int(request.parameters.get("n", 1))
+            return limit * int(body.get("n", 1))
     raise ValueError("found a request without max_tokens or max_completion_tokens, expected a limit on its cost")

@@ -25,8 +25,8 @@ from cyclealign.records import ChatReply
 from cyclealign.seeds import derive_seed
 from cyclealign.settings import BatchSettings
 from storage import batches
-from storage.batches import BatchCall, BatchRow, PlannedCall
-from storage.calls import CallDescription
+from storage.batches import BatchCall, BatchRow
+from storage.calls import Attempt
 from tasks.asking.pace import PATIENT, Backoff
 from tasks.asking.protocol import Account, CallRecords
 from tasks.cycle.progress import say
@@ -50,23 +50,21 @@ class Batches:
         self._poll_s, self._backoff = settings.poll_s, backoff
         self._stopped = asyncio.Event()
 
-    async def send(self, calls: Sequence[CallDescription]) -> list[ChatReply | CallFailed]:
+    async def send(self, calls: Sequence[Attempt]) -> list[ChatReply | CallFailed]:
         """The outcome of each call; first finishes the run's earlier batches, and others that hold one of the calls.
 
         Raises:
             RunPaused: a batch is refused, does not get through, or goes on without us; or the cap is reached.
         """
-        await self._finish([call.key for call in calls])
-        unknown = {call.key: call for call in calls}.values()
-        wanted = [
-            PlannedCall(call, self.prices.reserve_usd(call.request)) for call in unknown if await self._open(call.key)
-        ]
+        await self._finish([call.call_key for call in calls])
+        unknown = {call.call_key: call for call in calls}
+        wanted = [call for key, call in unknown.items() if self.records.outcome(key) is None]
         while wanted:
-            planned = await asyncio.to_thread(batches.plan, self.account.ledger, _fitting(wanted), self.account.budget)
+            planned = batches.plan(self.account.ledger, _fitting(wanted), self.account.budget)
             wanted = wanted[planned:]
             await self._finish()
         lost = CallTransient("The batch brought no answer to this call.", kind="no_answer")
-        return [await self.records.outcome(call.key) or lost for call in calls]
+        return [self.records.outcome(call.call_key) or lost for call in calls]
 
     def stop(self) -> None:
         """Wait for nothing any more: a batch goes on at the provider without us."""
@@ -75,9 +73,6 @@ class Batches:
     async def close(self) -> None:
         """Give the connections back."""
         await self._endpoint.close()
-
-    async def _open(self, key: str) -> bool:
-        return await self.records.outcome(key) is None
 
     async def _finish(self, keys: Sequence[str] = ()) -> None:
         account = self.account
@@ -91,7 +86,7 @@ class Batches:
             # made before and not noted, by a process that died or a request that was lost: then it is that one
             made = await self._patiently(lambda: self._endpoint.find(batch.batch, batch.planned_at))
             if made is None:
-                planned, calls = calls, await self._still_wanted(calls)
+                planned, calls = calls, self._still_wanted(calls)
                 file_id = batch.input_file_id if len(calls) == len(planned) else None
                 made = await self._made(batch, calls, file_id) if calls else None
             if made is None:
@@ -102,15 +97,15 @@ class Batches:
         state = await self._ended(batch_id, len(calls))
         await self._collect(batch, calls, state)
 
-    async def _still_wanted(self, calls: Sequence[BatchCall]) -> list[BatchCall]:
+    def _still_wanted(self, calls: Sequence[BatchCall]) -> list[BatchCall]:
         """The calls that no other run had answered since they were planned; the others are not sent."""
         wanted = []
         for call in calls:
-            if await self._open(call.call_key):
+            if self.records.outcome(call.call_key) is None:
                 wanted.append(call)
             elif call.in_flight:
                 unsent = CallTransient("Another run had it answered first.", kind="answered_elsewhere")
-                await self.records.failed(call.attempt, unsent, call.reserved_usd)
+                self.records.failed(call.attempt, unsent, call.reserved_usd)
         return wanted
 
     async def _made(self, batch: BatchRow, calls: Sequence[BatchCall], file_id: str | None) -> BatchState:
@@ -147,9 +142,9 @@ class Batches:
                 continue
             outcome = outcome_of(lines.get(call.call_key), state.status)
             if isinstance(outcome, CallFailed):
-                await self.records.failed(call.attempt, outcome, call.reserved_usd)
+                self.records.failed(call.attempt, outcome, call.reserved_usd)
             else:
-                await self.records.replied(call.attempt, call.model, outcome, call.reserved_usd)
+                self.records.replied(call.attempt, call.model, outcome, call.reserved_usd)
         problem = f"{state.status}: {state.problem}" if state.status == "failed" else None
         batches.end(self.account.ledger, batch.batch, problem)
         if problem is not None:
@@ -182,7 +177,7 @@ class Batches:
             raise RunPaused(f"A batch is under way at {self.account.origin}. {AGAIN}")
 
 
-def _fitting(wanted: Sequence[PlannedCall]) -> Sequence[PlannedCall]:
+def _fitting(wanted: Sequence[Attempt]) -> Sequence[Attempt]:
     """As many of the calls, in order, as one batch takes; at least one."""
-    sizes = accumulate(len(json.dumps(one.call.request.body())) + 200 for one in wanted[:MOST_CALLS])
+    sizes = accumulate(len(json.dumps(one.request)) + 200 for one in wanted[:MOST_CALLS])
     return wanted[: max(1, sum(size <= MOST_BYTES for size in sizes))]

@@ -1,20 +1,20 @@
-"""The protocol of a paid call: reserve and commit, send, commit what came back; only then may it be read.
+"""The protocol of a paid call: reserve and record, send, record what came back; only then may it be read.
 
 `Direct` gives the recorded outcome of a call that any run made before, and otherwise makes attempts until one brings
-an outcome. It commits each attempt as in flight with its worst-case cost before sending it, so that spend is never
+an outcome. It records each attempt as in flight with its worst-case cost before sending it, so that spend is never
 understated and a cap holds under concurrency; a process that dies in between leaves an attempt that the next start
-charges in full. `CallRecords` alone writes calls into the ledger, for batches too.
-Leaves out the endpoint (`cyclealign.black_box.endpoint`) and what an answer says (`tasks.asking.questions`).
+charges in full. Leaves out the endpoint (`cyclealign.black_box.endpoint`), what an answer says
+(`tasks.asking.questions`) and the rows (`storage.calls`).
 """
 
 import asyncio
 import logging
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cached_property
-from typing import ClassVar, Concatenate, Final, ParamSpec, TypeVar
+from typing import ClassVar, Final
 
 from cyclealign.black_box.endpoint import ChatEndpoint
 from cyclealign.black_box.failures import AGAIN
@@ -32,14 +32,12 @@ from cyclealign.records import ChatReply
 from cyclealign.seeds import derive_seed
 from cyclealign.settings import BlackBoxSettings
 from storage import calls
-from storage.calls import CallDescription, SettledState
+from storage.calls import Attempt, SettledState
 from storage.ledger import Ledger
 from tasks.asking.pace import PATIENT, Backoff, Gate, now
 from tasks.context import RunContext
 
 LOGGER = logging.getLogger(__name__)
-P = ParamSpec("P")
-T = TypeVar("T")
 RUN_CAP: Final = "black_box.budget_usd"
 NOTHING: Final = Decimal(0)
 OUTAGES: Final = frozenset({"connection", "overloaded", "rate_limit"})
@@ -85,59 +83,38 @@ def account(
 
 
 class CallRecords:
-    """The ledger's account of the calls to one endpoint; every method comes back after its commit."""
+    """What the ledger has of the calls to one endpoint, and what becomes of new ones."""
 
     def __init__(self, ledger: Ledger, prices: Prices) -> None:
         self._ledger = ledger
         self._prices = prices
         self._warned_of_missing_usage = False
 
-    async def outcome(self, key: str) -> ChatReply | CallRejected | None:
+    def outcome(self, key: str) -> ChatReply | CallRejected | None:
         """What a call came to when any run made it; None when it has no outcome yet."""
-        found = await self._in_ledger(calls.find, key)
-        if found is None:
+        found = calls.find(self._ledger, key)
+        if found is None or found.reply is None:
             return None
-        if found.reply is not None and found.state != "rejected":
+        if found.state != "rejected":
             return found.reply
-        words, kind = (found.reply.raw, found.reply.finish_reason) if found.reply else ("", None)
-        return CallRejected(f"Recorded as rejected. {words}", kind=kind or "bad_request")
+        return CallRejected(f"Recorded as rejected. {found.reply.raw}", kind=found.failure or "bad_request")
 
-    async def begin(self, call: CallDescription, reserved: Decimal, cap: Decimal | None) -> int:
-        """Commit an attempt as in flight with its reserve; returns its number.
-
-        Raises:
-            BudgetReached: the reserve does not fit under the cap.
-        """
-        return await self._in_ledger(calls.begin_attempt, call, reserved, cap)
-
-    async def replied(self, attempt: int, model: str, reply: ChatReply, reserved: Decimal) -> None:
-        """Commit what the model that was asked for sent back, as received, and what it cost."""
-        cost = self._charge(model, reply, reserved)
-        await self._in_ledger(calls.settle, attempt, reply, cost, _state(reply))
-
-    async def failed(self, attempt: int, error: CallFailed | EndpointRefused, reserved: Decimal) -> None:
-        """Commit that an attempt brought no answer; it costs its reserve where the endpoint may have charged for it."""
-        billed, raw = (error.billed, error.raw) if isinstance(error, CallFailed) else (False, None)
-        rejection = str(error) if isinstance(error, CallRejected) else None
-        cost = reserved if billed else NOTHING
-        await self._in_ledger(calls.fail_attempt, attempt, error.kind, error.http_status, cost, raw, rejection)
-
-    async def judged(self, verdicts: Mapping[str, str]) -> None:
-        """Commit what reading said of answers, by call key."""
-        await self._in_ledger(calls.record_verdicts, verdicts)
-
-    def _charge(self, model: str, reply: ChatReply, reserved: Decimal) -> Decimal:
-        """What the reply cost; without usage in it, the worst case."""
+    def replied(self, attempt: int, model: str, reply: ChatReply, reserved: Decimal) -> None:
+        """Record what the model that was asked for sent back, as received, and what it cost."""
+        cost = self._prices.cost_usd(model, reply.prompt_tokens, reply.completion_tokens) or NOTHING
         if not reply.prompt_tokens and not reply.completion_tokens:
+            cost = reserved
             if not self._warned_of_missing_usage:
                 LOGGER.warning("black box: replies without token usage are charged at their worst case")
             self._warned_of_missing_usage = True
-            return reserved
-        return self._prices.cost_usd(model, reply.prompt_tokens, reply.completion_tokens) or NOTHING
+        calls.settle(self._ledger, attempt, reply, cost, _state(reply))
 
-    async def _in_ledger(self, use: Callable[Concatenate[Ledger, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Use the ledger in another thread: flushing the disk must not keep answers from arriving in time."""
-        return await asyncio.to_thread(use, self._ledger, *args, **kwargs)
+    def failed(self, attempt: int, error: CallFailed | EndpointRefused, reserved: Decimal) -> None:
+        """Record that an attempt brought no answer; it costs its reserve where the endpoint may have charged for it."""
+        billed, raw = (error.billed, error.raw) if isinstance(error, CallFailed) else (False, None)
+        rejection = str(error) if isinstance(error, CallRejected) else None
+        cost = reserved if billed else NOTHING
+        calls.fail_attempt(self._ledger, attempt, error.kind, error.http_status, cost, raw, rejection)
 
 
 def _state(reply: ChatReply) -> SettledState:
@@ -165,11 +142,10 @@ class Direct:
         self._endpoint = account.open_endpoint()
         self._gate = Gate(account.settings.concurrency or AT_ONCE)
         self._outstanding = 0
-        self._settled = 0
         self._last_success = 0.0
         self._locks: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
 
-    async def send(self, calls: Sequence[CallDescription]) -> list[ChatReply | CallFailed]:
+    async def send(self, calls: Sequence[Attempt]) -> list[ChatReply | CallFailed]:
         """The outcome of each call: recorded, or brought by as many attempts as it takes.
 
         A failure is a `CallRejected` (the endpoint will never accept the request, now or when it was recorded), or a
@@ -189,9 +165,9 @@ class Direct:
         """Give the connections back."""
         await self._endpoint.close()
 
-    async def _outcome(self, call: CallDescription) -> ChatReply | CallFailed:
-        async with self._locks.setdefault(call.key, asyncio.Lock()):
-            recorded = await self.records.outcome(call.key)
+    async def _outcome(self, call: Attempt) -> ChatReply | CallFailed:
+        async with self._locks.setdefault(call.call_key, asyncio.Lock()):
+            recorded = self.records.outcome(call.call_key)
             if recorded is not None:
                 return recorded
             try:
@@ -199,7 +175,7 @@ class Direct:
             except CallFailed as error:
                 return error
 
-    async def _attempts(self, call: CallDescription) -> ChatReply:
+    async def _attempts(self, call: Attempt) -> ChatReply:
         started, not_before, failure = now(), 0.0, CallTransient("No attempt was made.")
         for attempt in range(1, self.account.settings.attempts + 1):
             try:
@@ -207,48 +183,39 @@ class Direct:
                     return await self._attempt(call, entered)
             except CallTransient as error:
                 failure = error
-            seed = derive_seed("backoff", call.key, attempt)
+            seed = derive_seed("backoff", call.call_key, attempt)
             not_before = now() + self._backoff.seconds(attempt, seed)
             LOGGER.info("black box: attempt %d failed (%s)", attempt, failure.kind)
         raise self._given_up(failure, started)
 
-    async def _attempt(self, call: CallDescription, entered: float) -> ChatReply:
-        """One attempt, and the commit of whatever comes of it before anything else happens."""
+    async def _attempt(self, call: Attempt, entered: float) -> ChatReply:
+        """One attempt, and the record of whatever comes of it before anything else happens."""
         self._endpoint.require_key()
-        reserved = self.prices.reserve_usd(call.request)
-        attempt = await self._begin(call, reserved)
+        attempt = await self._begin(call)
+        self._outstanding += 1
         try:
             reply = await self._endpoint.send(call.request)
         except (CallFailed, EndpointRefused) as error:
-            await self.records.failed(attempt, error, reserved)
+            self.records.failed(attempt, error, call.reserved_usd)
             self._heed(error, entered)
             raise
         else:
-            await self.records.replied(attempt, call.request.model, reply, reserved)
+            self.records.replied(attempt, call.model, reply, call.reserved_usd)
         finally:
             self._outstanding -= 1
-            self._settled += 1
         self._gate.speed_up()
         self._last_success = now()
         return reply
 
-    async def _begin(self, call: CallDescription, reserved: Decimal) -> int:
-        """Commit the attempt as in flight; near the cap, wait for reserves of other calls to become costs.
-
-        The attempt counts as outstanding from before its commit on: another that does not fit beside it waits for it.
-        """
+    async def _begin(self, call: Attempt) -> int:
+        """Record the attempt as in flight; near the cap, wait for reserves of other calls to become costs."""
         while True:
-            settled = self._settled
-            self._outstanding += 1
             try:
-                return await self.records.begin(call, reserved, self.account.budget)
-            except BaseException as error:
-                self._outstanding -= 1
-                may_fit_later = self._outstanding > 0 or self._settled > settled
-                if not (isinstance(error, BudgetReached) and may_fit_later):
+                return calls.begin_attempt(self.account.ledger, call, self.account.budget)
+            except BudgetReached:
+                if not self._outstanding:
                     raise
-            if self._settled == settled:
-                await self._gate.change()
+            await self._gate.change()
 
     def _heed(self, error: CallFailed | EndpointRefused, entered: float) -> None:
         """Slow down, wait or close as the endpoint asks.

@@ -17,16 +17,17 @@ from typing import Any, Generic, Literal, Self, TypeVar
 from cyclealign.black_box.capabilities import parameters_for
 from cyclealign.errors import BudgetReached, CallFailed, CallRejected, UsageError
 from cyclealign.method.answers import AnswerRejected, Reason
-from cyclealign.records import ChatReply, ChatRequest, Message
+from cyclealign.records import ChatReply
 from cyclealign.report.formats import usd
 from cyclealign.settings import BatchSettings, BlackBoxSettings
-from storage import batches
-from storage.calls import CallDescription
+from storage import batches, calls
+from storage.calls import Attempt
 from tasks.asking.batching import Batches
 from tasks.asking.protocol import RUN_CAP, Account, Direct
 from tasks.cycle.progress import say
 
 T = TypeVar("T")
+Slot = tuple[int | str, ...]
 ACCEPTED = "accepted"
 PORTION = 64
 """Questions that go out together where calls are sent one by one."""
@@ -36,8 +37,9 @@ PORTION = 64
 class Question(Generic[T]):
     """What is asked at most `asks` times, how an answer is read, and where the question belongs."""
 
-    request: Callable[[int], ChatRequest]
-    """Of the ask of this number, counted from 0: in a slot of its own."""
+    purpose: Literal["ranking", "comparison", "generation", "audit"]
+    request: Callable[[int], tuple[dict[str, Any], Slot]]
+    """The body of the ask of this number, counted from 0, and the slot that tells it apart from equal bodies."""
     read: Callable[[ChatReply, int], T]
     """Takes the reply and the number of its ask; raises `AnswerRejected`."""
     asks: int = 1
@@ -46,7 +48,7 @@ class Question(Generic[T]):
 
 
 @dataclass(frozen=True)
-class Outcome(Generic[T]):
+class Result(Generic[T]):
     """What a question came to: an answer, or the reason why there is none."""
 
     answer: T | None
@@ -57,7 +59,7 @@ class Outcome(Generic[T]):
     """Of the last ask."""
     asks: int
     seconds: float
-    """From the question to the outcome, all asks and waits together."""
+    """From the question to the result, all asks and waits together."""
 
 
 @contextmanager
@@ -96,8 +98,8 @@ class Asker:
         self._thread = threading.Thread(target=self._loop.run_forever, name="asker", daemon=True)
         self._thread.start()
 
-    def ask(self, questions: Sequence[Question[T]]) -> list[Outcome[T]]:
-        """The outcome of each question, in their order.
+    def ask(self, questions: Sequence[Question[T]]) -> list[Result[T]]:
+        """The result of each question, in their order.
 
         Raises:
             RunPaused: no call gets through, or the cap is reached. The other questions are finished first, so that
@@ -105,7 +107,7 @@ class Asker:
         """
         return self.submit(questions).result()
 
-    def submit(self, questions: Sequence[Question[T]]) -> "Future[list[Outcome[T]]]":
+    def submit(self, questions: Sequence[Question[T]]) -> "Future[list[Result[T]]]":
         """Ask these questions and return at once; the future holds what `ask` returns or raises."""
         return asyncio.run_coroutine_threadsafe(self._ask_all(questions), self._loop)
 
@@ -152,47 +154,52 @@ class Asker:
         await self._way.close()
         await self._loop.shutdown_default_executor()
 
-    async def _ask_all(self, questions: Sequence[Question[T]]) -> list[Outcome[T]]:
+    async def _ask_all(self, questions: Sequence[Question[T]]) -> list[Result[T]]:
         groups = [questions] if self._way.together else [[one] for one in questions]
         results = await asyncio.gather(*map(self._ask, groups), return_exceptions=True)
-        outcomes: list[Outcome[T]] = []
+        found: list[Result[T]] = []
         for result in results:
             if isinstance(result, BudgetReached):
                 raise BudgetReached(str(result).replace(RUN_CAP, self.account.cap)) from None
             if isinstance(result, BaseException):
                 raise result
-            outcomes += result
-        return outcomes
+            found += result
+        return found
 
-    async def _ask(self, questions: Sequence[Question[T]]) -> list[Outcome[T]]:
+    async def _ask(self, questions: Sequence[Question[T]]) -> list[Result[T]]:
         """Ask again what came back unreadable, until every question has an answer, a failed call or no ask left."""
-        started, outcomes, open_ = time.monotonic(), dict[int, Outcome[T]](), list(range(len(questions)))
+        started, results, open_ = time.monotonic(), dict[int, Result[T]](), list(range(len(questions)))
         for ask in count():
-            calls = [self._call(questions[place], ask) for place in open_]
-            replies = await self._way.send(calls)
+            sent = [self._call(questions[place], ask) for place in open_]
+            replies = await self._way.send(sent)
             verdicts, again = dict[str, str](), list[int]()
-            for place, call, reply in zip(open_, calls, replies, strict=True):
+            for place, call, reply in zip(open_, sent, replies, strict=True):
                 question, seconds = questions[place], time.monotonic() - started
-                outcomes[place] = outcome = _outcome(question, call, reply, seconds)
+                results[place] = result = _result(question, call.call_key, ask, reply, seconds)
                 if isinstance(reply, ChatReply):  # a call that cannot be made is not worth another ask
-                    verdicts[call.key] = outcome.reason or ACCEPTED
-                    again += [place] if outcome.reason and ask + 1 < question.asks else []
-            await self._way.records.judged(verdicts)
+                    verdicts[call.call_key] = result.reason or ACCEPTED
+                    again += [place] if result.reason and ask + 1 < question.asks else []
+            if verdicts:
+                calls.record_verdicts(self.account.ledger, verdicts)
             open_ = again
             if not open_:
                 break
-        return [outcomes[place] for place in range(len(questions))]
+        return [results[place] for place in range(len(questions))]
 
-    def _call(self, question: Question[Any], ask: int) -> CallDescription:
-        request, account = question.request(ask), self.account
-        return CallDescription(
-            key=request.key(account.origin),
-            run_name=account.run_name,
-            request=request,
-            origin=account.origin,
+    def _call(self, question: Question[Any], ask: int) -> Attempt:
+        body, slot = question.request(ask)
+        return Attempt(
+            call_key=calls.call_key(body, self.account.origin, slot),
+            run_name=self.account.run_name,
+            purpose=question.purpose,
+            model=body["model"],
+            origin=self.account.origin,
+            slot=slot,
             step=question.step,
             round=question.round,
             ask=ask,
+            request=body,
+            reserved_usd=self._way.prices.reserve_usd(body),
         )
 
     def _say_cost(self, questions: Sequence[Question[Any]]) -> None:
@@ -200,7 +207,7 @@ class Asker:
         settings = self.account.settings
         if settings.endpoint != "api" or not questions:
             return
-        worst = [self._way.prices.worst_case_usd(question.request(0)) for question in questions]
+        worst = [self._way.prices.worst_case_usd(question.request(0)[0]) for question in questions]
         known = [one for one in worst if one is not None]
         most = usd(float(sum(known))) if len(known) == len(worst) else "an unknown price"
         asks = questions[0].asks
@@ -209,14 +216,13 @@ class Asker:
         say(f"  {settings.model}: at most {len(worst)} calls, at most {most}{again}; {cap} ({self.account.cap})")
 
 
-def _outcome(question: Question[T], call: CallDescription, reply: ChatReply | CallFailed, seconds: float) -> Outcome[T]:
-    ask = call.ask or 0
+def _result(question: Question[T], call_key: str, ask: int, reply: ChatReply | CallFailed, seconds: float) -> Result[T]:
     if isinstance(reply, CallFailed):
-        return Outcome(None, _reason(reply), str(reply), call.key, ask + 1, seconds)
+        return Result(None, _reason(reply), str(reply), call_key, ask + 1, seconds)
     try:
-        return Outcome(question.read(reply, ask), None, "", call.key, ask + 1, seconds)
+        return Result(question.read(reply, ask), None, "", call_key, ask + 1, seconds)
     except AnswerRejected as error:
-        return Outcome(None, error.reason, error.detail, call.key, ask + 1, seconds)
+        return Result(None, error.reason, error.detail, call_key, ask + 1, seconds)
 
 
 def _reason(error: CallFailed) -> Reason:
@@ -225,12 +231,7 @@ def _reason(error: CallFailed) -> Reason:
     return "content_filter" if error.kind == "content_filter" else "call_rejected"
 
 
-def user_request(
-    settings: BlackBoxSettings,
-    purpose: Literal["ranking", "comparison", "audit"],
-    text: str,
-    seed: int,
-    slot: tuple[int | str, ...],
-) -> ChatRequest:
+def body_of(settings: BlackBoxSettings, text: str, seed: int) -> dict[str, Any]:
     """A request of one user message; `seed` goes with it where the settings want one."""
-    return ChatRequest(purpose, settings.model, (Message("user", text),), parameters_for(settings, seed), slot)
+    messages = [{"role": "user", "content": text}]
+    return {"model": settings.model, "messages": messages, **parameters_for(settings, seed)}

@@ -39,7 +39,7 @@ from storage import rounds
 from storage.ledger import Ledger
 from storage.resumptions import Resumption
 from storage.rounds import RankedRound, RecordedRound, SampledRound, TrainedRound
-from tasks.asking.questions import Outcome, Question
+from tasks.asking.questions import Question, Result
 from tasks.cycle.progress import Progress
 from tasks.cycle.ranking import ranking_question, shown_order
 from tasks.cycle.segments import Segment, SegmentSummary
@@ -57,7 +57,7 @@ class Cycle:
     settings: Settings
     prompts: Sequence[Prompt]
     white_box: WhiteBox
-    ask: "Callable[[Sequence[Question[Answer]]], Future[list[Outcome[Answer]]]]"
+    ask: "Callable[[Sequence[Question[Answer]]], Future[list[Result[Answer]]]]"
     """Asks the black box and returns at once."""
     pool: DemonstrationPool
     progress: Progress
@@ -72,7 +72,7 @@ class Turn:
     sampled: tuple[SampledRound, ...]
     shown: tuple[tuple[int, ...], ...]
     """Numbers of the demonstrations in each ranking prompt."""
-    answers: "Future[list[Outcome[Answer]]] | None"
+    answers: "Future[list[Result[Answer]]] | None"
     recorded: tuple[RankedRound, ...] | None
     """What the ledger already had, when this turn is a replay."""
 
@@ -182,31 +182,31 @@ def conclude(cycle: Cycle, turn: Turn) -> tuple[RankedRound, ...]:
         return turn.recorded
     assert turn.answers is not None  # noqa: S101  a turn is either recorded or asked
     ranked = tuple(
-        agree(cycle, sampled, outcome, shown)
-        for sampled, outcome, shown in zip(turn.sampled, turn.answers.result(), turn.shown, strict=True)
+        agree(cycle, sampled, result, shown)
+        for sampled, result, shown in zip(turn.sampled, turn.answers.result(), turn.shown, strict=True)
     )
     cycle.ledger.record(*ranked)
     return ranked
 
 
-def agree(cycle: Cycle, sampled: SampledRound, outcome: Outcome[Answer], shown: tuple[int, ...]) -> RankedRound:
+def agree(cycle: Cycle, sampled: SampledRound, result: Result[Answer], shown: tuple[int, ...]) -> RankedRound:
     """The agreement of the two rankings of one round (Paper: Section 2.2); two or more agreed are a demonstration."""
-    black_box = outcome.answer.ranking if outcome.answer else ()
+    black_box = result.answer.ranking if result.answer else ()
     agreed = agreement(black_box, sampled.white_box_ranking) if black_box else ()
     return RankedRound(
         run_name=cycle.run_name,
         step=sampled.step,
         round=sampled.round,
-        answer=outcome.answer,
-        unranked=Unranked(outcome.reason, outcome.detail) if outcome.reason else None,
-        call_key=outcome.call_key,
-        asks=outcome.asks,
-        permutation=shown_order(cycle.settings, sampled, outcome.asks - 1),
+        answer=result.answer,
+        unranked=Unranked(result.reason, result.detail) if result.reason else None,
+        call_key=result.call_key,
+        asks=result.asks,
+        permutation=shown_order(cycle.settings, sampled, result.asks - 1),
         demonstrations_shown=shown,
         agreement=agreed,
         stops_step=black_box == sampled.white_box_ranking or sampled.round == cycle.settings.method.rounds,
         admitted=admit(cycle, sampled, agreed),
-        waiting_seconds=outcome.seconds,
+        waiting_seconds=result.seconds,
     )
 
 

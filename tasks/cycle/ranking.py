@@ -5,16 +5,17 @@ Each ask shows the candidates in an order of its own. Leaves out the prompt and 
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 from cyclealign.method.answers import read_ranking_answer
 from cyclealign.method.demonstrations import Demonstration
 from cyclealign.method.ranking_prompt import render_ranking_prompt
 from cyclealign.method.rankings import shuffled_order, to_candidates
-from cyclealign.records import Answer, ChatReply, ChatRequest, Prompt
+from cyclealign.records import Answer, ChatReply, Prompt
 from cyclealign.seeds import derive_seed
 from cyclealign.settings import Settings
 from storage.rounds import SampledRound
-from tasks.asking.questions import Question, user_request
+from tasks.asking.questions import Question, Slot, body_of
 
 
 def ranking_question(
@@ -24,18 +25,18 @@ def ranking_question(
     place, rewrite = (sampled.step, sampled.round), settings.method.rewrite != "off"
     candidates = [response.text for response in sampled.responses]
 
-    def request(ask: int) -> ChatRequest:
+    def request(ask: int) -> tuple[dict[str, Any], Slot]:
         shown = [candidates[candidate] for candidate in shown_order(settings, sampled, ask)]
         text = render_ranking_prompt(prompt.instruction, shown, demonstrations, rewrite=rewrite)
         seed = derive_seed(settings.seed, "black box", *place, ask)
         # the words of the question are in the call's key beside the slot: whatever else two runs differ in, what both
         # ask in the same place under the same seed is bought once
-        return user_request(settings.black_box, "ranking", text, seed, ("round", settings.seed, *place, ask))
+        return body_of(settings.black_box, text, seed), ("round", settings.seed, *place, ask)
 
     def read(reply: ChatReply, ask: int) -> Answer:
         return read_answer(reply, shown_order(settings, sampled, ask), rewrite)
 
-    return Question(request, read, settings.black_box.asks, *place)
+    return Question("ranking", request, read, settings.black_box.asks, *place)
 
 
 def shown_order(settings: Settings, sampled: SampledRound, ask: int) -> tuple[int, ...]:

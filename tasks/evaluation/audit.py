@@ -9,18 +9,19 @@ cap like any other, under the purpose `audit`. Nothing of the run changes. Leave
 import math
 from collections.abc import Sequence
 from itertools import count
+from typing import Any
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from cyclealign.method.ranking_prompt import render_ranking_prompt
 from cyclealign.method.rankings import shuffled_order
-from cyclealign.records import Answer, ChatReply, ChatRequest
+from cyclealign.records import Answer, ChatReply
 from cyclealign.seeds import derive_seed
 from cyclealign.settings import BlackBoxSettings
 from storage import audits
 from storage.audits import AuditedRanking, RecordedRanking
-from tasks.asking.questions import Asker, Outcome, Question, user_request
+from tasks.asking.questions import Asker, Question, Result, Slot, body_of
 from tasks.context import RunContext
 from tasks.cycle.progress import say, stage
 from tasks.cycle.ranking import read_answer
@@ -41,8 +42,8 @@ def audit_rankings(context: RunContext, asker: Asker, share: float, seed: int) -
     left = [one for one in chosen if (one.step, one.round) not in settled]
     with stage(f"Audit: {len(chosen)} rankings asked again in another order") as report:
         for some, done in asker.portions(left):
-            outcomes = asker.ask([_question(one, black_box, rewrite, seed) for one in some])
-            found = [_audited(context.name, one, outcome, seed) for one, outcome in zip(some, outcomes, strict=True)]
+            results = asker.ask([_question(one, black_box, rewrite, seed) for one in some])
+            found = [_audited(context.name, one, result, seed) for one, result in zip(some, results, strict=True)]
             context.ledger.record(*found)
             report("rankings", done)
     say(f"  {len(left)} asked for, {len(chosen) - len(left)} reused")
@@ -69,25 +70,25 @@ def _asking_run(context: RunContext) -> RunContext:
 def _question(one: RecordedRanking, settings: BlackBoxSettings, rewrite: bool, seed: int) -> Question[Answer]:
     place = (seed, one.step, one.round)
 
-    def request(ask: int) -> ChatRequest:
+    def request(ask: int) -> tuple[dict[str, Any], Slot]:
         shown = [one.candidates[candidate] for candidate in other_order(one.permutation, *place, ask)]
         text = render_ranking_prompt(one.instruction, shown, one.demonstrations, rewrite=rewrite)
-        return user_request(settings, "audit", text, derive_seed("audit", *place, ask), ("audit", *place, ask))
+        return body_of(settings, text, derive_seed("audit", *place, ask)), ("audit", *place, ask)
 
     def read(reply: ChatReply, ask: int) -> Answer:
         return read_answer(reply, other_order(one.permutation, *place, ask), rewrite)
 
-    return Question(request, read, settings.asks)
+    return Question("audit", request, read, settings.asks)
 
 
-def _audited(run_name: str, one: RecordedRanking, outcome: Outcome[Answer], seed: int) -> AuditedRanking:
+def _audited(run_name: str, one: RecordedRanking, result: Result[Answer], seed: int) -> AuditedRanking:
     return AuditedRanking(
         run_name=run_name,
         audit_seed=seed,
         step=one.step,
         round=one.round,
-        permutation=other_order(one.permutation, seed, one.step, one.round, outcome.asks - 1),
-        ranking=outcome.answer.ranking if outcome.answer else None,
-        reason=outcome.reason,
-        call_key=outcome.call_key,
+        permutation=other_order(one.permutation, seed, one.step, one.round, result.asks - 1),
+        ranking=result.answer.ranking if result.answer else None,
+        reason=result.reason,
+        call_key=result.call_key,
     )

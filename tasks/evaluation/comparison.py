@@ -11,6 +11,7 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -18,7 +19,7 @@ from prefect.runtime import task_run
 
 from cyclealign.black_box.capabilities import parameters_for
 from cyclealign.method.comparison_prompt import Verdict, read_comparison_answer, render_comparison_prompt, wording
-from cyclealign.records import ChatReply, ChatRequest, Prompt
+from cyclealign.records import ChatReply, Prompt
 from cyclealign.reward_models.reward_model import RewardModel
 from cyclealign.seeds import derive_seed
 from cyclealign.settings import BlackBoxSettings
@@ -27,7 +28,7 @@ from storage.comparisons import Comparison
 from storage.evaluations import Generation
 from storage.ledger import Ledger
 from tasks.asking.protocol import Account, account
-from tasks.asking.questions import Asker, Question, asker_of, user_request
+from tasks.asking.questions import Asker, Question, Slot, asker_of, body_of
 from tasks.context import RunContext
 from tasks.cycle.progress import Report, say, stage
 from tasks.evaluation.responders import EVALUATION_SEED
@@ -172,9 +173,9 @@ def play(match: Match, asker: Asker, report: Report) -> Counter[str]:
 def _compare(match: Match, asker: Asker, pairs: Sequence[Pair]) -> list[Comparison]:
     found = [_comparison(match, pair, "tie", IDENTICAL) for pair in pairs if pair.identical]
     differing = [pair for pair in pairs if not pair.identical]
-    outcomes = asker.ask([_question(asker.account.settings, pair) for pair in differing])
-    for pair, outcome in zip(differing, outcomes, strict=True):
-        found.append(_comparison(match, pair, outcome.answer or "missing", outcome.reason, outcome.call_key))
+    results = asker.ask([_question(asker.account.settings, pair) for pair in differing])
+    for pair, result in zip(differing, results, strict=True):
+        found.append(_comparison(match, pair, result.answer or "missing", result.reason, result.call_key))
     asker.account.ledger.record(*found)
     return found
 
@@ -187,13 +188,13 @@ def _comparison(
 
 
 def _question(settings: BlackBoxSettings, pair: Pair) -> Question[Verdict]:
-    def request(ask: int) -> ChatRequest:
+    def request(ask: int) -> tuple[dict[str, Any], Slot]:
         text = render_comparison_prompt(pair.prompt.instruction, pair.first.text, pair.second.text)
         seed = derive_seed(EVALUATION_SEED, "comparison", ask)
         # the texts are in the call's key: the same question is bought once, whichever runs and systems meet in it
-        return user_request(settings, "comparison", text, seed, ("comparison", EVALUATION_SEED, ask))
+        return body_of(settings, text, seed), ("comparison", EVALUATION_SEED, ask)
 
     def read(reply: ChatReply, _ask: int) -> Verdict:
         return read_comparison_answer(reply.content, reply.finish_reason, reply.refusal)
 
-    return Question(request, read, settings.asks)
+    return Question("comparison", request, read, settings.asks)

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from cyclealign.black_box.capabilities import parameters_for, takes_temperature
 from cyclealign.method.answers import AnswerRejected
-from cyclealign.records import ChatReply, ChatRequest, Message, Prompt, Speaker
+from cyclealign.records import ChatReply, Prompt, Speaker
 from cyclealign.seeds import derive_seed
 from cyclealign.settings import BlackBoxSettings, EvaluationSettings, SamplingSettings
 from cyclealign.statistics import repeated_ngram_share
@@ -21,7 +21,7 @@ from tasks.asking.questions import Asker, Question
 
 EVALUATION_SEED = 0
 """The draws do not depend on a run's seed: systems are compared on the same prompts with the same luck."""
-ROLES: Mapping[Speaker, Any] = {"human": "user", "assistant": "assistant"}
+ROLES: Mapping[Speaker, str] = {"human": "user", "assistant": "assistant"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,21 +130,19 @@ class ApiResponder:
     def batches(self, prompts: Sequence[Prompt]) -> Iterator[list[Written]]:
         """Asked together in portions; an answer that was filtered, empty or never came leaves its prompt out."""
         for some, _ in self.asker.portions(prompts):
-            outcomes = self.asker.ask([self._question(prompt) for prompt in some])
-            yield [outcome.answer for outcome in outcomes if outcome.answer is not None]
+            results = self.asker.ask([self._question(prompt) for prompt in some])
+            yield [result.answer for result in results if result.answer is not None]
 
     def _question(self, prompt: Prompt) -> Question[Written]:
         settings = self.asker.account.settings
-        system = () if self.system_prompt is None else (Message("system", self.system_prompt),)
-        seed = derive_seed(EVALUATION_SEED, "evaluate", prompt.prompt_id) % 2**31
-        request = ChatRequest(
-            purpose="generation",
-            model=settings.model,
-            messages=(*system, *(Message(ROLES[turn.speaker], turn.text) for turn in prompt.turns)),
-            parameters={**self.parameters, **({"seed": seed} if settings.seed else {})},
-            slot=("generation", EVALUATION_SEED),
-        )
-        return Question(lambda _ask: request, lambda reply, _ask: _written(prompt, reply))
+        said = [("system", self.system_prompt)] if self.system_prompt is not None else []
+        said += [(ROLES[turn.speaker], turn.text) for turn in prompt.turns]
+        messages = [{"role": role, "content": text} for role, text in said]
+        body = {"model": settings.model, "messages": messages, **self.parameters}
+        if settings.seed:
+            body["seed"] = derive_seed(EVALUATION_SEED, "evaluate", prompt.prompt_id) % 2**31
+        slot = ("generation", EVALUATION_SEED)
+        return Question("generation", lambda _ask: (body, slot), lambda reply, _ask: _written(prompt, reply))
 
 
 def _written(prompt: Prompt, reply: ChatReply) -> Written:

@@ -16,7 +16,7 @@ from cyclealign.white_box.loading import load_tokenizer, tokenizer_sha256
 from cyclealign.white_box.white_box import WhiteBox
 from storage import refolds, runs, samples
 from storage.refolds import Refolding
-from tasks.asking.questions import Outcome, Question
+from tasks.asking.questions import Question, Result
 from tasks.context import RunContext, new_run
 from tasks.cycle.assembly import Assembly, demonstration_pool, loaded_white_box, make_progress, scoring_meanwhile
 from tasks.cycle.checkpointing import go_back
@@ -29,7 +29,7 @@ from tasks.studies.derivation import derive, finished_source
 CHANGEABLE = ("method.objective", "method.rewrite", "method.drop_repeated")
 
 
-def refuse_to_ask(questions: Sequence[Question[Answer]]) -> "Future[list[Outcome[Answer]]]":
+def refuse_to_ask(questions: Sequence[Question[Answer]]) -> "Future[list[Result[Answer]]]":
     """Ask nothing: the source of a refold ranked every round.
 
     Raises:

@@ -12,13 +12,13 @@ from starlette.types import Receive, Scope, Send
 from cyclealign.black_box.endpoint import ChatEndpoint, read_reply
 from cyclealign.errors import CallRejected, CallTransient, CycleAlignError, EndpointRefused, UsageError
 from cyclealign.method.ranking_prompt import render_ranking_prompt
-from cyclealign.records import ChatReply, ChatRequest, Message
+from cyclealign.records import ChatReply
 from cyclealign.settings import BlackBoxSettings
 from tests.black_box.model_server import USAGE, ModelServer, completion
 
 CANARY = "sk-canary-0123456789-abcdefghij"
 PROMPT = render_ranking_prompt("Human: hello\n\nAssistant:", ["b", "a", "c"], ())
-REQUEST = ChatRequest("ranking", "some-model", (Message("user", PROMPT),), {"max_tokens": 50, "seed": 3})
+BODY = {"model": "some-model", "messages": [{"role": "user", "content": PROMPT}], "max_tokens": 50, "seed": 3}
 
 
 @pytest.fixture(autouse=True)
@@ -28,7 +28,7 @@ def key(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def send(server: ModelServer, behaviour: str = "good") -> ChatReply:
-    """One attempt at `REQUEST` while the server behaves so."""
+    """One attempt at `BODY` while the server behaves so."""
     server.plan = lambda _number, _body: behaviour
     timeout_s = 0.4 if behaviour == "hang" else 10
     return through(ChatEndpoint(BlackBoxSettings(base_url=server.url, model="some-model", timeout_s=timeout_s)))
@@ -37,7 +37,7 @@ def send(server: ModelServer, behaviour: str = "good") -> ChatReply:
 def through(endpoint: ChatEndpoint) -> ChatReply:
     async def attempt() -> ChatReply:
         try:
-            return await endpoint.send(REQUEST)
+            return await endpoint.send(BODY)
         finally:
             await endpoint.close()
 
@@ -46,7 +46,7 @@ def through(endpoint: ChatEndpoint) -> ChatReply:
 
 def test_the_body_of_the_call_key_is_sent_and_the_reply_is_kept_raw_and_read(server: ModelServer) -> None:
     reply = send(server)
-    assert server.requests == [REQUEST.body()]
+    assert server.requests == [BODY]
     assert '"desired rank": [1, 0, 2]' in (reply.content or "")
     assert '"choices"' in reply.raw
     assert (reply.prompt_tokens, reply.completion_tokens) == (USAGE["prompt_tokens"], USAGE["completion_tokens"])

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from cyclealign.black_box.capabilities import capabilities_of, parameters_for
 from cyclealign.black_box.prices import Prices, most_completion_tokens, most_prompt_tokens
 from cyclealign.errors import UsageError
-from cyclealign.records import ChatRequest, Message
 from cyclealign.settings import BlackBoxSettings, PriceSettings
 
 FAMILIES = {
@@ -65,8 +64,8 @@ def test_a_setting_that_the_model_does_not_take_is_an_error(model: str, changes:
     assert named in str(caught.value)
 
 
-def request(text: str = "hello", model: str = "gpt-3.5-turbo", **limits: int) -> ChatRequest:
-    return ChatRequest("ranking", model, (Message("user", text),), limits)
+def request(text: str = "hello", model: str = "gpt-3.5-turbo", **limits: int) -> dict[str, Any]:
+    return {"model": model, "messages": [{"role": "user", "content": text}], **limits}
 
 
 def prices(model: str = "gpt-3.5-turbo", **changes: Any) -> Prices:

@@ -8,13 +8,13 @@ from typing import Any
 from cyclealign.black_box.endpoint import ChatEndpoint
 from cyclealign.method.comparison_prompt import parse_comparison_prompt
 from cyclealign.method.ranking_prompt import render_ranking_prompt
-from cyclealign.records import ChatReply, ChatRequest, Message, Prompt, Turn
+from cyclealign.records import ChatReply, Prompt, Turn
 from cyclealign.settings import BlackBoxSettings, PriceSettings
 from storage import calls
 from storage.ledger import Ledger
 from tasks.asking.pace import Backoff
 from tasks.asking.protocol import Account, Direct
-from tasks.asking.questions import Asker, Outcome, Question
+from tasks.asking.questions import Asker, Question, Result, Slot
 from tests.black_box.model_server import USAGE, ModelServer
 
 QUICK = Backoff(first_s=0.01, most_s=0.05)
@@ -38,24 +38,30 @@ def account(ledger: Ledger, server: ModelServer, run_name: str = "run", **change
     return Account(ledger, run_name, settings, lambda: ChatEndpoint(settings))
 
 
-def request(slot: int = 0, text: str = RANKING) -> ChatRequest:
-    return ChatRequest("ranking", "some-model", (Message("user", text),), {"max_tokens": 20}, (slot,))
+def request(slot: int = 0, text: str = RANKING) -> tuple[dict[str, Any], Slot]:
+    """Body and slot of a question."""
+    return {"model": "some-model", "messages": [{"role": "user", "content": text}], "max_tokens": 20}, (slot,)
 
 
 def question(slot: int = 0, text: str = RANKING) -> Question[ChatReply]:
     """Asked once; whatever comes back is its answer."""
-    return Question(lambda _ask: request(slot, text), lambda reply, _ask: reply)
+    return Question("ranking", lambda _ask: request(slot, text), lambda reply, _ask: reply)
 
 
-def ask_all(asked: Account, slots: Sequence[int] = (0,)) -> list[Outcome[ChatReply] | BaseException]:
-    """The outcome of each question, or what its asking raised."""
+def key(asked: Account, slot: int = 0) -> str:
+    """The call key of a question."""
+    return calls.call_key(request()[0], asked.origin, (slot,))
+
+
+def ask_all(asked: Account, slots: Sequence[int] = (0,)) -> list[Result[ChatReply] | BaseException]:
+    """The result of each question, or what its asking raised."""
     with Asker(Direct(asked, QUICK)) as asker:
         futures = [asker.submit([question(slot)]) for slot in slots]
         return [future.exception() or future.result()[0] for future in futures]
 
 
-def ask(asked: Account, slot: int = 0) -> Outcome[ChatReply]:
-    """The outcome of one question, which is not paused."""
+def ask(asked: Account, slot: int = 0) -> Result[ChatReply]:
+    """The result of one question, which is not paused."""
     (found,) = ask_all(asked, [slot])
     if isinstance(found, BaseException):
         raise found

@@ -16,7 +16,7 @@ from storage import calls
 from storage.ledger import Ledger
 from tasks.asking.pace import Backoff, Gate
 from tasks.asking.protocol import AT_ONCE, Account, Direct
-from tasks.asking.questions import Asker, Outcome, Question
+from tasks.asking.questions import Asker, Question, Result
 from tests.black_box.model_server import ModelServer
 from tests.tasks.asked import (
     COST,
@@ -26,6 +26,7 @@ from tests.tasks.asked import (
     ask_all,
     attempts,
     call_states,
+    key,
     question,
     request,
     rows,
@@ -41,7 +42,7 @@ def asked(ledger: Ledger, server: ModelServer) -> Account:
 
 
 def worst_case(asked: Account) -> Decimal:
-    return Prices(asked.settings).reserve_usd(request())
+    return Prices(asked.settings).reserve_usd(request()[0])
 
 
 def wait_for(server: ModelServer, requests: int) -> None:
@@ -53,12 +54,10 @@ def wait_for(server: ModelServer, requests: int) -> None:
 
 
 def test_an_answer_is_committed_with_its_cost_and_verdict(ledger: Ledger, asked: Account) -> None:
-    outcome = ask(asked)
-    row = calls.find(ledger, request().key(asked.origin))
-    assert row is not None
-    assert outcome.call_key == request().key(asked.origin)
-    assert (row.reply, row.cost_usd) == (outcome.answer, COST)
-    assert (row.state, row.run_name) == ("answered", "run")
+    result = ask(asked)
+    found = calls.find(ledger, result.call_key)
+    assert found is not None
+    assert (found.reply, found.cost_usd, found.state, found.run_name) == (result.answer, COST, "answered", "run")
     assert rows(ledger, "select verdict from api_calls") == [{"verdict": "accepted"}]
     assert spent(ledger) == COST
 
@@ -72,8 +71,8 @@ def test_a_recorded_answer_is_not_bought_again_by_another_run(
 
 
 def test_the_same_question_at_the_same_time_is_sent_once(server: ModelServer, asked: Account) -> None:
-    outcomes = [one.answer for one in ask_all(asked, [0, 0, 0]) if isinstance(one, Outcome)]
-    assert len(set(outcomes)) == len(server.requests) == 1
+    results = [one.answer for one in ask_all(asked, [0, 0, 0]) if isinstance(one, Result)]
+    assert len(set(results)) == len(server.requests) == 1
 
 
 @pytest.mark.parametrize(
@@ -115,11 +114,11 @@ def test_the_cap_is_never_exceeded_under_concurrency_and_goes_on_once_raised(
     ledger: Ledger, server: ModelServer, asked: Account
 ) -> None:
     cap = worst_case(asked) + 5 * COST
-    outcomes = ask_all(account(ledger, server, budget_usd=float(cap), concurrency=16), range(20))
-    assert Counter(type(one) for one in outcomes) == {Outcome: 6, BudgetReached: 14}
+    results = ask_all(account(ledger, server, budget_usd=float(cap), concurrency=16), range(20))
+    assert Counter(type(one) for one in results) == {Result: 6, BudgetReached: 14}
     assert spent(ledger) == len(server.requests) * COST <= cap
-    outcomes = ask_all(account(ledger, server, budget_usd=100), range(20))
-    assert {type(one) for one in outcomes} == {Outcome}
+    results = ask_all(account(ledger, server, budget_usd=100), range(20))
+    assert {type(one) for one in results} == {Result}
     assert len(server.requests) == 20
 
 
@@ -142,7 +141,7 @@ def reads_from(ask_number: int) -> Question[int]:
             raise UNREADABLE
         return ask
 
-    return Question(request, read, asks=3, step=4, round=2)
+    return Question("ranking", request, read, asks=3, step=4, round=2)
 
 
 def test_an_answer_that_cannot_be_read_is_asked_again_in_another_slot(ledger: Ledger, asked: Account) -> None:
@@ -164,15 +163,15 @@ def test_a_call_that_cannot_be_made_is_not_asked_again(
     server.plan = script("good", behaviour)
     with Asker(Direct(asked, QUICK)) as asker:
         asker.ask([question(9)])
-        (outcome,) = asker.ask([reads_from(0)])
-    assert (outcome.answer, outcome.reason, outcome.asks) == (None, reason, 1)
+        (result,) = asker.ask([reads_from(0)])
+    assert (result.answer, result.reason, result.asks) == (None, reason, 1)
 
 
-def test_outcomes_stand_in_the_order_of_the_questions(server: ModelServer, asked: Account) -> None:
+def test_results_stand_in_the_order_of_the_questions(server: ModelServer, asked: Account) -> None:
     server.plan = lambda number, _body: "slow first byte" if number % 2 == 0 else "good"
     with Asker(Direct(asked, QUICK)) as asker:
-        outcomes = asker.ask([question(slot) for slot in range(4)])
-    assert [one.call_key for one in outcomes] == [request(slot).key(asked.origin) for slot in range(4)]
+        results = asker.ask([question(slot) for slot in range(4)])
+    assert [one.call_key for one in results] == [key(asked, slot) for slot in range(4)]
 
 
 def test_the_caller_goes_on_while_answers_are_under_way(server: ModelServer, asked: Account) -> None:
@@ -281,9 +280,9 @@ REFUSALS = [
 @pytest.mark.parametrize("behaviour", REFUSALS, ids=str)
 def test_a_refusing_endpoint_pauses_once(ledger: Ledger, server: ModelServer, behaviour: str) -> None:
     server.plan = script(behaviour)
-    outcomes = ask_all(account(ledger, server, concurrency=2), range(20))
-    assert {type(outcome) for outcome in outcomes} == {EndpointRefused}
-    assert len({str(outcome) for outcome in outcomes}) == 1
+    results = ask_all(account(ledger, server, concurrency=2), range(20))
+    assert {type(result) for result in results} == {EndpointRefused}
+    assert len({str(result) for result in results}) == 1
     assert len(server.requests) <= 2
     assert ({row["state"] for row in attempts(ledger)}, spent(ledger)) == ({"failed"}, 0)
 
@@ -307,9 +306,9 @@ def test_a_call_under_way_is_kept_when_another_is_refused_and_the_run_goes_on_la
 ) -> None:
     server.plan = script("slow first byte", "quota", "good")
     asked = account(ledger, server, concurrency=2)
-    assert Counter(type(one) for one in ask_all(asked, [0, 1])) == {Outcome: 1, EndpointRefused: 1}
+    assert Counter(type(one) for one in ask_all(asked, [0, 1])) == {Result: 1, EndpointRefused: 1}
     assert call_states(ledger) == ["answered", "open"]
-    assert {type(one) for one in ask_all(asked, [0, 1])} == {Outcome}
+    assert {type(one) for one in ask_all(asked, [0, 1])} == {Result}
     assert len(server.requests) == 3
 
 
@@ -323,7 +322,7 @@ def test_an_endpoint_that_does_not_listen_pauses_after_the_attempts(ledger: Ledg
 def test_a_request_that_always_breaks_the_server_fails_alone(ledger: Ledger, server: ModelServer) -> None:
     server.plan = script("good", "500")
     _, failed = ask_all(account(ledger, server, concurrency=1), range(2))
-    assert isinstance(failed, Outcome)
+    assert isinstance(failed, Result)
     assert (failed.reason, failed.detail[:17]) == ("call_failed", "4 attempts failed")
     assert len(server.requests) == 1 + 4
 
@@ -340,8 +339,8 @@ def test_an_endpoint_that_has_never_answered_pauses_the_run(
 def test_half_of_a_hundred_calls_fail_and_all_are_answered_or_recorded(ledger: Ledger, server: ModelServer) -> None:
     faults = [*HEALS, "refusal", "length", "prose", "slow first byte"]
     server.plan = lambda number, _body: "good" if number % 2 else faults[(number // 2) % len(faults)]
-    outcomes = ask_all(account(ledger, server, concurrency=16, attempts=8, budget_usd=500), range(100))
-    assert {type(one) for one in outcomes} == {Outcome}
+    results = ask_all(account(ledger, server, concurrency=16, attempts=8, budget_usd=500), range(100))
+    assert {type(one) for one in results} == {Result}
     found = attempts(ledger)
     assert len(found) == len(server.requests)
     assert server.most_at_once <= 16

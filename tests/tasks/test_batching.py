@@ -18,7 +18,7 @@ from storage import calls
 from storage.ledger import Ledger
 from tasks.asking.batching import Batches
 from tasks.asking.protocol import Account, Direct
-from tasks.asking.questions import Asker, Outcome, asker_of
+from tasks.asking.questions import Asker, Result, asker_of
 from tests.black_box.model_server import ModelServer
 from tests.forks import fork
 from tests.tasks import asked
@@ -35,14 +35,14 @@ def provider(server: ModelServer) -> ModelServer:
     return server
 
 
-def ask(of: Account, *texts: str, directly: bool = False) -> list[Outcome[ChatReply]]:
+def ask(of: Account, *texts: str, directly: bool = False) -> list[Result[ChatReply]]:
     with Asker(Direct(of, QUICK) if directly else Batches(of, BATCHES, QUICK)) as asker:
         return asker.ask([question(0, text) for text in texts])
 
 
-def said(outcomes: list[Outcome[ChatReply]]) -> list[str | None]:
+def said(results: list[Result[ChatReply]]) -> list[str | None]:
     """What came back, or the reason why nothing did."""
-    return [one.answer.content if one.answer else one.reason for one in outcomes]
+    return [one.answer.content if one.answer else one.reason for one in results]
 
 
 def lines_sent(server: ModelServer) -> list[str]:
@@ -52,7 +52,7 @@ def lines_sent(server: ModelServer) -> list[str]:
 
 
 def worst_case(of: Account, text: str) -> Decimal:
-    return Prices(of.settings, Decimal("0.5")).reserve_usd(request(0, text))
+    return Prices(of.settings, Decimal("0.5")).reserve_usd(request(0, text)[0])
 
 
 def test_all_calls_go_in_one_batch_at_half_the_price(ledger: Ledger, provider: ModelServer) -> None:

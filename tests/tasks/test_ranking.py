@@ -9,10 +9,11 @@ from cyclealign.method.ranking_prompt import ParsedPrompt, parse_ranking_prompt
 from cyclealign.profiles import resolve
 from cyclealign.records import Answer, Prompt, Response, Turn
 from cyclealign.settings import Settings
+from storage import calls
 from storage.ledger import Ledger
 from storage.rounds import SampledRound
 from tasks.asking.protocol import Direct
-from tasks.asking.questions import Asker, Outcome
+from tasks.asking.questions import Asker, Result
 from tasks.cycle.ranking import ranking_question, shown_order
 from tests.black_box.model_server import ModelServer
 from tests.tasks.asked import QUICK, account, rows, script
@@ -34,11 +35,11 @@ def settings(server: ModelServer, seed: int = 0, black_box: Any = (), **method: 
     return resolve("test", {**profile, "seed": seed}, {})
 
 
-def rank(ledger: Ledger, server: ModelServer, of: Settings, *rounds: SampledRound) -> list[Outcome[Answer]]:
-    """The outcomes of these rounds' questions, asked one after the other."""
+def rank(ledger: Ledger, server: ModelServer, of: Settings, *rounds: SampledRound) -> list[Result[Answer]]:
+    """The results of these rounds' questions, asked one after the other."""
     questions = [ranking_question(of, one, PROMPT, [STATIC_DEMONSTRATION]) for one in rounds or [sampled()]]
     with Asker(Direct(account(ledger, server), QUICK)) as asker:
-        return [outcome for one in questions for outcome in asker.ask([one])]
+        return [result for one in questions for result in asker.ask([one])]
 
 
 def shown(server: ModelServer, request: int = 0) -> ParsedPrompt:
@@ -112,7 +113,8 @@ def test_another_run_of_the_same_settings_buys_nothing_and_another_slot_is_asked
 def test_the_call_key_and_the_order_are_the_same_in_every_version() -> None:
     of = settings(ModelServer(url="http://127.0.0.1:8000/v1"), seed=7)
     question = ranking_question(of, sampled(3, 2), PROMPT, [STATIC_DEMONSTRATION])
-    keys = [question.request(ask).key("http://127.0.0.1:8000/v1")[:16] for ask in range(3)]
+    requests = [question.request(ask) for ask in range(3)]
+    keys = [calls.call_key(body, "http://127.0.0.1:8000/v1", slot)[:16] for body, slot in requests]
     assert keys == ["ab28163e57dd77c0", "13709cb8adafe7b1", "69208811325f3a80"]
     assert [shown_order(of, sampled(3, 2), ask) for ask in range(3)] == [(2, 0, 1), (0, 1, 2), (0, 2, 1)]
 

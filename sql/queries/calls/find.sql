@@ -2,6 +2,8 @@
 -- Parameters: $call_key.
 -- One row per call of that key: one or none.
 select
+    outcomes.attempt,
+    outcomes.call_key,
     outcomes.run_name,
     outcomes.state,
     outcomes.reply,
