@@ -19,10 +19,10 @@ from cyclealign.reward_models.reward_model import RewardModel, rewards_of
 from cyclealign.settings import EvaluationSettings, fields_of
 from cyclealign.white_box.white_box import WhiteBox
 from storage import evaluations
-from storage.evaluations import Generation, RunSystem, System
+from storage.evaluations import RunSystem, System
 from tasks.context import RunContext
 from tasks.cycle.progress import Report, say, stage
-from tasks.evaluation.responders import EVALUATION_SEED, Responder, WhiteBoxResponder, Written
+from tasks.evaluation.responders import EVALUATION_SEED, Responder, WhiteBoxResponder
 
 
 @dataclass(frozen=True)
@@ -119,25 +119,12 @@ def generate_part(part: Part, responder: Responder, report: Report) -> int:
         RunPaused: an endpoint lets no call through, or the cap is reached.
     """
     missing, made = part.missing(), 0
-    for written in responder.batches(missing) if missing else ():
-        part.context.ledger.record(*(generation(part, one) for one in written))
+    settings = generation_settings(part.context.settings.evaluation)
+    for written in responder.batches(missing, part.system.system_id, settings) if missing else ():
+        part.context.ledger.record(*written)
         made += len(written)
         report(part.subset, made / len(missing))
     return made
-
-
-def generation(part: Part, written: Written) -> Generation:
-    """The record of one response."""
-    return Generation(
-        system_id=part.system.system_id,
-        prompt_id=written.prompt.prompt_id,
-        settings=generation_settings(part.context.settings.evaluation),
-        text=written.text,
-        tokens=written.tokens,
-        ended=written.ended,
-        repeated_4grams=written.repeated_4grams,
-        seconds=written.seconds,
-    )
 
 
 def _scoring_name() -> str:

@@ -17,24 +17,13 @@ from cyclealign.settings import BlackBoxSettings, EvaluationSettings, SamplingSe
 from cyclealign.statistics import repeated_ngram_share
 from cyclealign.white_box.device_memory import HELD_OUT, fitting
 from cyclealign.white_box.white_box import WhiteBox
+from storage.evaluations import Generation
 from tasks.asking.questions import Asker, Question
 
 EVALUATION_SEED = 0
 """The draws do not depend on a run's seed: systems are compared on the same prompts with the same luck."""
+Settings = Mapping[str, Any]
 ROLES: Mapping[Speaker, str] = {"human": "user", "assistant": "assistant"}
-
-
-@dataclass(frozen=True, slots=True)
-class Written:
-    """A response and what is known of it."""
-
-    prompt: Prompt
-    text: str
-    tokens: int | None
-    ended: bool
-    repeated_4grams: float | None
-    """None where the tokens are not known."""
-    seconds: float | None
 
 
 class Responder(Protocol):
@@ -49,8 +38,8 @@ class Responder(Protocol):
         """What can be done for all prompts together before they are asked for part by part; mostly nothing."""
         ...
 
-    def batches(self, prompts: Sequence[Prompt]) -> Iterator[list[Written]]:
-        """One response to each prompt, batch by batch; a prompt without a response is left out."""
+    def batches(self, prompts: Sequence[Prompt], system_id: str, settings: Settings) -> Iterator[list[Generation]]:
+        """One response to each prompt under these generation settings, batch by batch; a prompt may get none."""
         ...
 
 
@@ -73,21 +62,23 @@ class WhiteBoxResponder:
     def ask_ahead(self, prompts: Sequence[Prompt]) -> None:
         """Nothing: a batch of a local model is as large as its memory allows."""
 
-    def batches(self, prompts: Sequence[Prompt]) -> Iterator[list[Written]]:
+    def batches(self, prompts: Sequence[Prompt], system_id: str, settings: Settings) -> Iterator[list[Generation]]:
         """Sampled with a seed of each prompt's own, in length-sorted batches."""
         ordered, size = sorted(prompts, key=lambda prompt: len(prompt.instruction)), self.evaluation.batch
         for start in range(0, len(ordered), size):
-            yield self._batch(ordered[start : start + size])
+            yield self._batch(ordered[start : start + size], system_id, settings)
 
-    def _batch(self, prompts: Sequence[Prompt]) -> list[Written]:
+    def _batch(self, prompts: Sequence[Prompt], system_id: str, settings: Settings) -> list[Generation]:
         clock = time.monotonic()
         seeds = [derive_seed(EVALUATION_SEED, "evaluate", prompt.prompt_id) for prompt in prompts]
         with fitting(f"Responding to {len(prompts)} held-out prompts at once", HELD_OUT):
             drawn = self.white_box.sample(prompts, seeds, 1, self.evaluation.sampling)
         seconds = (time.monotonic() - clock) / len(prompts)
         return [
-            Written(
-                prompt=prompt,
+            Generation(
+                system_id=system_id,
+                prompt_id=prompt.prompt_id,
+                settings=settings,
                 text=response.text,
                 tokens=len(response.tokens),
                 ended=response.ended,
@@ -127,13 +118,17 @@ class ApiResponder:
         """
         self.asker.ask_ahead([self._question(prompt) for prompt in prompts])
 
-    def batches(self, prompts: Sequence[Prompt]) -> Iterator[list[Written]]:
+    def batches(self, prompts: Sequence[Prompt], system_id: str, settings: Settings) -> Iterator[list[Generation]]:
         """Asked together in portions; an answer that was filtered, empty or never came leaves its prompt out."""
         for some, _ in self.asker.portions(prompts):
             results = self.asker.ask([self._question(prompt) for prompt in some])
-            yield [result.answer for result in results if result.answer is not None]
+            yield [
+                Generation(system_id, prompt.prompt_id, settings, *result.answer, None, None)
+                for prompt, result in zip(some, results, strict=True)
+                if result.answer
+            ]
 
-    def _question(self, prompt: Prompt) -> Question[Written]:
+    def _question(self, prompt: Prompt) -> Question[tuple[str, int | None, bool]]:
         settings = self.asker.account.settings
         said = [("system", self.system_prompt)] if self.system_prompt is not None else []
         said += [(ROLES[turn.speaker], turn.text) for turn in prompt.turns]
@@ -142,21 +137,21 @@ class ApiResponder:
         if settings.seed:
             body["seed"] = derive_seed(EVALUATION_SEED, "evaluate", prompt.prompt_id) % 2**31
         slot = ("generation", EVALUATION_SEED)
-        return Question("generation", lambda _ask: (body, slot), lambda reply, _ask: _written(prompt, reply))
+        return Question("generation", lambda _ask: (body, slot), lambda reply, _ask: _said(reply))
 
 
-def _written(prompt: Prompt, reply: ChatReply) -> Written:
-    """What the model said to the user: its refusal is its response, and a text that was cut counts as it is.
+def _said(reply: ChatReply) -> tuple[str, int | None, bool]:
+    """The text for the user, its tokens, and whether it is whole: a refusal is a response, a cut text counts as it is.
 
     Raises:
-        AnswerRejected: it said nothing.
+        AnswerRejected: there is none.
     """
     text = (reply.content or reply.refusal or "").strip()
     if reply.finish_reason == "content_filter":
         raise AnswerRejected("content_filter", "The endpoint's content filter cut the answer.")
     if not text:
         raise AnswerRejected("malformed", "Found no text, expected a response.")
-    return Written(prompt, text, reply.completion_tokens or None, reply.finish_reason == "stop", None, None)
+    return text, reply.completion_tokens or None, reply.finish_reason == "stop"
 
 
 def generation_parameters(

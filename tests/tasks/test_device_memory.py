@@ -53,7 +53,7 @@ class Device:
         return optimize(self.cycle, [(one, ranked(one.step)) for one in self.sampled])
 
     def respond(self) -> object:
-        return list(WhiteBoxResponder(self.white_box, False, self.settings.evaluation).batches(PROMPTS))
+        return list(WhiteBoxResponder(self.white_box, False, self.settings.evaluation).batches(PROMPTS, "s", {}))
 
 
 @pytest.fixture

@@ -8,10 +8,11 @@ import pytest
 from cyclealign.errors import UsageError
 from cyclealign.records import Prompt, Turn
 from cyclealign.settings import BlackBoxSettings, SamplingSettings
+from storage.evaluations import Generation
 from storage.ledger import Ledger
 from tasks.asking.protocol import Direct
 from tasks.asking.questions import Asker
-from tasks.evaluation.responders import ApiResponder, Written, generation_parameters
+from tasks.evaluation.responders import ApiResponder, generation_parameters
 from tests.black_box.model_server import ModelServer
 from tests.tasks.asked import QUICK, account, prompt
 
@@ -30,13 +31,13 @@ def chatting(server: ModelServer) -> ModelServer:
 
 def respond(
     ledger: Ledger, server: ModelServer, prompts: Sequence[Prompt] = (), **changes: Any
-) -> tuple[list[Written], dict[str, Any]]:
+) -> tuple[list[Generation], dict[str, Any]]:
     """The responses of a system, and its identity."""
     asked = account(ledger, server, **changes)
     parameters = generation_parameters(asked.settings, SAMPLING, changes.get("max_tokens"))
     with Asker(Direct(asked, QUICK)) as asker:
         one = ApiResponder(asker, parameters, changes.get("system_prompt"))
-        return [found for batch in one.batches(prompts) for found in batch], one.identity
+        return [found for batch in one.batches(prompts, "s", {}) for found in batch], one.identity
 
 
 def test_a_dialogue_is_sent_turn_by_turn_under_the_evaluations_sampling(ledger: Ledger, chatting: ModelServer) -> None:
@@ -65,9 +66,9 @@ def test_a_refusal_is_a_response_a_cut_text_counts_as_it_is_and_silence_is_none(
     ]
     chatting.say = lambda body: said[int(body["messages"][-1]["content"][9])]
     found, _ = respond(ledger, chatting, [prompt(number) for number in range(4)])
-    assert [(one.prompt, one.text, one.ended) for one in found] == [
-        (prompt(0), "I will not.", True),
-        (prompt(1), "It goes on", False),
+    assert [(one.prompt_id, one.text, one.ended) for one in found] == [
+        (prompt(0).prompt_id, "I will not.", True),
+        (prompt(1).prompt_id, "It goes on", False),
     ]
 
 
