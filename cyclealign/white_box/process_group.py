@@ -6,6 +6,7 @@ ranks. A program without a flow, only models, may also be started by `torchrun`,
 instead; the flows refuse a launcher (`tasks.context.refuse_launcher`).
 """
 
+import inspect
 import os
 import sys
 from collections.abc import Iterator
@@ -69,7 +70,8 @@ def meet_nobody(backend: str) -> None:
 def leave(*, broken: bool = False) -> None:
     """Leave the group that this process is in, if any, so that it may be in another or none.
 
-    accelerate and DeepSpeed keep what they know of the group, and would take the next one for it.
+    accelerate and DeepSpeed keep what they know of the group, and would take the next one for it. ZeRO-3 also numbers
+    modules and parameters on, and the numbers of ranks that are new would be others (DeepSpeed 0.19.8).
 
     Args:
         broken: Without waiting for ranks that are gone.
@@ -83,6 +85,10 @@ def leave(*, broken: bool = False) -> None:
         if distributed.is_initialized():
             known.destroy_process_group()
         known.cdb = None
+    zero: Any = sys.modules.get("deepspeed.runtime.zero.parameter_offload")
+    if zero is not None:
+        inspect.signature(zero.DeepSpeedZeRoOffload._register_deepspeed_module).parameters["count"].default[0] = 0
+        zero.Init.param_id = 0
     if distributed.is_initialized():
         distributed.destroy_process_group()
     if os.environ.get("WORLD_SIZE") == "1":

@@ -22,61 +22,49 @@ from transformers import (
 )
 
 from cyclealign.errors import ModelError
-from cyclealign.settings import LoraSettings, MethodSettings, SamplingSettings, TrainingSettings, WhiteBoxSettings
-from cyclealign.white_box.loading import Recipe, load_pretrained, quiet_transformers
+from cyclealign.settings import LoraSettings
+from cyclealign.white_box.loading import load_pretrained, quiet_transformers
 from cyclealign.white_box.weights import adapter_parameters
 from cyclealign.white_box.white_box import WhiteBox
+from tests.white_box.boxes import load, settings_for
 
 CPU = torch.device("cpu")
-SHORT = SamplingSettings(max_new_tokens=16)
 
 
-def settings_for(model: Path | str, **changes: Any) -> WhiteBoxSettings:
-    return WhiteBoxSettings(**{"model": str(model), "max_length": 128, "sampling": SHORT, "device": "cpu", **changes})
-
-
-def load(settings: WhiteBoxSettings, seed: int = 0) -> WhiteBox:
-    return WhiteBox.load(Recipe(settings, TrainingSettings(), MethodSettings(), seed))
-
-
-def test_a_folder_loads_frozen_in_float32_on_a_cpu(tiny_llama: Path) -> None:
-    pretrained = load_pretrained(settings_for(tiny_llama), None, CPU)
+def test_a_folder_loads_frozen_in_float32_on_a_cpu_and_says_nothing(
+    tiny_llama: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        pretrained = load_pretrained(settings_for(tiny_llama), None, CPU)
+    assert capfd.readouterr() == ("", "")
     assert {parameter.dtype for parameter in pretrained.model.parameters()} == {torch.float32}
     assert not any(parameter.requires_grad for parameter in pretrained.model.parameters())
     assert not pretrained.model.training
-
-
-def test_half_precision_keeps_the_adapter_in_float32(tiny_llama: Path) -> None:
-    white_box = load(settings_for(tiny_llama, dtype="bfloat16"))
-    model = white_box.model
-    assert {parameter.dtype for parameter in adapter_parameters(model).values()} == {torch.float32}
-    assert model.get_base_model().lm_head.weight.dtype == torch.bfloat16
-    assert white_box.description["dtype"] == "bfloat16"
 
 
 def test_the_adapter_depends_on_the_seed_alone(tiny_llama: Path) -> None:
     digests = []
     for state, seed in [(1, 5), (2, 5), (2, 6)]:
         torch.manual_seed(state)
-        digests.append(load(settings_for(tiny_llama), seed=seed).weights_sha256())
+        digests.append(load(tiny_llama, seed=seed).weights_sha256())
     assert digests[0] == digests[1] != digests[2]
 
 
 def test_a_new_adapter_sits_on_all_linear_layers_and_changes_no_output(tiny_llama: Path) -> None:
-    white_box = load(settings_for(tiny_llama))
-    adapted = {name.split(".")[-3] for name in adapter_parameters(white_box.model)}
+    model = load(tiny_llama).model
+    adapted = {name.split(".")[-3] for name in adapter_parameters(model)}
     assert adapted == {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
     plain = AutoModelForCausalLM.from_pretrained(tiny_llama).eval()
     tokens = torch.tensor([[5, 6, 7]])
     with torch.no_grad():
-        assert torch.equal(white_box.model.eval()(tokens).logits, plain(tokens).logits)
+        assert torch.equal(model.eval()(tokens).logits, plain(tokens).logits)
 
 
 def test_a_saved_adapter_is_pefts_own_format(tiny_llama: Path, tmp_path: Path) -> None:
-    white_box = load(settings_for(tiny_llama), seed=3)
+    white_box = load(tiny_llama)
     white_box.save_adapter(tmp_path / "adapter")
-    plain = AutoModelForCausalLM.from_pretrained(tiny_llama)
-    loaded = PeftModel.from_pretrained(plain, str(tmp_path / "adapter"))
+    loaded = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tiny_llama), str(tmp_path / "adapter"))
     ours = adapter_parameters(white_box.model)
     assert all(torch.equal(tensor, ours[name]) for name, tensor in adapter_parameters(loaded).items())
     again = WhiteBox.load_for_inference(settings_for(tiny_llama), adapter=tmp_path / "adapter")
@@ -104,7 +92,7 @@ def test_model_path_stands_before_the_settings_model(tiny_llama: Path) -> None:
     [
         ("./nowhere", "No folder"),
         ("./nowhere.gguf", "No file"),
-        ("nobody/no-such-model", "Cannot load 'nobody/no-such-model'"),
+        ("nobody/no-such-model", "Cannot load 'nobody/no-such"),
     ],
     ids=["folder", "gguf", "hub"],
 )
@@ -113,52 +101,59 @@ def test_a_model_that_is_not_there_is_named(name: str, words: str) -> None:
         load_pretrained(settings_for(name), None, CPU)
 
 
-def test_a_broken_weight_file_is_refused(tiny_llama: Path) -> None:
-    (tiny_llama / "model.safetensors").write_bytes(b"\x10\x00\x00\x00")
-    with pytest.raises(ModelError, match="Cannot load"):
-        load_pretrained(settings_for(tiny_llama), None, CPU)
+def break_weights(folder: Path) -> None:
+    (folder / "model.safetensors").write_bytes(b"\x10\x00\x00\x00")
 
 
-def test_pickled_weights_are_refused(tiny_llama: Path) -> None:
-    (tiny_llama / "model.safetensors").unlink()
-    torch.save({}, tiny_llama / "pytorch_model.bin")
-    with pytest.raises(ModelError, match="safetensors"):
-        load_pretrained(settings_for(tiny_llama), None, CPU)
+def become_a_translator(folder: Path) -> None:
+    config = T5Config(vocab_size=300, d_model=8, d_ff=8, num_layers=1, num_heads=1)
+    T5ForConditionalGeneration(config).save_pretrained(folder)
 
 
-def test_a_translation_model_is_no_causal_lm(tiny_llama: Path) -> None:
+def lose_the_head(folder: Path) -> None:
+    LlamaModel(LlamaConfig.from_pretrained(folder)).save_pretrained(folder)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (break_weights, "Cannot load"),
+        (become_a_translator, "causal language model"),
+        (lose_the_head, r"weights are missing, first lm_head\.weight"),
+    ],
+)
+def test_a_folder_without_a_whole_causal_lm_is_refused(
+    tiny_llama: Path, spoil: Callable[[Path], None], words: str
+) -> None:
     with quiet_transformers():
-        T5ForConditionalGeneration(
-            T5Config(vocab_size=300, d_model=8, d_ff=8, num_layers=1, num_heads=1)
-        ).save_pretrained(tiny_llama)
-    with pytest.raises(ModelError, match="causal language model"):
+        spoil(tiny_llama)
+    with pytest.raises(ModelError, match=words):
         load_pretrained(settings_for(tiny_llama), None, CPU)
 
 
-def test_a_model_without_its_head_is_refused(tiny_llama: Path) -> None:
-    config = LlamaConfig.from_pretrained(tiny_llama)
-    with quiet_transformers():
-        LlamaModel(config).save_pretrained(tiny_llama)
-    with pytest.raises(ModelError, match=r"weights are missing, first lm_head\.weight"):
-        load_pretrained(settings_for(tiny_llama), None, CPU)
-
-
-def test_a_context_that_is_too_short_is_refused(tiny_llama: Path) -> None:
-    with pytest.raises(ModelError, match="at most 256"):
-        load_pretrained(settings_for(tiny_llama, max_length=512), None, CPU)
-    with pytest.raises(ModelError, match="leaves 4 tokens"):
-        load_pretrained(settings_for(tiny_llama, max_length=20), None, CPU)
-
-
-def test_unknown_target_modules_are_answered_with_the_known_ones(tiny_llama: Path) -> None:
-    with pytest.raises(ModelError, match="down_proj, gate_proj, k_proj, lm_head, o_proj, q_proj, up_proj, v_proj"):
-        load(settings_for(tiny_llama, lora=LoraSettings(target_modules=("query",))))
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"max_length": 512}, "at most 256"),
+        ({"max_length": 20}, "leaves 4 tokens"),
+        (
+            {"lora": LoraSettings(target_modules=("query",))},
+            "down_proj, gate_proj, k_proj, lm_head, o_proj, q_proj, up_proj, v_proj",
+        ),
+    ],
+    ids=["context", "no room for prompts", "target modules"],
+)
+def test_settings_that_do_not_fit_the_model_are_refused_with_those_that_do(
+    tiny_llama: Path, changes: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(ModelError, match=words):
+        load(tiny_llama, **changes)
 
 
 def test_an_adapter_of_another_model_or_none_is_refused(tiny_llama: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="No adapter in"):
         WhiteBox.load_for_inference(settings_for(tiny_llama), adapter=tmp_path)
-    load(settings_for(tiny_llama)).save_adapter(tmp_path / "adapter")
+    load(tiny_llama).save_adapter(tmp_path / "adapter")
     config = tmp_path / "adapter" / "adapter_config.json"
     config.write_text(config.read_text().replace("q_proj", "query"))
     (tmp_path / "adapter" / "adapter_model.safetensors").write_bytes(b"")
@@ -168,45 +163,30 @@ def test_an_adapter_of_another_model_or_none_is_refused(tiny_llama: Path, tmp_pa
 
 def test_cuda_without_a_gpu_is_refused(tiny_llama: Path) -> None:
     if torch.cuda.is_available():
-        assert load(settings_for(tiny_llama, device="cuda")).weights_sha256()
+        assert load(tiny_llama, device="cuda").weights_sha256()
         return
     with pytest.raises(ModelError, match="no CUDA device"):
-        load(settings_for(tiny_llama, device="cuda"))
-
-
-def test_loading_says_nothing(tiny_llama: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        load(settings_for(tiny_llama))
-    assert capfd.readouterr() == ("", "")
+        load(tiny_llama, device="cuda")
 
 
 def write_gguf(path: Path, tokenizer_folder: Path) -> None:
-    """A two-layer Llama with random weights in llama.cpp's format, half of them quantised to 8 bits."""
+    """A one-layer Llama with random weights in llama.cpp's format, half of them quantised to 8 bits."""
     generator = np.random.default_rng(0)
     tokenizer = json.loads(AutoTokenizer.from_pretrained(tokenizer_folder).backend_tokenizer.to_str())
     vocabulary = sorted(tokenizer["model"]["vocab"], key=tokenizer["model"]["vocab"].get)
     writer = GGUFWriter(path, "llama")
-    writer.add_block_count(2)
-    writer.add_context_length(256)
-    writer.add_embedding_length(32)
-    writer.add_feed_forward_length(64)
-    writer.add_head_count(4)
-    writer.add_head_count_kv(2)
-    writer.add_layer_norm_rms_eps(1e-5)
-    writer.add_vocab_size(len(vocabulary))
-    writer.add_tokenizer_model("gpt2")
+    figures = {"block_count": 1, "context_length": 256, "embedding_length": 32, "feed_forward_length": 64}
+    figures |= {"head_count": 4, "head_count_kv": 2, "vocab_size": len(vocabulary)}
+    ends = {"bos_token_id": vocabulary.index("<|begin|>"), "eos_token_id": vocabulary.index("<|end|>")}
+    for name, value in {**figures, **ends, "layer_norm_rms_eps": 1e-5, "tokenizer_model": "gpt2"}.items():
+        getattr(writer, f"add_{name}")(value)
     writer.add_token_list(vocabulary)
     writer.add_token_types([3 if token.startswith("<|") else 1 for token in vocabulary])
     writer.add_token_merges([" ".join(pair) for pair in tokenizer["model"]["merges"]])
-    writer.add_bos_token_id(vocabulary.index("<|begin|>"))
-    writer.add_eos_token_id(vocabulary.index("<|end|>"))
     shapes = {"token_embd": (len(vocabulary), 32), "output": (len(vocabulary), 32), "output_norm": (32,)}
-    for layer in range(2):
-        shapes |= {f"blk.{layer}.attn_{name}": (size, 32) for name, size in [("q", 32), ("k", 16), ("v", 16)]}
-        shapes |= {f"blk.{layer}.attn_output": (32, 32), f"blk.{layer}.ffn_down": (32, 64)}
-        shapes |= {f"blk.{layer}.ffn_{name}": (64, 32) for name in ("gate", "up")}
-        shapes |= {f"blk.{layer}.{name}_norm": (32,) for name in ("attn", "ffn")}
+    shapes |= {f"blk.0.attn_{name}": (size, 32) for name, size in [("q", 32), ("k", 16), ("v", 16), ("output", 32)]}
+    shapes |= {"blk.0.ffn_gate": (64, 32), "blk.0.ffn_up": (64, 32), "blk.0.ffn_down": (32, 64)}
+    shapes |= {"blk.0.attn_norm": (32,), "blk.0.ffn_norm": (32,)}
     for name, shape in shapes.items():
         values = generator.normal(0, 0.2, shape).astype(np.float32)
         if "ffn" in name and len(shape) == 2:
@@ -223,12 +203,13 @@ def write_gguf(path: Path, tokenizer_folder: Path) -> None:
 def test_a_gguf_file_loads_dequantised_and_can_be_saved_as_an_ordinary_model(tiny_llama: Path, tmp_path: Path) -> None:
     path = tmp_path / "tiny.gguf"
     write_gguf(path, tiny_llama)
-    pretrained = load_pretrained(settings_for(path, prompt_format="plain"), None, CPU)
-    assert {parameter.dtype for parameter in pretrained.model.parameters()} == {torch.float32}
+    settings = settings_for(path, prompt_format="plain")
+    model = load_pretrained(settings, None, CPU).model
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
     with quiet_transformers():
-        pretrained.model.save_pretrained(tmp_path / "saved")
+        model.save_pretrained(tmp_path / "saved")
     saved = AutoModelForCausalLM.from_pretrained(tmp_path / "saved").eval()
     tokens = torch.tensor([[5, 6, 7]])
     with torch.no_grad():
-        assert torch.equal(saved(tokens).logits, pretrained.model(tokens).logits)
-    assert load(settings_for(path, prompt_format="plain")).description["model"] == "tiny.gguf"
+        assert torch.equal(saved(tokens).logits, model(tokens).logits)
+    assert WhiteBox.load_for_inference(settings).description["model"] == "tiny.gguf"
