@@ -145,3 +145,24 @@ class Unranked:
 
     reason: Literal["refusal", "truncated", "malformed", "content_filter", "call_rejected", "call_failed", "duplicates"]
     detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class PreferenceAccuracy:
+    """How often a fitted preference model prefers the chosen reply of held-out pairs; `subset` may be `all`."""
+
+    reward_model: str
+    subset: str
+    pairs: int
+    accuracy: float
+
+
+@dataclass(frozen=True, slots=True)
+class PreferenceCorrelation:
+    """How alike two preference models that were fitted together judge held-out pairs."""
+
+    reward_model: str
+    other_model: str
+    pairs: int
+    correlation: float
+    """Pearson's, of the two models' differences between chosen and rejected."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from cyclealign.records import PreferenceAccuracy, PreferenceCorrelation
 from storage.facts import fact, from_json, value, values
 from storage.ledger import Ledger
 
@@ -75,27 +76,15 @@ class RewardScore:
     reward: float
 
 
-@fact("preference_accuracies")
-@dataclass(frozen=True, slots=True)
-class PreferenceAccuracy:
-    """How often a fitted preference model prefers the chosen reply."""
-
-    reward_model: str
-    subset: str
-    pairs: int
-    accuracy: float
+fact("preference_accuracies")(PreferenceAccuracy)
+fact("preference_correlations")(PreferenceCorrelation)
 
 
-@fact("preference_correlations")
-@dataclass(frozen=True, slots=True)
-class PreferenceCorrelation:
-    """How alike two preference models that were fitted together judge held-out pairs."""
-
-    reward_model: str
-    other_model: str
-    pairs: int
-    correlation: float
-    """Pearson's, of the two models' differences between chosen and rejected."""
+def record_preference(
+    ledger: Ledger, accuracies: Sequence[PreferenceAccuracy], correlation: PreferenceCorrelation
+) -> None:
+    """Record how two fitted preference models did on held-out pairs."""
+    ledger.record(*accuracies, correlation)
 
 
 def generation_digest(settings: Mapping[str, Any]) -> str:

@@ -11,7 +11,7 @@ from cyclealign.data.hh_rlhf import DialogueFolder, DialogueSource, load_from_hu
 from cyclealign.errors import DataError
 from cyclealign.extras import require_quantization
 from cyclealign.offline.artifacts import WorldArtifacts, build_world_artifacts
-from cyclealign.offline.preference import PreferenceArtifacts, build_preference, choose_pairs
+from cyclealign.offline.preference import ALL, PreferenceArtifacts, build_preference, choose_pairs
 from cyclealign.records import PreferencePair, Prompt
 from cyclealign.settings import Settings
 from cyclealign.white_box.loading import find_model, load_tokenizer, tokenizer_sha256
@@ -171,18 +171,12 @@ def fit_preference(context: RunContext, train: list[PreferencePair], test: list[
     model = frozen_model(context.settings, context.home)
     with stage("Preference models on real pairs") as report:
         fitted = build_preference(context.home, model, train, test, context.settings.preference, report)
-    by_model: dict[str, list[evaluations.PreferenceAccuracy]] = {}
+    evaluations.record_preference(context.ledger, fitted.accuracies, fitted.correlation)
     for one in fitted.accuracies:
-        accuracy = evaluations.PreferenceAccuracy(one.reward_model, one.subset, one.pairs, one.accuracy)
-        by_model.setdefault(one.reward_model, []).append(accuracy)
-    for name, accuracies in by_model.items():
-        context.ledger.record(*accuracies)
-        overall = next(one for one in accuracies if one.subset == "all")
-        say(f"  {name}: held-out pairwise accuracy {overall.accuracy:.3f} (n = {overall.pairs})")
-    judge, evaluation = by_model
-    correlation = evaluations.PreferenceCorrelation(evaluation, judge, overall.pairs, fitted.correlation)
-    context.ledger.record(correlation)
-    say(f"  correlation of the two on held-out pairs: {fitted.correlation:.2f} (no independent witnesses)")
+        if one.subset == ALL:
+            say(f"  {one.reward_model}: held-out pairwise accuracy {one.accuracy:.3f} (n = {one.pairs})")
+    alike = fitted.correlation.correlation
+    say(f"  correlation of the two on held-out pairs: {alike:.2f} (no independent witnesses)")
     return fitted
 
 

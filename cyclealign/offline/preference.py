@@ -36,7 +36,7 @@ from cyclealign.offline.preference_heads import (
     pooled_states,
 )
 from cyclealign.offline.regression import Array, Gaussian, sigmoid
-from cyclealign.records import SUBSETS, PreferencePair, Prompt, Turn
+from cyclealign.records import SUBSETS, PreferenceAccuracy, PreferenceCorrelation, PreferencePair, Prompt, Turn
 from cyclealign.seeds import derive_seed
 from cyclealign.settings import JudgeSettings, PreferenceSettings, SamplingSettings
 from cyclealign.white_box.prompt_format import PromptFormat
@@ -66,32 +66,24 @@ _REFUSING = frozenset({"sorry", "cannot", "can't", "unable", "won't", "not", "do
 
 
 @dataclass(frozen=True, slots=True)
-class PreferenceAccuracy:
-    """How often a preference model agrees with the annotators on held-out pairs; `subset` may be `all`."""
-
-    reward_model: str
-    subset: str
-    pairs: int
-    accuracy: float
-
-
-@dataclass(frozen=True, slots=True)
 class PreferenceArtifacts:
-    """The two fitted preference models and what is known of them."""
+    """The files of two fitted preference models, and how they did on the test pairs."""
 
     judge: Path
     evaluation: Path
     accuracies: tuple[PreferenceAccuracy, ...]
-    correlation: float
-    """Of the two models' score differences over the test pairs: they are no independent witnesses."""
+    correlation: PreferenceCorrelation
 
     @classmethod
     def read(cls, folder: Path) -> "PreferenceArtifacts":
         """The artifacts that `build_preference` left in `folder`."""
         report = json.loads((folder / REPORT_FILE).read_text())
         accuracies = tuple(PreferenceAccuracy(**row) for row in report["accuracies"])
-        files = (folder / "judge.safetensors", folder / "evaluation.safetensors")
-        return cls(*files, accuracies, report["correlation"])
+        judge, evaluation = (row for row in accuracies if row.subset == ALL)
+        alike = PreferenceCorrelation(
+            evaluation.reward_model, judge.reward_model, evaluation.pairs, report["correlation"]
+        )
+        return cls(folder / "judge.safetensors", folder / "evaluation.safetensors", accuracies, alike)
 
 
 class ChosenPairs(NamedTuple):

@@ -60,7 +60,7 @@ def test_both_models_recognise_better_replies_of_held_out_pairs(preference: Pref
     parts = [("harmless-base", 8), ("helpful-base", 8), ("all", 16)]
     assert rows == [(f"preference-{name}", *part) for name in ("judge", "evaluation") for part in parts]
     assert all(row.accuracy > 0.8 for row in preference.accuracies if row.subset == "all")
-    assert preference.correlation > 0.5
+    assert preference.correlation.correlation > 0.5
     assert json.loads((preference.judge.parent / "report.json").read_text())["gate_accuracy"] > 0.8
 
 
