@@ -48,7 +48,7 @@ def _hush_at_exit() -> None:
 def main() -> None:
     """Align an open language model with the help of a stronger one behind an API.
 
-    Everything is kept under CYCLEALIGN_HOME (default ./runs): the ledger, its snapshot, a folder per run.
+    Everything is kept under CYCLEALIGN_HOME (default ./runs): the ledger and its journals, a folder per run.
     """
     atexit.register(_hush_at_exit)  # handlers run last in, first out: this one, registered first, runs last
 
@@ -106,7 +106,7 @@ def status(run: str | None, as_json: bool) -> None:
 @click.argument("query")
 @click.option("--format", "style", type=click.Choice(["table", "csv", "json"]), default="table", show_default=True)
 def sql(query: str, style: str) -> None:
-    """Ask the ledger, or its snapshot while a run holds it; reading statements only.
+    """Ask the ledger, also while runs go on; reading statements only.
 
     QUERY is SQL, or the name of a shipped query with parameters as NAME=VALUE after it, for example
     "prompt_history run_name=laptop-seed0 prompt_id=…"; "queries" lists the shipped ones.

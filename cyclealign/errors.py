@@ -12,9 +12,7 @@
     ├── RankLost                      a rank of a run failed or died before the run ended
     ├── GridIncomplete                runs of a grid did not finish
     ├── LedgerError                   the ledger cannot be used
-    │   ├── LedgerLocked              another process holds it
-    │   ├── LedgerForeign             the file is not a ledger, or one of a newer version
-    │   ├── LedgerOlder               it lacks a migration; the next session applies it
+    │   ├── LedgerForeign             the file is not a ledger of this version
     │   ├── LedgerOnNetwork           the file would lie on a network file system
     │   ├── LedgerConflict            another ledger holds other content under the same keys
     │   └── StorageFull               the disk is full or read-only
@@ -83,20 +81,12 @@ class LedgerError(CycleAlignError):
     """The ledger cannot be used; nothing stored in it is lost."""
 
 
-class LedgerLocked(LedgerError):
-    """Another process has held the ledger for longer than the waiting time; the message names it."""
-
-
 class LedgerForeign(LedgerError):
-    """The file in the ledger's place is not a ledger, or belongs to a newer version."""
-
-
-class LedgerOlder(LedgerError):
-    """The ledger was written by an older version and lacks a migration; a session brings it up to date."""
+    """The file in the ledger's place is not a ledger of this version."""
 
 
 class LedgerOnNetwork(LedgerError):
-    """The ledger would lie on a network file system, where its lock cannot be relied on."""
+    """The ledger would lie on a network file system, where locks cannot be relied on."""
 
 
 class LedgerConflict(LedgerError):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import duckdb
 
-from cyclealign.errors import LedgerError, LedgerForeign, LedgerLocked, StorageFull
+from cyclealign.errors import LedgerError, LedgerForeign, StorageFull
 
 LOCKED = "Could not set lock"
 NO_ROOM = ("No space left", "File too large", "Disk quota exceeded", "Read-only file system", "Permission denied")
@@ -18,7 +18,6 @@ def translating(path: Path) -> Iterator[None]:
     """Raise our errors instead of DuckDB's for whatever the block does with the database file at `path`.
 
     Raises:
-        LedgerLocked: another process holds the file.
         LedgerForeign: the file is not a DuckDB database, is broken, or was written by a newer DuckDB.
         StorageFull: the disk is full or not writable.
         LedgerError: the file cannot be read or written for another reason.
@@ -35,7 +34,7 @@ def translate(error: duckdb.Error, path: Path) -> LedgerError | None:
     """Our error for a DuckDB error about the file at `path`; None for errors in SQL or data."""
     text = str(error).splitlines()[0]
     if LOCKED in text:
-        return LedgerLocked(f"{path} is held by another process ({text}). Close that process, or try again.")
+        return LedgerError(f"{path} is held by another program ({text}). Close that program, or try again.")
     if any(sign in text for sign in NO_ROOM):
         return StorageFull(
             f"{path} cannot be written: {text}. Expected a writable disk with free space. What was "

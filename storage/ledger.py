@@ -7,6 +7,8 @@ the tables mean (`storage.runs`, `storage.rounds`, …), the journals (`storage.
 """
 
 import os
+import shutil
+import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -18,7 +20,7 @@ import duckdb
 
 from cyclealign.errors import UsageError
 from storage import queries
-from storage.faults import translating
+from storage.faults import LOCKED, translating
 from storage.journal import Journal, journals, locked, rows_behind
 from storage.posting import TOGETHER, insert, post, posted, quoted, shapes, shapes_of, swap_lock
 
@@ -221,8 +223,7 @@ class _Reader:
         with self._nobody_renames():
             self._attached = _inode(self.path)
             if self._attached is not None:
-                words = {"this_path": quoted(self.path), "this_name": "ledger"}
-                connection.execute(queries.fill("ledger/attach", words))
+                _attach(connection, self.path)
         if self._attached is None:
             connection.execute("attach ':memory:' as ledger")
             connection.execute("use ledger.main")
@@ -280,6 +281,19 @@ def _here(path: Path) -> _Here:
             folder = path.parent / "journal"
             _homes[path] = _Here(Journal(folder), _Reader(path, folder))
         return _homes[path]
+
+
+def _attach(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
+    """Attach the ledger, or a copy of it while another program has it open for writing."""
+    attach = "ledger/attach"
+    try:
+        connection.execute(queries.fill(attach, {"this_path": quoted(path), "this_name": "ledger"}))
+    except duckdb.IOException as error:
+        if LOCKED not in str(error):
+            raise
+        with tempfile.TemporaryDirectory() as folder:
+            copy = shutil.copy(path, folder)
+            connection.execute(queries.fill(attach, {"this_path": quoted(Path(copy)), "this_name": "ledger"}))
 
 
 def _inode(path: Path) -> int | None:

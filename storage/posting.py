@@ -114,17 +114,20 @@ def _fill(new: Path, ledger: Path, found: Sequence[Path], also: Also | None) -> 
     """Make a ledger that holds the present one and all of the journals; False when the present one does already."""
     for leftover in (new, _log(new)):
         leftover.unlink(missing_ok=True)
-    known, same_schema = _present(ledger) if ledger.exists() else ({}, False)
+    known, same_schema = dict[str, int](), False
+    if ledger.exists():
+        shutil.copyfile(ledger, new)
+        known, same_schema = _present(new, ledger)
     tails = {path.name: rows_behind(path, known.get(path.name, 0)) for path in found}
     if same_schema and also is None and not any(rows for rows, _ in tails.values()):
         return False
-    if same_schema:
-        shutil.copyfile(ledger, new)
+    if not same_schema:
+        new.unlink(missing_ok=True)
     with duckdb.connect(str(new)) as connection:
         if not same_schema:
             connection.execute(queries.load("schema"))
-        if ledger.exists() and not same_schema:
-            take_over(connection, ledger)
+            if ledger.exists():
+                take_over(connection, ledger)
         connection.begin()
         connection.execute(queries.load("views") + queries.load("views_exhibits"))
         for rows, _ in tails.values():
@@ -138,9 +141,9 @@ def _fill(new: Path, ledger: Path, found: Sequence[Path], also: Also | None) -> 
     return True
 
 
-def _present(ledger: Path) -> tuple[dict[str, int], bool]:
+def _present(copy: Path, ledger: Path) -> tuple[dict[str, int], bool]:
     """How many bytes of which journal a ledger holds, and whether its tables are those of this version."""
-    with duckdb.connect(str(ledger), read_only=True) as connection:
+    with duckdb.connect(str(copy), read_only=True) as connection:
         return posted(connection, ledger), shapes_of(connection) == shapes()
 
 

@@ -22,7 +22,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from cyclealign.annotation.pairs import LONGEST_NAME, PairQueue, ResponsePair, clean_name
-from cyclealign.errors import LedgerError, LedgerLocked, UsageError
+from cyclealign.errors import LedgerError, UsageError
 from cyclealign.method.comparison_prompt import VERDICTS, Verdict
 from cyclealign.report.untrusted import for_html
 
@@ -124,8 +124,6 @@ class _Handlers:
             # The error names processes and paths: it is for the person who started the page, not for annotators.
             LOGGER.warning("A verdict waits on its page: %s", error)
             problem = "The ledger cannot be written. Whoever started this page can read why in their terminal."
-            if isinstance(error, LedgerLocked):
-                problem = "The ledger is busy."
             kept = {"annotator": annotator, "pair_id": shown.id_for(annotator), "verdict": verdict}
             return html_page("kept.html.j2", {**kept, "problem": problem, "seconds": TRY_AGAIN_S}, 503)
         # By a redirect, so that reloading sends nothing twice.

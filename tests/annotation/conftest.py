@@ -10,7 +10,7 @@ from starlette.types import ASGIApp
 from cyclealign.annotation.entrance import guarded
 from cyclealign.annotation.page import annotation_app
 from cyclealign.annotation.pairs import PairQueue, PersonVerdict, ResponsePair, WrittenResponse
-from cyclealign.errors import LedgerLocked
+from cyclealign.errors import StorageFull
 from cyclealign.records import Turn
 
 BASE = "http://127.0.0.1:8766"
@@ -27,11 +27,11 @@ def pair(number: int) -> ResponsePair:
 
 
 class MemoryStore:
-    """Keeps verdicts in a dictionary; fails as long as `locked` is set."""
+    """Keeps verdicts in a dictionary; fails as long as `full` is set."""
 
     def __init__(self) -> None:
         self.kept: dict[tuple[str, frozenset[str]], PersonVerdict] = {}
-        self.locked = False
+        self.full = False
 
     def put(self, verdict: PersonVerdict) -> None:
         self._open()
@@ -45,8 +45,8 @@ class MemoryStore:
         return list(self.kept.values())
 
     def _open(self) -> None:
-        if self.locked:
-            raise LedgerLocked("ledger.duckdb is held by cyclealign <train>.")
+        if self.full:
+            raise StorageFull("journal/host.jsonl could not be written: <no> space left.")
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The page over HTTP: blind, escaped, resumable, and no verdict lost while the ledger is busy."""
+"""The page over HTTP: blind, escaped, resumable, and no verdict lost while the ledger cannot be written."""
 
 import re
 from html import unescape
@@ -102,17 +102,17 @@ def test_the_policy_allows_the_pages_own_files_and_nothing_else(page: ASGIApp) -
 
 
 @pytest.mark.parametrize(("action", "left"), [("/verdict", ["first", "second"]), ("/undo", [])])
-def test_a_busy_ledger_keeps_a_verdict_or_an_undoing_on_a_page_that_sends_it_again(
+def test_a_full_disk_keeps_a_verdict_or_an_undoing_on_a_page_that_sends_it_again(
     page: ASGIApp, store: MemoryStore, action: str, left: list[str]
 ) -> None:
     form = fields(judge(page, "first"), action) | ({"verdict": "second"} if action == "/verdict" else {})
-    store.locked = True
+    store.full = True
     reply = ask(page, "POST", action, data=form)
     assert reply.status_code == 503
-    assert "The ledger is busy." in reply.text
-    assert "ledger.duckdb" not in reply.text
+    assert "The ledger cannot be written." in reply.text
+    assert "journal" not in reply.text
     assert 'data-again-after-s="3"' in reply.text
-    store.locked = False
+    store.full = False
     assert ask(page, "POST", action, data=fields(reply.text, action)).status_code == 303
     assert [one.verdict for one in store.verdicts()] == left
 

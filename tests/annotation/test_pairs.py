@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from cyclealign.annotation.pairs import PairQueue, ResponsePair, clean_name
-from cyclealign.errors import LedgerLocked, UsageError
+from cyclealign.errors import StorageFull, UsageError
 from tests.annotation.conftest import MemoryStore, pair
 
 
@@ -64,8 +64,8 @@ def test_an_undone_verdict_is_gone_and_its_pair_comes_up_again(queue: PairQueue,
 
 
 def test_a_verdict_that_was_not_stored_is_not_remembered(queue: PairQueue, store: MemoryStore) -> None:
-    store.locked = True
-    with pytest.raises(LedgerLocked):
+    store.full = True
+    with pytest.raises(StorageFull):
         judge(queue, "Ann", 1)
     assert queue.judged("Ann") == 0
 

@@ -56,7 +56,7 @@ def crowd(world_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Crowd:
     place, enough, reading = Place.here(together, output=folder / "output"), FORKS.Event(), FORKS.Event()
     client = start(read_until, together / "ledger.duckdb", reading, enough)
     readers = [start(ask_until, together, enough) for _ in range(READERS)]
-    assert reading.wait(30)
+    assert reading.wait(180)
     exits = done(
         start(train_there, place, "one", seeded(1)),
         start(train_there, place, "other", seeded(2)),

@@ -32,6 +32,13 @@ WRITE = """
         number += 2
         print(number, flush=True)
     """
+HOLD = """
+    import sys
+    import duckdb
+    connection = duckdb.connect(sys.argv[1])
+    print("held", flush=True)
+    sys.stdin.readline()
+    """
 POST = """
     import sys
     from pathlib import Path
@@ -105,6 +112,21 @@ def test_a_client_that_holds_the_file_open_changes_nothing(ledger: Ledger) -> No
         ledger.post()
         assert client.execute(SCORES).fetchall() == [(1, 1)]
         assert scores(ledger) == ["a", "b"]
+
+
+def test_a_client_that_opened_the_file_for_writing_stops_neither_readers_nor_postings(
+    ledger: Ledger, script: RunScript
+) -> None:
+    ledger.record(score("a"))
+    ledger.close()
+    ledger.path.chmod(0o600)
+    other = script(HOLD, ledger.path)
+    assert other.stdout is not None
+    assert other.stdout.readline() == "held\n"
+    assert scores(ledger) == ["a"]
+    ledger.record(score("b"))
+    ledger.post()
+    assert scores(ledger) == ["a", "b"]
 
 
 def test_the_ledger_and_journals_are_for_the_user_alone_where_the_user_says_so(ledger: Ledger) -> None:
