@@ -6,16 +6,15 @@ dialogue world, and Prefect's database. Both sides have to end with the same wei
 prompts would make the run shorter, not Prefect's start, and so overstate the share.
 
 Taken away: a stand-in for Prefect's package, under which flows and tasks are plain functions and the application's code
-is unchanged. Decorators return their function, a concurrency limit lets all in, artifacts go nowhere, no code is inside
-a flow run. Even the time to import Prefect is gone.
+is unchanged. Decorators return their function, artifacts go nowhere, no code is inside a flow run. Even the time to
+import Prefect is gone.
 """
 
 import itertools
 import json
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -57,7 +56,7 @@ def rows(repeats: int = REPEATS, overrides: Mapping[str, Any] | None = None) -> 
 def main(side: str, overrides: dict[str, Any]) -> None:
     """`cyclealign train` in this process, its last line the digest of the trained weights."""
     if side == "with":
-        from cli.local import in_process  # noqa: PLC0415  imports Prefect
+        from cli.server import in_process  # noqa: PLC0415  imports Prefect
 
         status = in_process("flows.train:train", profile=PROFILE, overrides=overrides, run=RUN)
     else:
@@ -86,16 +85,10 @@ def undecorated(function: Callable[..., Any] | None = None, **_: object) -> Call
     return function if function is not None else lambda decorated: decorated
 
 
-@contextmanager
-def no_limit(*_: object, **__: object) -> Iterator[None]:
-    """A concurrency limit that lets everybody in."""
-    yield
-
-
 KNOWN: Mapping[str, Mapping[str, object]] = {
     "prefect": {"flow": undecorated, "task": undecorated},
-    "prefect.concurrency.sync": {"concurrency": no_limit},
     "prefect.context": {"FlowRunContext": SimpleNamespace(get=nothing)},
+    "prefect.settings": {"get_current_settings": lambda: SimpleNamespace(home=Path(tempfile.gettempdir()))},
 }
 """What has to do something, by module; every other name of every other module is `nothing`."""
 

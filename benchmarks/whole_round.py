@@ -48,7 +48,9 @@ REPEATS = 3
 STEPS = 10
 """Rounds of one side in a repeat."""
 CANDIDATES, PROMPT_TOKENS, RESPONSE_TOKENS = 3, 256, 96
-IN_PROCESS = "import json; from cli.local import in_process; print(json.dumps(in_process({entry!r}, **{parameters!r})))"
+IN_PROCESS = (
+    "import json; from cli.server import in_process; print(json.dumps(in_process({entry!r}, **{parameters!r})))"
+)
 
 
 def rows(repeats: int = REPEATS, steps: int = STEPS, shape: Mapping[str, Any] = made_up.SMALL) -> list[Row]:

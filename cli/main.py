@@ -6,19 +6,26 @@ Exit codes: 0 done, 1 failed, 2 wrong use, 3 paused and resumable (budget, quota
 import atexit
 import json
 import os
+import re
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import click
 
-from cli.evaluation import audit, evaluate
-from cli.results import annotate, exhibit
-from cli.studies import ablation, baseline, ledger, refold
-from cyclealign.errors import CycleAlignError
+from cli.results import annotate, exhibit, token_of
+from cyclealign.errors import CycleAlignError, UsageError
 
 PROFILE = click.option("--profile", default="laptop", show_default=True, help="Name in profiles/, or a YAML file.")
 RUN = click.option("--run", "run", help="Name of the run; by default the profile and its seed.")
-SET = click.option("--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Override a setting; repeatable.")
+NEW_RUN = click.option("--run", "name", required=True, metavar="NEW", help="Name of the new run.")
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+SYSTEM_FORMS = "LABEL=run:NAME, LABEL=model:FOLDER_OR_HUB_NAME or LABEL=api:MODEL@BASE_URL"
+SEED = re.compile(r"-?[0-9]{1,20}")
+
+
+override = partial(click.option, "--set", "assignments", multiple=True, metavar="KEY=VALUE")
+SET = override(help="Override a setting; repeatable.")
 
 
 class Commands(click.Group):
@@ -38,11 +45,6 @@ class Commands(click.Group):
             raise SystemExit(3) from None
 
 
-def _hush_at_exit() -> None:
-    """Nothing of ours is said after the last exit handler; DuckDB's binding then lists its types as leaked."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-
-
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="cyclealign")
 def main() -> None:
@@ -50,7 +52,8 @@ def main() -> None:
 
     Everything is kept under CYCLEALIGN_HOME (default ./runs): the ledger and its journals, a folder per run.
     """
-    atexit.register(_hush_at_exit)  # handlers run last in, first out: this one, registered first, runs last
+    # DuckDB's binding lists its types as leaked at the very end. Handlers run last in, first out: this one runs last.
+    atexit.register(lambda: os.dup2(os.open(os.devnull, os.O_WRONLY), 2))
 
 
 @main.command()
@@ -59,12 +62,7 @@ def main() -> None:
 @SET
 def train(profile: str, run: str | None, assignments: tuple[str, ...]) -> None:
     """The whole job; the same command again continues an unfinished run."""
-    from cli.local import in_process
-    from cyclealign.profiles import parse_overrides
-
-    overrides = parse_overrides(assignments)
-    name = _checked_name(profile, overrides, run)
-    in_process("flows.train:train", profile=profile, overrides=overrides, run=run)
+    name, _ = _flow_of_profile("flows.train:train", profile, run, assignments)
     _print_end(name)
 
 
@@ -74,13 +72,124 @@ def train(profile: str, run: str | None, assignments: tuple[str, ...]) -> None:
 @SET
 def prepare(profile: str, run: str | None, assignments: tuple[str, ...]) -> None:
     """Load, filter and sample the dialogues of a profile."""
-    from cli.local import in_process
     from cli.output import print_rows
-    from cyclealign.profiles import parse_overrides
 
-    overrides = parse_overrides(assignments)
-    _checked_name(profile, overrides, run)
-    print_rows(in_process("flows.prepare:prepare", profile=profile, overrides=overrides, run=run))
+    print_rows(_flow_of_profile("flows.prepare:prepare", profile, run, assignments)[1])
+
+
+@main.command()
+@click.argument("run")
+@click.option("--system", "systems", multiple=True, metavar="LABEL=…", help=f"{SYSTEM_FORMS}; repeatable.")
+@click.option("--judge", is_flag=True, help="Also have the pairwise judge compare the trained model with each other.")
+@override(help="Override a setting of the evaluation; repeatable.")
+def evaluate(run: str, systems: tuple[str, ...], judge: bool, assignments: tuple[str, ...]) -> None:
+    """Evaluate a run's model before and after, and other systems beside it; what did not change is reused."""
+    from cyclealign.compared_systems import parse_system
+
+    parsed = [parse_system(text) for text in systems]
+    _flow_on_run("flows.evaluation:evaluate", run, assignments, run=run, systems=parsed, judge=judge)
+    from tasks.evaluation.system_publication import print_systems  # behind the settings that Prefect reads
+
+    _print_end(run)
+    print_systems(run)
+
+
+@main.command()
+@click.argument("run")
+@click.option(
+    "--share", default=0.1, show_default=True, type=click.FloatRange(0, 1, min_open=True), help="Of its rankings."
+)
+@click.option("--seed", default=0, show_default=True, help="Which rankings, in which orders.")
+@override(help="Override how calls are made; repeatable.")
+def audit(run: str, share: float, seed: int, assignments: tuple[str, ...]) -> None:
+    """Ask a share of a run's rankings again in another order: is its judge consistent, or swayed by order or length."""
+    _flow_on_run("flows.audit:audit", run, assignments, run=run, share=share, seed=seed)
+    from tasks.evaluation.audit_publication import print_audit  # behind the settings that Prefect reads
+
+    print_audit(run)
+
+
+@main.command()
+@click.argument("run")
+@NEW_RUN
+@SET
+def refold(run: str, name: str, assignments: tuple[str, ...]) -> None:
+    """Train a new run on the recorded rounds of RUN, without sampling and without a call; the same command continues.
+
+    Another objective, learning rate, order (seed, wave), rewrite mode or backbone may be set.
+    """
+    _flow_on_run("flows.refold:refold", run, assignments, source=run, run=name)
+    _print_end(name)
+
+
+@main.command()
+@click.argument("run")
+@click.option("--method", required=True, type=click.Choice(["sft", "rrhf", "pro", "dpo", "rl"]))
+@NEW_RUN
+@SET
+def baseline(run: str, method: str, name: str, assignments: tuple[str, ...]) -> None:
+    """Train a baseline on the data set's own preferences, in as many steps as RUN; the same command continues.
+
+    dpo and rl (REINFORCE leave-one-out with PPO's clipped ratio) need the extra "baselines".
+    """
+    _flow_on_run("flows.baseline:baseline", run, assignments, source=run, run=name, method=method)
+    _print_end(name)
+
+
+@main.command()
+@PROFILE
+@click.option(
+    "--grid",
+    type=click.Choice(["table-4", "figure-5", "controls"]),
+    default="table-4",
+    show_default=True,
+    help="Demonstrations full, static, off; N = 1 to 7; without the ranking term, without the rewrite.",
+)
+@click.option("--seeds", default="0", show_default=True, help="Separated by commas; one run each per variant.")
+@click.option("--objectives", default="pro,rrhf", show_default=True, help="Separated by commas.")
+@click.option("--fan-out", is_flag=True, help="Over the workers of a pool, each run with a ledger of its own.")
+@SET
+def ablation(  # noqa: PLR0913, PLR0917  one per option
+    profile: str, grid: str, seeds: str, objectives: str, fan_out: bool, assignments: tuple[str, ...]
+) -> None:
+    """Run a grid of variants over seeds; finished runs are left alone, the same command does what is left."""
+    from cli.output import print_rows
+    from cli.server import in_process
+    from cyclealign.profiles import merge, parse_overrides
+    from tasks.context import load_settings
+
+    each, chosen = seeds.split(","), tuple(part.strip() for part in objectives.split(","))
+    if not all(SEED.fullmatch(part.strip()) for part in each):
+        raise UsageError(f"--seeds {seeds!r}: expected whole numbers separated by commas, for example 0,1,2.")
+    if not set(chosen) <= {"pro", "rrhf"}:
+        raise UsageError(f"--objectives {objectives!r}: expected pro, rrhf or both, separated by a comma.")
+    overrides, numbers = parse_overrides(assignments), tuple(map(int, each))
+    for seed in numbers:  # wrong settings end here, before Prefect is started
+        load_settings(profile, merge(overrides, {"seed": seed}))
+    laid_out = {"grid": grid, "seeds": numbers, "objectives": chosen, "fan_out": fan_out}
+    print_rows(in_process("flows.ablation:ablation", profile=profile, overrides=overrides, **laid_out))
+
+
+@main.group()
+def ledger() -> None:
+    """Work on the ledger as a whole."""
+
+
+@ledger.command("import")
+@click.argument("other", type=click.Path(path_type=Path))
+def import_(other: Path) -> None:
+    """Merge the finished runs of OTHER, a ledger or the home that it is in; all of them or none.
+
+    Runs that are here already must be the very same; the second time nothing is new.
+    """
+    from storage.imports import merge
+    from storage.ledger import Ledger
+    from tasks.context import home_folder
+
+    found = merge(Ledger(home_folder()), other)
+    click.echo(f"{len(found.runs)} new runs, {found.rows} new rows: {', '.join(found.runs) or 'nothing new'}")
+    if found.skipped:
+        click.echo(f"Not finished and left where they are: {', '.join(found.skipped)}", err=True)
 
 
 @main.command()
@@ -127,14 +236,14 @@ def sql(query: str, style: str) -> None:
 def report(run: str, as_json: bool) -> None:
     """Write the report of a run again and print its figures."""
     from tasks.context import require_run
-    from tasks.evaluation.publication import print_end, render_report
+    from tasks.evaluation.publication import render_report
 
     require_run(run)
     files = render_report(run)
     if as_json:
         click.echo(files.figures_json.read_text(), nl=False)
     else:
-        print_end(run)
+        _print_end(run)
 
 
 @main.command()
@@ -180,7 +289,6 @@ def judge(profile: str, assignments: tuple[str, ...], port: int, host: str, toke
 
     To listen elsewhere, a token has to be in an environment variable: on a command line, others could read it.
     """
-    from cli.results import token_of
     from cyclealign.loopback import Guard, listen, refuse_open, serve
     from cyclealign.profiles import parse_overrides
     from tasks.context import home_folder, load_settings
@@ -197,15 +305,30 @@ def judge(profile: str, assignments: tuple[str, ...], port: int, host: str, toke
         serve(Guard(app, token), listening)
 
 
-for command in (ablation, annotate, audit, baseline, evaluate, exhibit, ledger, refold):
-    main.add_command(command)
+main.add_command(annotate)
+main.add_command(exhibit)
 
 
-def _checked_name(profile: str, overrides: dict[str, Any], run: str | None) -> str:
-    """The run's name; wrong settings and names end here, before Prefect is started."""
+def _flow_of_profile(entry: str, profile: str, run: str | None, assignments: tuple[str, ...]) -> tuple[str, Any]:
+    """The run's name and the flow's result; wrong settings and names end here, before Prefect is started."""
+    from cli.server import in_process
+    from cyclealign.profiles import parse_overrides
     from tasks.context import load_settings, run_name
 
-    return run_name(load_settings(profile, overrides), run)
+    overrides = parse_overrides(assignments)
+    name = run_name(load_settings(profile, overrides), run)
+    return name, in_process(entry, profile=profile, overrides=overrides, run=run)
+
+
+def _flow_on_run(entry: str, on: str, assignments: tuple[str, ...], **parameters: Any) -> None:
+    """Run a flow on a run that must be there; wrong settings and names end here, before Prefect is started."""
+    from cli.server import in_process
+    from cyclealign.profiles import parse_overrides
+    from tasks.context import require_run
+
+    overrides = parse_overrides(assignments)
+    require_run(on)
+    in_process(entry, overrides=overrides, **parameters)
 
 
 def _print_end(run: str) -> None:

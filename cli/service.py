@@ -1,4 +1,4 @@
-"""`make up` and `make down`: the Prefect server, one worker, the deployments and their automations.
+"""`make up` and `make down`: the Prefect server, one worker, the deployments and their automation.
 
 Both processes run in sessions of their own; their ids and logs are files in the home's `prefect` folder. What is
 already up is left alone, so `make up` twice is one server. Called as `python -m cli.service up|down`.
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psutil
 
-from cli.local import prepare_environment
+from cli.server import prepare_environment, require_closed, wait_for
 from cyclealign.errors import CycleAlignError
 from cyclealign.loopback import listen
 from tasks.context import home_folder
@@ -22,41 +22,55 @@ from tasks.context import home_folder
 ROOT = Path(__file__).parent.parent
 PREFECT = str(Path(sys.executable).with_name("prefect"))
 POOL = "local"
-SERVER = (sys.executable, "-m", "cli.server")
-WORKER = (PREFECT, "worker", "start", "--pool", POOL, "--type", "process")
+COMMANDS = {
+    "server": (sys.executable, "-m", "cli.server"),
+    "worker": (PREFECT, "worker", "start", "--pool", POOL, "--type", "process"),
+}
+DEPLOY = (PREFECT, "--no-prompt", "deploy", "--all")
+AUTOMATION = "cyclealign-crash-zombies"
+MISSED_HEARTBEATS = 3
+"""One may be late on a busy machine."""
 
 
 def up() -> None:
     """Start server and worker, wait until they answer, deploy everything in `prefect.yaml`."""
-    prepare_environment(quiet=False)
-    _refuse_unsafe_server()
-    _start("server", *SERVER)
-    _wait_for_server()
-    _start("worker", *WORKER)
+    prepare_environment()
+    from prefect.settings import get_current_settings
+
+    settings = get_current_settings()
+    api, url = settings.server.api, str(settings.api.url)
+    require_closed(api)
+    if _process("server") is None:
+        listen(api.host, api.port, "Choose another with PREFECT_SERVER_API_PORT and PREFECT_API_URL.").close()
+    _start("server")
+    if not wait_for(lambda: _process("server") is not None, url):
+        raise CycleAlignError(f"The Prefect server did not start; see {_folder() / 'server.log'}.")
+    _start("worker")
     _wait_for_pool()
-    _prefect("--no-prompt", "deploy", "--all")
-    _limit_devices()
-    _crash_zombies()
-    print(f"Prefect UI: {_setting('PREFECT_API_URL').removesuffix('/api')}")
+    deploy = subprocess.run(DEPLOY, cwd=ROOT, capture_output=True, text=True, check=False)
+    if deploy.returncode:
+        logs = f"The server's log is {_folder() / 'server.log'}, the worker's {_folder() / 'worker.log'}."
+        raise CycleAlignError(f"`prefect deploy --all` failed:\n{deploy.stdout}{deploy.stderr}\n{logs}")
+    crash_zombies()
+    print(f"Prefect UI: {url.removesuffix('/api')}")
     print("Start a run: .venv/bin/prefect deployment run cyclealign/train --watch")
 
 
 def down() -> None:
     """Stop the worker, then the server; runs in progress are left resumable."""
     for name in ("worker", "server"):
-        _stop(name)
-
-
-def _refuse_unsafe_server() -> None:
-    """Known before anything starts: whether strangers could use the server, and whether its port is free."""
-    from prefect.settings import get_current_settings
-
-    from cli.server import require_closed
-
-    api = get_current_settings().server.api
-    require_closed(api)
-    if _process("server") is None:
-        listen(api.host, api.port, "Choose another with PREFECT_SERVER_API_PORT and PREFECT_API_URL.").close()
+        process = _process(name)
+        if process is None:
+            continue
+        for sign in (signal.SIGTERM, signal.SIGTERM, signal.SIGKILL):  # an idle worker may need two
+            process.send_signal(sign)
+            try:
+                process.wait(timeout=15)
+                break
+            except psutil.TimeoutExpired:
+                continue
+        (_folder() / f"{name}.json").unlink()
+        print(f"{name} stopped")
 
 
 def _folder() -> Path:
@@ -76,80 +90,55 @@ def _process(name: str) -> psutil.Process | None:
     return process if same else None
 
 
-def _start(name: str, *command: str) -> None:
+def _start(name: str) -> None:
     if _process(name) is not None:
         return
-    with (_folder() / f"{name}.log").open("ab") as log:
-        # its output goes to a file: a server whose pipe nobody reads dies
-        child = subprocess.Popen(
-            command, cwd=ROOT, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
+    with (_folder() / f"{name}.log").open("ab") as log:  # a server whose pipe nobody reads dies
+        child = psutil.Popen(
+            COMMANDS[name], cwd=ROOT, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
         )
-    noted = {"pid": child.pid, "started": psutil.Process(child.pid).create_time()}
-    (_folder() / f"{name}.json").write_text(json.dumps(noted))
-
-
-def _stop(name: str) -> None:
-    process = _process(name)
-    if process is None:
-        return
-    for sign in (signal.SIGTERM, signal.SIGTERM, signal.SIGKILL):  # an idle worker may need two
-        process.send_signal(sign)
-        try:
-            process.wait(timeout=15)
-            break
-        except psutil.TimeoutExpired:
-            continue
-    (_folder() / f"{name}.json").unlink()
-    print(f"{name} stopped")
-
-
-def _prefect(*arguments: str) -> str:
-    done = subprocess.run([PREFECT, *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise CycleAlignError(
-            f"`prefect {' '.join(arguments)}` failed:\n{done.stdout}{done.stderr}\n"
-            f"The server's log is {_folder() / 'server.log'}, the worker's {_folder() / 'worker.log'}."
-        )
-    return done.stdout
-
-
-def _wait_for_server() -> None:
-    try:
-        _prefect("server", "status", "--wait", "--timeout", "90")
-    except CycleAlignError as error:
-        server = _process("server")
-        if server is not None:
-            raise
-        raise CycleAlignError(f"The Prefect server did not start. {error}") from None
+    (_folder() / f"{name}.json").write_text(json.dumps({"pid": child.pid, "started": child.create_time()}))
 
 
 def _wait_for_pool(timeout_s: float = 60.0) -> None:
+    """The worker makes the pool that the deployments name."""
+    from prefect.client.orchestration import get_client
+
     deadline = time.monotonic() + timeout_s
-    while time.monotonic() < deadline:
-        if f'"{POOL}"' in _prefect("work-pool", "ls", "--output", "json"):
-            return
-        time.sleep(0.5)
-    raise CycleAlignError(f"The worker did not start within {timeout_s:.0f} s; see {_folder() / 'worker.log'}.")
+    with get_client(sync_client=True) as client:
+        while not any(pool.name == POOL for pool in client.read_work_pools()):
+            if time.monotonic() > deadline:
+                log = _folder() / "worker.log"
+                raise CycleAlignError(f"The worker did not start within {timeout_s:.0f} s; see {log}.")
+            time.sleep(0.5)
 
 
-def _limit_devices() -> None:
-    """One run trains on a device at a time: a concurrency slot per device, held by each segment."""
-    from tasks.devices import create_slots
+def crash_zombies() -> None:
+    """Have flow runs whose process died with its worker marked as crashed when they have missed three heartbeats.
 
-    create_slots()
-
-
-def _crash_zombies() -> None:
-    """Flow runs whose process died with its worker are marked as crashed when their heartbeats stop."""
-    from tasks.devices import create_heartbeat_automation
-
-    create_heartbeat_automation()
-
-
-def _setting(name: str) -> str:
+    Prefect's recommended automation; where heartbeats are turned off there is nothing to miss, and no automation.
+    """
+    from prefect.automations import Automation
+    from prefect.client.orchestration import get_client
     from prefect.settings import get_current_settings
 
-    return get_current_settings().to_environment_variables()[name]
+    frequency = get_current_settings().flows.heartbeat_frequency
+    with get_client(sync_client=True) as client:
+        if frequency is None or client.read_automations_by_name(AUTOMATION):
+            return
+    runs, seconds = "prefect.flow-run.*", MISSED_HEARTBEATS * frequency
+    trigger = {
+        "type": "event",
+        "after": ["prefect.flow-run.heartbeat"],
+        "expect": [runs],
+        "match": {"prefect.resource.id": [runs]},
+        "for_each": ["prefect.resource.id"],
+        "posture": "Proactive",
+        "threshold": 1,
+        "within": seconds,
+    }
+    action = {"type": "change-flow-run-state", "state": "CRASHED", "message": f"No heartbeat for {seconds} seconds."}
+    Automation.model_validate({"name": AUTOMATION, "trigger": trigger, "actions": [action]}).create()
 
 
 if __name__ == "__main__":

@@ -36,6 +36,6 @@ def refold(source: str, run: str, overrides: dict[str, Any] | None = None) -> di
 
 
 def train_again(context: RunContext, prepared: Prepared) -> tuple[Part, ...]:
-    """What the white box has to be in memory for; returns the parts of its responses to the held-out prompts."""
+    """All that needs the white box, whose memory is free afterwards; returns the parts of its responses."""
     with assemble_refold(context, prepared) as parts:
         return cycle_through(context, prepared, parts)

@@ -66,20 +66,15 @@ def train(profile: str = "laptop", overrides: dict[str, Any] | None = None, run:
     status = runs.status(context.ledger, context.name)[0]
     say(f"Run {context.name}: " + ("new" if new else f"continues at step {status.step} of {status.steps}"))
     with running(context):
-        align(context)
+        require_black_box(context)
+        require_sampler(context)
+        prepared = get_ready(context)
+        finish(context, prepared, sample_and_train(context, prepared))
         return publish_report(context)
 
 
-def align(context: RunContext) -> None:
-    """Everything of a run that computes, in order."""
-    require_black_box(context)
-    require_sampler(context)
-    prepared = get_ready(context)
-    finish(context, prepared, sample_and_train(context, prepared))
-
-
 def get_ready(context: RunContext) -> Prepared:
-    """What every training needs is there, or is made; before anything is bought, trained or answered.
+    """Make what every training needs, or refuse, before anything is bought, trained or answered.
 
     Raises:
         ModelError: a model is missing, or there are fewer GPUs than ranks.
@@ -94,7 +89,7 @@ def get_ready(context: RunContext) -> Prepared:
 
 
 def sample_and_train(context: RunContext, prepared: Prepared) -> tuple[Part, ...]:
-    """What the white box has to be in memory for; returns the parts of its responses to the held-out prompts."""
+    """All that needs the white box, whose memory is free afterwards; returns the parts of its responses."""
     with assemble(context, prepared) as parts:
         return cycle_through(context, prepared, parts)
 

@@ -46,7 +46,7 @@ def home_folder() -> Path:
 
 
 def refuse_launcher() -> None:
-    """Do nothing where this process is alone; the ranks that a run starts itself come later.
+    """Refuse to be one of several processes of a launcher; the ranks that a run starts itself come later.
 
     Raises:
         UsageError: a launcher has started several, each of which would open the run and its ledger.
@@ -94,7 +94,7 @@ def open_run(profile: str, overrides: Mapping[str, Any], name: str | None) -> tu
 
 
 def new_run(context: RunContext) -> runs.NewRun:
-    """What a run of these settings is registered with: code, packages and machine stand beside them."""
+    """A row for a run of these settings, with its code, packages and machine."""
     settings = context.settings
     return runs.NewRun(
         run_name=context.name,
@@ -126,7 +126,7 @@ def existing_run(name: str) -> RunContext:
 
 
 def require_run(name: str) -> None:
-    """Let an unknown run end a command before Prefect is started or a ledger is made.
+    """End a command for an unknown run before it starts Prefect or makes a ledger.
 
     Raises:
         RunUnknown: there is no run of this name.
@@ -186,15 +186,10 @@ def _recording_the_end(context: RunContext) -> Iterator[None]:
     """Record what the block ends with unless it ends well."""
     try:
         yield
-    except RunPaused as pause:
-        runs.pause(context.ledger, context.name, str(pause))
-        raise
-    except CycleAlignError as error:
-        runs.fail(context.ledger, context.name, str(error))
-        raise
-    except KeyboardInterrupt:
-        runs.pause(context.ledger, context.name, "stopped from the keyboard")
+    except (RunPaused, KeyboardInterrupt) as pause:
+        runs.pause(context.ledger, context.name, str(pause) or "stopped from the keyboard")
         raise
     except Exception as error:
-        runs.fail(context.ledger, context.name, f"{type(error).__name__}: see the log")
+        known = isinstance(error, CycleAlignError)
+        runs.fail(context.ledger, context.name, str(error) if known else f"{type(error).__name__}: see the log")
         raise

@@ -26,7 +26,7 @@ DECIDING = (
     "peft",
     "accelerate",
     "deepspeed",
-    "bitsandbytes",
+    *OPTIONAL,
 )
 """What can move the last bits of the weights and is not set back by itself."""
 
@@ -52,25 +52,24 @@ def machine() -> dict[str, Any]:
     """What the run computes on."""
     import torch  # noqa: PLC0415  not needed to parse settings
 
-    gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
     return {
         "platform": platform.platform(),
         "python": platform.python_version(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "instructions": torch.backends.cpu.get_cpu_capability(),
-        "gpu": gpu,
+        "gpu": torch.cuda.get_device_name(0) if torch.cuda.is_available() else None,
         "gpus": torch.cuda.device_count(),
     }
 
 
 @contextmanager
 def computing_as_before(run: Run, ranks: int) -> Iterator[None]:
-    """With the number of threads that the run began with; what cannot be had again is said.
+    """Compute the block with the number of threads that the run began with; say what cannot be had again.
 
     Sums are split among threads and vector registers, so that another number of either gives other last bits.
     """
-    import torch  # noqa: PLC0415  not needed to parse settings
+    import torch  # noqa: PLC0415  as above
 
     here = torch.get_num_threads()
     threads = run.machine.get("threads") or here
@@ -78,13 +77,10 @@ def computing_as_before(run: Run, ranks: int) -> Iterator[None]:
         say(f"  Threads: {threads}, with which run {run.run_name} began (here: {here})")
     before = {"code": run.git_commit, "ranks": 1, **run.machine, **run.package_versions}
     now = {"code": git_commit(), "ranks": ranks, **machine(), **package_versions()}
-    moved = [
-        f"{name} ({before[name]} → {now.get(name)})"
-        for name in DECIDING
-        if name in before and before[name] != now.get(name)
-    ]
-    if moved:
-        say(f"  Began with other {', '.join(moved)}: the weights may differ")
+    changed = [name for name in DECIDING if name in before and before[name] != now.get(name)]
+    if changed:
+        moved = ", ".join(f"{name} ({before[name]} → {now.get(name)})" for name in changed)
+        say(f"  Began with other {moved}: the weights may differ")
     torch.set_num_threads(threads)
     try:
         yield

@@ -16,4 +16,4 @@ def assert_refused(result: Result, code: int, *words: str) -> None:
     assert isinstance(result.exception, SystemExit)
     assert "Traceback" not in result.output
     for word in words:
-        assert word in result.output
+        assert word in result.output, result.output

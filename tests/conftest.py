@@ -1,19 +1,24 @@
-"""What all tests share: a model server, and silence after the last of them."""
+"""What all tests share: a model server, a Prefect server, a home that was trained in once, silence after the last."""
 
 import atexit
+import fcntl
 import os
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
 
 from tests.black_box.model_server import ModelServer
+from tests.flows.conftest import SMALL
 from tests.serving import serving
 
 settings.register_profile("without deadlines", deadline=None)  # no test asserts a time
 settings.load_profile("without deadlines")
 
-# as every command of ours sets it (`cli/local.py`): on a busy machine a server takes longer than Prefect waits
+# as every command of ours sets it (`cli/server.py`): on a busy machine a server takes longer than Prefect waits
 os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
 
 # DuckDB's binding lists its types as leaked when the interpreter ends; the tests' own last line comes before
@@ -33,3 +38,55 @@ def server(model_server: ModelServer) -> ModelServer:
     new = vars(ModelServer(url=model_server.url))
     vars(model_server).update({name: value for name, value in new.items() if name != "_others"})
     return model_server
+
+
+@pytest.fixture(scope="session")
+def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """One Prefect test server for all tests, with a folder of its own; heartbeats, a second a run, are off."""
+    from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, PREFECT_HOME, temporary_settings
+    from prefect.testing.utilities import prefect_test_harness
+
+    settings = {PREFECT_HOME: tmp_path_factory.mktemp("prefect"), PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}
+    with temporary_settings(settings), prefect_test_harness(server_startup_timeout=120):
+        yield
+
+
+@pytest.fixture(scope="session")
+def world_home(prefect: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home with the tiny world, which a training in an empty home built once for all workers of the session."""
+    home, folder = tmp_path_factory.mktemp("home"), tmp_path_factory.getbasetemp()
+    shared = (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "built-once"
+    shared.mkdir(exist_ok=True)
+    with (shared / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        train_small(shared / "home", "first")
+    shutil.copytree(shared / "home" / "world", home / "world")
+    return home
+
+
+def train_small(home: Path, run: str) -> dict[str, Any]:
+    """What the training of a run with the small settings returns."""
+    from flows.train import train
+
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("CYCLEALIGN_HOME", str(home))
+        return dict(train(profile="laptop", overrides=SMALL, run=run))
+
+
+@pytest.fixture
+def home(world_home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The home that the flows of a test use."""
+    monkeypatch.setenv("CYCLEALIGN_HOME", str(world_home))
+    return world_home
+
+
+@pytest.fixture(scope="session")
+def trained(world_home: Path) -> dict[str, Any]:
+    """What the training of run `whole` returned, which has the small settings: the one run that most tests look at."""
+    return train_small(world_home, "whole")
+
+
+@pytest.fixture
+def whole(home: Path, trained: dict[str, Any]) -> Path:
+    """The home that the flows of a test use, with the finished run `whole` in it."""
+    return home
