@@ -1,4 +1,4 @@
-"""What a run's ledger and journals hold at a moment, read from a copy."""
+"""What a run's ledger and journals hold at a moment, read from a copy; and what a ledger is made to forget."""
 
 import json
 import shutil
@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
+
+import duckdb
 
 from storage.ledger import Ledger
 from tests.flows.asked import call_of
@@ -72,3 +74,13 @@ def copied(home: Path) -> Iterator[Ledger]:
 
 def _call(request: str) -> str:
     return call_of(json.loads(request))
+
+
+def forget(home: Path, *statements: str) -> None:
+    """Take facts away from the posted ledger, as if they had never been recorded."""
+    Ledger(home).close()
+    (home / "ledger.duckdb").chmod(0o600)
+    with duckdb.connect(str(home / "ledger.duckdb")) as connection:
+        for statement in statements:
+            connection.execute(statement)
+    Ledger(home).close()

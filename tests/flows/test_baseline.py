@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import pytest
 
 from cyclealign.errors import UsageError
@@ -13,6 +12,7 @@ from flows.evaluation import evaluate
 from storage import runs
 from storage.asking import answer
 from storage.ledger import Ledger
+from tests.flows.remains import forget
 
 
 def column(home: Path, question: str) -> list[Any]:
@@ -56,10 +56,8 @@ def test_a_quantised_run_is_a_system_of_its_own_is_evaluated_again_alike_and_trl
     )
     before, _ = answer(whole, texts)
     assert len(before) == 2 * 8
-    Ledger(whole).close()
-    with duckdb.connect(str(whole / "ledger.duckdb")) as connection:
-        connection.execute("delete from generations where system_id in (select system_id from run_systems"
-                           " where run_name = 'nf4')")  # fmt: skip
+    systems = "select system_id from run_systems where run_name = 'nf4'"
+    forget(whole, f"delete from generations where system_id in ({systems})")
     evaluate(run="nf4")
     assert answer(whole, texts)[0].equals(before)
     with pytest.raises(UsageError, match="no trained rounds"):

@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import pytest
 from click.testing import CliRunner
 from prefect.artifacts import Artifact
@@ -15,9 +14,9 @@ from cyclealign.profiles import merge
 from flows.evaluation import evaluate
 from flows.train import train
 from storage.asking import answer
-from storage.ledger import Ledger
 from tests.black_box.model_server import ModelServer
 from tests.flows.conftest import SMALL
+from tests.flows.remains import forget
 from tests.serving import serving
 from tests.tasks.asked import longer_wins
 
@@ -45,14 +44,6 @@ def compared(world_home: Path, trained: dict[str, Any]) -> None:
 
 def counts(home: Path) -> dict[str, Any]:
     return {name: answer(home, question)[0].iloc[0, 0] for name, question in COUNTS.items()}
-
-
-def forget(home: Path, statement: str) -> None:
-    Ledger(home).close()
-    (home / "ledger.duckdb").chmod(0o600)
-    with duckdb.connect(str(home / "ledger.duckdb")) as connection:
-        connection.execute(statement)
-    Ledger(home).close()
 
 
 def test_systems_are_evaluated_beside_the_run_and_compared_with_it(whole: Path, compared: None) -> None:
@@ -86,8 +77,7 @@ def test_lost_scores_alone_are_made_again_and_lost_verdicts_read_from_the_record
 ) -> None:
     before = counts(whole)
     lost = "select generation_id from generations join run_systems using (system_id) where role = 'Other seed'"
-    forget(whole, f"delete from reward_scores where generation_id in ({lost})")
-    forget(whole, "delete from compared_pairs")
+    forget(whole, f"delete from reward_scores where generation_id in ({lost})", "delete from compared_pairs")
     assert counts(whole)["rewards"] == before["rewards"] - 8 * 3  # eight prompts, three reward models
     evaluate(run="whole", systems=SYSTEMS, judge=True)
     after = counts(whole)

@@ -28,6 +28,7 @@ from tasks.models import reward_models
 from tests.flows.conftest import SMALL
 from tests.flows.ended_runs import EndedRun, differing_rows
 from tests.flows.judge_server import JudgeServer
+from tests.flows.remains import forget
 
 KEY = "sk-canary-5d1c0d9e7b"
 
@@ -232,7 +233,8 @@ def test_a_run_that_is_refused_again_and_again_pauses_and_continues_to_the_same_
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     settings = over_http(judge)
     whole = train(profile="laptop", overrides=settings, run="http-whole")
-    forget_calls(home)
+    mine = "where starts_with(run_name, 'http-')"
+    forget(home, f"delete from outcomes {mine}", f"delete from attempts {mine}")  # as if none had been bought yet
     before = judge.answered
     for answers in (0, 3, 7, 13):
         judge.refuse_after(answers - (judge.answered - before))
@@ -245,18 +247,6 @@ def test_a_run_that_is_refused_again_and_again_pauses_and_continues_to_the_same_
     assert resumed["weights_sha256"] == whole["weights_sha256"]
     assert judge.answered - before == count(home, "select sum(asks) from rounds where run_name = 'http-refused'")
     assert differing_rows(EndedRun(home, "http-whole"), EndedRun(home, "http-refused")) == {}
-
-
-def forget_calls(home: Path) -> None:
-    """Empty the ledger of the calls over HTTP, as if none had been bought yet."""
-    import duckdb
-
-    Ledger(home).close()
-    (home / "ledger.duckdb").chmod(0o600)
-    with duckdb.connect(str(home / "ledger.duckdb")) as connection:
-        for table in ("outcomes", "attempts"):
-            connection.execute(f"delete from {table} where starts_with(run_name, 'http-')")
-    Ledger(home).close()
 
 
 def test_the_key_is_nowhere_on_disk(home: Path, judge: JudgeServer, monkeypatch: pytest.MonkeyPatch) -> None:
