@@ -17,16 +17,8 @@ from cyclealign.records import Prompt, Turn
 from cyclealign.reward_models.oasst import OasstRewardModel
 
 CONTROL = ("<|endoftext|>", "<|padding|>", "<|prompter|>", "<|assistant|>")
-TRUNK = {
-    "hidden_size": 16,
-    "intermediate_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "max_position_embeddings": 256,
-    "initializer_range": 0.4,
-    "rotary_pct": 0.25,
-    "rotary_emb_base": 10000,
-}
+TRUNK = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+TRUNK |= {"max_position_embeddings": 256, "initializer_range": 0.4, "rotary_pct": 0.25, "rotary_emb_base": 10000}
 SHORT = Prompt.from_turns("helpful-base", "test", [Turn("human", "Rice?")])
 LONG = Prompt.from_turns(
     "helpful-base",
@@ -74,15 +66,8 @@ def save_checkpoint(folder: Path, *, config: dict[str, Any] | None = None, witho
         trunk = GPTNeoXModel(GPTNeoXConfig(**TRUNK, vocab_size=tokenizer.get_vocab_size()))
     tensors = {name: value for name, value in weights(trunk).items() if name != without}
     torch.save(tensors, folder / "pytorch_model.bin")
-    written = {
-        "architectures": ["GPTNeoXRewardModel"],
-        "model_type": "gpt_neox_reward_model",
-        "pooling": "last",
-        "torch_dtype": "float16",
-        "vocab_size": tokenizer.get_vocab_size(),
-        **TRUNK,
-        **(config or {}),
-    }
+    written = {"architectures": ["GPTNeoXRewardModel"], "model_type": "gpt_neox_reward_model", "pooling": "last"}
+    written |= {"torch_dtype": "float16", "vocab_size": tokenizer.get_vocab_size(), **TRUNK, **(config or {})}
     (folder / "config.json").write_text(json.dumps(written))
     named = {"bos_token": CONTROL[0], "eos_token": CONTROL[0], "unk_token": CONTROL[0]}
     tokenizer_config = {**named, "add_prefix_space": False, "tokenizer_class": "GPTNeoXTokenizer"}
@@ -185,40 +170,41 @@ def test_identity_follows_the_weights_and_the_cut_but_not_the_place(checkpoint: 
     assert identity != OasstRewardModel(str(copy)).identity
 
 
-@pytest.mark.parametrize("weight", ["out_proj.bias", "gpt_neox.final_layer_norm.weight"])
-def test_a_checkpoint_without_one_of_its_weights_is_refused(tmp_path: Path, weight: str) -> None:
-    folder = save_checkpoint(tmp_path / "broken", without=weight)
-    with pytest.raises(ModelError, match=f"1 weights are missing or of another shape, first {weight}"):
-        OasstRewardModel(str(folder))
+def without_tensors(folder: Path) -> None:
+    save_checkpoint(folder, config={"model_type": "gpt_neox"})
+    (folder / "pytorch_model.bin").unlink()  # refused before its weights are read
 
 
-def test_weights_of_another_size_than_the_configuration_says_are_refused(tmp_path: Path) -> None:
-    folder = save_checkpoint(tmp_path / "vocabulary", config={"vocab_size": 100})
-    with pytest.raises(ModelError, match=r"of another shape, first gpt_neox\.embed_in\.weight"):
-        OasstRewardModel(str(folder))
-
-
-def test_another_architecture_is_refused_before_its_weights_are_read(tmp_path: Path) -> None:
-    folder = save_checkpoint(tmp_path / "other", config={"model_type": "gpt_neox"})
-    (folder / "pytorch_model.bin").unlink()
-    with pytest.raises(ModelError, match="of type 'gpt_neox', expected 'gpt_neox_reward_model'"):
-        OasstRewardModel(str(folder))
-
-
-def test_an_unknown_pooling_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="pooling"):
-        OasstRewardModel(str(save_checkpoint(tmp_path / "pooling", config={"pooling": "max"})))
-
-
-def test_a_tokenizer_without_the_control_tokens_is_refused(tmp_path: Path) -> None:
-    folder = save_checkpoint(tmp_path / "pythia")
+def without_control_tokens(folder: Path) -> None:
+    save_checkpoint(folder)
     byte_tokenizer(CONTROL[:2]).save(str(folder / "tokenizer.json"))
-    with pytest.raises(ModelError, match=r"lacks <\|assistant\|>, <\|prompter\|>"):
-        OasstRewardModel(str(folder))
+
+
+UNFIT: dict[str, tuple[Callable[[Path], object], str]] = {
+    "no bias": (
+        lambda folder: save_checkpoint(folder, without="out_proj.bias"),
+        "1 weights are missing or of another shape, first out_proj.bias",
+    ),
+    "another size": (
+        lambda folder: save_checkpoint(folder, config={"vocab_size": 100}),
+        r"of another shape, first gpt_neox\.embed_in\.weight",
+    ),
+    "another architecture": (without_tensors, "of type 'gpt_neox', expected 'gpt_neox_reward_model'"),
+    "unknown pooling": (lambda folder: save_checkpoint(folder, config={"pooling": "max"}), "pooling"),
+    "no control tokens": (without_control_tokens, r"lacks <\|assistant\|>, <\|prompter\|>"),
+    "no folder": (lambda _: None, "Expected a hub name or a folder"),
+}
+
+
+@pytest.mark.parametrize(("make", "words"), UNFIT.values(), ids=UNFIT)
+def test_a_checkpoint_that_does_not_fit_is_refused(tmp_path: Path, make: Callable[[Path], object], words: str) -> None:
+    make(tmp_path / "unfit")
+    with pytest.raises(ModelError, match=words):
+        OasstRewardModel(str(tmp_path / "unfit"))
 
 
 class Attack:
-    """What a pickle with code in it looks like to a loader."""
+    """A pickle with code in it."""
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[str]]:
         return (print, ("executed",))
@@ -241,8 +227,3 @@ def test_a_folder_that_is_no_checkpoint_is_refused(tmp_path: Path, file: str, co
         (folder / file).write_text(content)
     with pytest.raises(ModelError):
         OasstRewardModel(str(folder))
-
-
-def test_a_name_that_is_neither_folder_nor_cached_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="Expected a hub name or a folder"):
-        OasstRewardModel(str(tmp_path / "nowhere"))

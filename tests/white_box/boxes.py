@@ -21,7 +21,7 @@ def settings_for(model: Path | str, **changes: Any) -> WhiteBoxSettings:
     return WhiteBoxSettings.model_validate({**fixed, **changes})
 
 
-def load(model: Path, training: TrainingSettings = TRAINING, *, seed: int = 7, **changes: Any) -> WhiteBox:
+def load(model: Path | str, training: TrainingSettings = TRAINING, *, seed: int = 7, **changes: Any) -> WhiteBox:
     """A white box that trains; changes of its settings, and `method` for those of the method."""
     method = changes.pop("method", MethodSettings())
     return WhiteBox.load(Recipe(settings_for(model, **changes), training, method, seed))

@@ -5,17 +5,18 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from cyclealign.errors import DeviceMemoryFull
 from cyclealign.records import Prompt, Turn
 from cyclealign.reward_models.reward_model import rewards_of
-from cyclealign.settings import MethodSettings, TrainingSettings, WhiteBoxSettings
+from cyclealign.settings import MethodSettings, TrainingSettings
 from cyclealign.white_box.device_memory import SAMPLING, fitting
 from cyclealign.white_box.loading import Pretrained, Recipe
 from cyclealign.white_box.white_box import WhiteBox
 from tests.crowded import Crowded
+from tests.white_box.boxes import settings_for
 
 PROMPT = Prompt.from_turns("helpful-base", "test", [Turn("human", "How do I cook rice?")])
 
@@ -25,12 +26,8 @@ class CrowdedRewardModel:
 
     identity = "crowded"
 
-    def __init__(self) -> None:
-        self._network = Crowded(nn.Identity(), full=True)
-
     def score(self, items: Sequence[tuple[Prompt, str]]) -> list[float]:
-        scores: Tensor = self._network(torch.zeros(len(items)))
-        return scores.tolist()
+        return list(Crowded(nn.Identity(), full=True)(torch.zeros(len(items))))
 
 
 def test_the_error_says_what_did_not_fit_where_and_what_to_set() -> None:
@@ -56,9 +53,10 @@ def test_a_reward_model_that_does_not_fit_names_itself_and_the_responses() -> No
 
 
 def test_a_full_device_is_no_reason_to_run_a_model_without_packed_rows(tiny_llama: Path) -> None:
-    settings = WhiteBoxSettings(model=str(tiny_llama), max_length=128, device="cpu")
     model = AutoModelForCausalLM.from_pretrained(tiny_llama)
     model.model.norm = Crowded(model.model.norm, full=True)
     pretrained = Pretrained(model.eval(), AutoTokenizer.from_pretrained(tiny_llama), {"model": "crowded"})
     with pytest.raises(DeviceMemoryFull, match="A first pass of"):
-        WhiteBox.under_new_adapter(pretrained, Recipe(settings, TrainingSettings(), MethodSettings(), seed=0))
+        WhiteBox.under_new_adapter(
+            pretrained, Recipe(settings_for(tiny_llama), TrainingSettings(), MethodSettings(), seed=0)
+        )

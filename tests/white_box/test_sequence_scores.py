@@ -1,4 +1,4 @@
-"""Packed rows against separate full passes: the same log-probabilities, losses and gradients."""
+"""Packed rows: who sees whom, and the log-probabilities, losses and gradients of separate full passes."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -24,14 +24,44 @@ from transformers import (
 from cyclealign.method.objectives import pro_loss, rrhf_loss
 from cyclealign.settings import LoraSettings
 from cyclealign.white_box.loading import add_adapter, quiet_transformers
-from cyclealign.white_box.sequence_scores import Row, SequenceScores, accepts_packed_rows, plan_passes
+from cyclealign.white_box.sequence_scores import Row, SequenceScores, Span, accepts_packed_rows, pack, plan_passes
 
+SHORT: list[Row] = [([1, 2, 3], [[4, 5], [6]]), ([7], [[8, 9, 10]])]
 ROWS: list[Row] = [
     ([5, 6, 7, 8, 9], [[10, 11, 12], [13], [14, 15, 16, 17, 18, 19], [20, 21]]),
     ([30, 31], [[32, 33], [34, 35, 36, 37], [38], [39, 40, 41]]),
     ([50, 51, 52, 53, 54, 55, 56, 57], [[58], [59, 60], [61, 62, 63], [64, 65]]),
 ]
-ATTENTION = {"num_hidden_layers": 2, "num_attention_heads": 4, "hidden_size": 16, "intermediate_size": 32}
+FLOAT, HALF = torch.zeros(1), torch.zeros(1, dtype=torch.bfloat16)
+
+
+def test_a_row_is_the_prompt_once_and_every_response_behind_it_at_positions_that_restart() -> None:
+    packed = pack(SHORT, pad_id=0, like=FLOAT)
+    assert packed.token_ids.tolist() == [[1, 2, 3, 4, 5, 6], [7, 8, 9, 10, 0, 0]]
+    assert packed.spans == [[Span(3, 3, 5), Span(3, 5, 6)], [Span(1, 1, 4)]]
+    assert packed.position_ids[0].tolist() == [0, 1, 2, 3, 4, 3]
+    assert packed.position_ids[1, :4].tolist() == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("like", [FLOAT, HALF], ids=["float32", "bfloat16"])
+def test_a_response_sees_the_prompt_and_its_own_past_and_nothing_else(like: Tensor) -> None:
+    mask = pack(SHORT, pad_id=0, like=like).attention_mask
+    assert (mask.dtype, mask.shape, mask.min()) == (like.dtype, (2, 1, 6, 6), torch.finfo(like.dtype).min)
+    prompt, first, second = {0, 1, 2}, {3, 4}, {5}
+    for query in range(6):
+        own = next(group for group in (prompt, first, second) if query in group)
+        expected = {key for key in prompt | own if key <= query}
+        assert set((mask[0, 0, query] == 0).nonzero().flatten().tolist()) == expected
+    padded = mask[1, 0] == 0
+    assert not padded[:4, 4:].any()
+    assert padded.any(-1).all()  # padding sees itself, so that no softmax is empty
+
+
+def test_every_first_token_is_predicted_by_the_prompts_last() -> None:
+    rows, columns, targets = pack(SHORT, pad_id=0, like=FLOAT).predicting_positions()
+    assert rows.tolist() == [0, 0, 0, 1, 1, 1]
+    assert columns.tolist() == [2, 3, 2, 0, 1, 2]
+    assert targets.tolist() == [4, 5, 6, 8, 9, 10]
 
 
 @dataclass(frozen=True)
@@ -53,12 +83,14 @@ ROUNDING = {
     torch.bfloat16: Rounding(score=2e-2, loss=5e-3, gradient=0, gradients=5e-2),  # one rounding: 4e-3
 }
 in_both_dtypes = pytest.mark.parametrize("dtype", ROUNDING, ids=str)
+ATTENTION = {"num_hidden_layers": 2, "num_attention_heads": 4, "hidden_size": 16, "intermediate_size": 32}
+SIZES: dict[str, Any] = {"vocab_size": 100, "initializer_range": 0.4}
 
 
 def tiny_llama_under_lora(dtype: torch.dtype = torch.float32) -> Any:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = LlamaForCausalLM(LlamaConfig(vocab_size=100, initializer_range=0.4, **ATTENTION)).eval()
+        model = LlamaForCausalLM(LlamaConfig(**SIZES, **ATTENTION)).eval()
     model = add_adapter(model.to(dtype).requires_grad_(False), LoraSettings(rank=4), seed=1)
     generator = torch.Generator().manual_seed(2)
     for name, parameter in model.named_parameters():
@@ -110,55 +142,24 @@ def test_log_probabilities_are_those_of_one_response_computed_alone(dtype: torch
             assert int(tokens[index]) == len(response)
 
 
-def test_a_pad_id_that_is_also_a_token_does_not_matter() -> None:
+def test_equal_inputs_give_equal_bits_also_with_a_pad_id_that_is_a_token() -> None:
     model = tiny_llama_under_lora()
-    with torch.no_grad():
-        first, second = (SequenceScores(model, pad_id, packed=True)(ROWS)[0] for pad_id in (0, 14))
-    assert torch.equal(first, second)
-
-
-def test_equal_inputs_give_equal_bits() -> None:
-    scores = SequenceScores(tiny_llama_under_lora(), 0, packed=True)
-    loss, gradients = loss_and_gradients(scores, pro_loss)
-    again, repeated = loss_and_gradients(scores, pro_loss)
+    loss, gradients = loss_and_gradients(SequenceScores(model, 0, packed=True), pro_loss)
+    again, repeated = loss_and_gradients(SequenceScores(model, 14, packed=True), pro_loss)
     assert torch.equal(loss, again)
     assert all(torch.equal(gradient, repeated[name]) for name, gradient in gradients.items())
 
 
+WINDOWED = {**SIZES, **ATTENTION, "num_key_value_heads": 2}
+GPT2 = GPT2Config(**SIZES, n_embd=16, n_layer=2, n_head=4, bos_token_id=1, eos_token_id=2)
 MODELS: dict[str, tuple[Any, Any, bool]] = {
-    "llama": (LlamaForCausalLM, LlamaConfig(vocab_size=100, initializer_range=0.4, **ATTENTION), True),
-    "learnt-positions": (
-        GPT2LMHeadModel,
-        GPT2Config(
-            vocab_size=100, n_embd=16, n_layer=2, n_head=4, initializer_range=0.4, bos_token_id=1, eos_token_id=2
-        ),
-        True,
-    ),
-    "window-beyond-the-context": (
-        MistralForCausalLM,
-        MistralConfig(vocab_size=100, sliding_window=4096, num_key_value_heads=2, initializer_range=0.4, **ATTENTION),
-        True,
-    ),
-    "window-inside-the-context": (
-        MistralForCausalLM,
-        MistralConfig(vocab_size=100, sliding_window=64, num_key_value_heads=2, initializer_range=0.4, **ATTENTION),
-        False,
-    ),
-    "alibi": (
-        BloomForCausalLM,
-        BloomConfig(vocab_size=100, hidden_size=16, n_layer=2, n_head=4, initializer_range=0.4),
-        False,
-    ),
-    "scaled-logits": (
-        GraniteForCausalLM,
-        GraniteConfig(vocab_size=100, logits_scaling=8.0, initializer_range=0.4, **ATTENTION),
-        False,
-    ),
-    "state-space": (
-        MambaForCausalLM,
-        MambaConfig(vocab_size=100, hidden_size=16, state_size=4, num_hidden_layers=2, initializer_range=0.4),
-        False,
-    ),
+    "llama": (LlamaForCausalLM, LlamaConfig(**SIZES, **ATTENTION), True),
+    "learnt positions": (GPT2LMHeadModel, GPT2, True),
+    "window beyond the context": (MistralForCausalLM, MistralConfig(sliding_window=4096, **WINDOWED), True),
+    "window inside the context": (MistralForCausalLM, MistralConfig(sliding_window=64, **WINDOWED), False),
+    "alibi": (BloomForCausalLM, BloomConfig(**SIZES, hidden_size=16, n_layer=2, n_head=4), False),
+    "scaled logits": (GraniteForCausalLM, GraniteConfig(logits_scaling=8.0, **SIZES, **ATTENTION), False),
+    "state space": (MambaForCausalLM, MambaConfig(**SIZES, hidden_size=16, state_size=4, num_hidden_layers=2), False),
 }
 
 

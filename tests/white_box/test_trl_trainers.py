@@ -9,20 +9,17 @@ from typing import Any
 import pytest
 
 from cyclealign.profiles import resolve
-from cyclealign.records import PreferencePair, Prompt, Turn
+from cyclealign.records import PreferencePair, Prompt
 from cyclealign.settings import Settings
 from cyclealign.white_box.loading import Recipe
 from cyclealign.white_box.white_box import WhiteBox
+from tests.white_box.boxes import PROMPTS
 
 pytest.importorskip("trl")
 from cyclealign.white_box.trl_trainers import Curriculum, take_adapter, train
 
 STEPS = 4
-QUESTIONS = ("How do I cook rice?", "Tell me about the weather.", "Why?", "Who are you?")
-PAIRS = [
-    PreferencePair(Prompt.from_turns("helpful-base", "train", [Turn("human", text)]), "Rinse it.", "It is sunny today.")
-    for text in QUESTIONS
-]
+PAIRS = [PreferencePair(prompt, "Rinse it.", "It is sunny today.") for prompt in PROMPTS]
 
 
 class Shortness:

@@ -1,4 +1,4 @@
-"""Sampling by a vLLM server: the adapter really reaches it, its tokens are ours, its faults end in errors that say so.
+"""Sampling by a vLLM server: the adapter really reaches it, its tokens are ours, its faults end in errors that help.
 
 With `CYCLEALIGN_VLLM=http://127.0.0.1:8000/v1` the tests that need no fault run against that server instead of the
 stand-in. Its model has to be a folder of this machine with a chat template, served in float32 with --enable-lora.
@@ -13,25 +13,22 @@ import httpx2
 import pytest
 
 from cyclealign.errors import EndpointRefused, ModelError
-from cyclealign.records import Prompt, Response, TrainingExample, Turn
+from cyclealign.records import Response, TrainingExample
 from cyclealign.settings import MethodSettings, SamplingSettings, TrainingSettings, WhiteBoxSettings
 from cyclealign.white_box.loading import Recipe
 from cyclealign.white_box.prompt_format import SPEAKER_MARKS
-from cyclealign.white_box.ranks import white_box_of_ranks
 from cyclealign.white_box.vllm_server import VllmServer
 from cyclealign.white_box.white_box import WhiteBox
 from tests.serving import serving
 from tests.tiny_llama import save_tiny_llama
+from tests.white_box import boxes
+from tests.white_box.boxes import GREEDY, PROMPTS
 from tests.white_box.vllm_standin import Standin
 
 REAL = os.environ.get("CYCLEALIGN_VLLM")
 KEY = "sk-canary-7be2f04d91"
-QUESTIONS = ["How do I cook rice?", "Tell me about the weather, please, in few words.", "Why?"]
-PROMPTS = [Prompt.from_turns("helpful-base", "train", [Turn("human", text)]) for text in QUESTIONS]
 SEEDS = [1, 2, 2**63 - 1]
-GREEDY = SamplingSettings(temperature=0, max_new_tokens=24)
-WARM = SamplingSettings(temperature=0.9, top_p=0.9, max_new_tokens=24)
-TRAINING = TrainingSettings(learning_rate=2e-3 if REAL else 1e-2)
+WARM = SamplingSettings(temperature=0.9, top_p=0.9, max_new_tokens=16)
 needs_standin = pytest.mark.skipif(REAL is not None, reason="a real server fails when it likes")
 
 
@@ -46,37 +43,13 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Standin]:
 def server(running: Standin) -> Standin:
     """The stand-in as if it had just started; with a real one, only an address and a folder."""
     running.root, running.max_model_len, running.key, running.fault = None, 256, None, ""
-    running.together, running.lives = 1, 10**9
+    running.together, running.lives, running.others = 1, 10**9, frozenset()
     running.asked.clear(), running.ever_loaded.clear(), running.arrival.clear()
     if REAL is not None:
         (base,) = [one for one in httpx2.get(f"{REAL}/models").json()["data"] if not one["parent"]]
         running.url, running.model = REAL, lambda: Path(base["root"])
-    running.others = frozenset()
     running.others = frozenset(loaded(running))
     return running
-
-
-def settings_for(server: Standin, **changes: Any) -> WhiteBoxSettings:
-    there = {"base_url": server.url, "timeout_s": 120, **changes.pop("vllm", {})}
-    fixed = {"model": str(server.model()), "max_length": 160, "dtype": "float32", "device": "cpu"}
-    return WhiteBoxSettings.model_validate({**fixed, "vllm": there, **changes})
-
-
-def white_box_for(server: Standin, **changes: Any) -> WhiteBox:
-    settings = settings_for(server, **changes)
-    white_box = WhiteBox.load(Recipe(settings, TRAINING, MethodSettings(), seed=7))
-    white_box.server = VllmServer(settings.vllm)
-    return white_box
-
-
-def teach(white_box: WhiteBox, text: str, steps: int = 12) -> None:
-    target = white_box.encode_reply(text, 24).tokens
-    for step in range(steps):
-        white_box.optimize([TrainingExample(PROMPTS[step % 3], (target,), (0,), 0)])
-
-
-def by(engine: str, white_box: WhiteBox, sampling: SamplingSettings, responses: int = 1) -> list[list[Response]]:
-    return white_box.sample(PROMPTS, SEEDS, responses, sampling.model_copy(update={"engine": engine}))
 
 
 def loaded(server: Standin) -> list[str]:
@@ -85,9 +58,34 @@ def loaded(server: Standin) -> list[str]:
     return [one["id"] for one in listed if one["parent"] and one["id"] not in server.others]
 
 
+def settings_for(server: Standin, **changes: Any) -> WhiteBoxSettings:
+    there = {"base_url": server.url, "timeout_s": 120, **changes.pop("vllm", {})}
+    return boxes.settings_for(server.model(), dtype="float32", vllm=there, **changes)
+
+
+def white_box_for(server: Standin, **changes: Any) -> WhiteBox:
+    settings = settings_for(server, **changes)
+    training = TrainingSettings(learning_rate=2e-3 if REAL else 1e-2)
+    white_box = WhiteBox.load(Recipe(settings, training, MethodSettings(), seed=7))
+    white_box.server = VllmServer(settings.vllm)
+    return white_box
+
+
+def teach(white_box: WhiteBox, text: str, steps: int = 12) -> None:
+    target = white_box.encode_reply(text, 16).tokens
+    for step in range(steps):
+        white_box.optimize([TrainingExample(PROMPTS[step % 3], (target,), (0,), 0)])
+
+
+def by(engine: str, white_box: WhiteBox, sampling: SamplingSettings, responses: int = 1) -> list[list[Response]]:
+    return white_box.sample(PROMPTS, SEEDS, responses, sampling.model_copy(update={"engine": engine}))
+
+
 def test_decoded_greedily_a_model_without_adapter_says_what_it_says_in_transformers(server: Standin) -> None:
     settings = settings_for(server)
     white_box = WhiteBox.load_for_inference(settings)
+    with pytest.raises(ModelError, match="was given no server"):
+        by("vllm", white_box, GREEDY)
     white_box.server = VllmServer(settings.vllm)
     assert by("vllm", white_box, GREEDY) == by("transformers", white_box, GREEDY)
 
@@ -119,16 +117,13 @@ def test_every_prompt_gets_its_responses_drawn_with_its_own_seed(server: Standin
     white_box = white_box_for(server)
     drawn = by("vllm", white_box, WARM, responses=4)
     assert [len(responses) for responses in drawn] == [4, 4, 4]
-    assert all(1 <= len(one.tokens) <= 24 for responses in drawn for one in responses)
+    assert all(1 <= len(one.tokens) <= 16 for responses in drawn for one in responses)
     assert all(len(set(responses)) > 1 for responses in drawn)
     assert by("vllm", white_box, WARM, responses=4) == drawn
     others = white_box.sample(PROMPTS, [4, 5, 6], 4, WARM.model_copy(update={"engine": "vllm"}))
     assert all(one != other for one, other in zip(drawn, others, strict=True))
-
-
-def test_greedy_responses_are_as_many_as_were_asked_for(server: Standin) -> None:
-    drawn = by("vllm", white_box_for(server), GREEDY, responses=3)
-    assert [(len(responses), len(set(responses))) for responses in drawn] == [(3, 1)] * 3
+    greedy = by("vllm", white_box, GREEDY, responses=3)
+    assert [(len(responses), len(set(responses))) for responses in greedy] == [(3, 1)] * 3
 
 
 def test_a_response_ends_at_its_end_of_sequence_token_or_at_the_next_speakers_mark(server: Standin) -> None:
@@ -138,7 +133,7 @@ def test_a_response_ends_at_its_end_of_sequence_token_or_at_the_next_speakers_ma
     for white_box in (chat, plain):
         found = by("vllm", white_box, GREEDY)
         assert found == by("transformers", white_box, GREEDY)
-        if REAL:  # the tiny one is slow to learn; that the ends are asked for, the next test says
+        if REAL:  # the tiny one is slow to learn; the next test sees that the ends are asked for
             assert all(one.ended and "Human" not in one.text for (one,) in found)
 
 
@@ -158,7 +153,7 @@ def test_all_prompts_go_out_at_once_and_say_what_a_server_would_else_take_from_t
 
 FAULTS: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "another model": ({"root": "/models/llama"}, ModelError, "serves /models/llama, expected tiny-llama"),
-    "too short": ({"max_model_len": 100}, ModelError, "takes 100 tokens .* --max-model-len 160"),
+    "too short": ({"max_model_len": 100}, ModelError, "takes 100 tokens .* --max-model-len 128"),
     "no runtime updating": ({"fault": "no runtime updating"}, ModelError, "Not Found.*VLLM_ALLOW_RUNTIME_LORA"),
     "no LoRA": ({"fault": "no lora"}, ModelError, "LoRA is not enabled.*--enable-lora"),
     "no token ids": ({"fault": "no token ids"}, ModelError, "did not answer with 3 responses as token ids"),
@@ -168,17 +163,22 @@ FAULTS: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "dies half-way": ({"lives": 2}, EndpointRefused, "does not answer .* The same command continues"),
     "engine is dead": ({"fault": "dead"}, EndpointRefused, "EngineCore encountered an issue"),
     "wrong key": ({"key": "sk-another-one-1234"}, EndpointRefused, "refuses the key.*VLLM_API_KEY"),
+    "not there": (
+        {"url": "http://127.0.0.1:9/v1"},
+        EndpointRefused,
+        r"127\.0\.0\.1:9/v1 does not answer .*vllm serve MODEL",
+    ),
 }
 
 
 @needs_standin
 @pytest.mark.parametrize(("state", "error", "words"), FAULTS.values(), ids=FAULTS)
-def test_a_fault_ends_in_an_error_that_says_what_to_do_and_holds_no_key(
+def test_a_fault_ends_in_an_error_with_a_remedy_and_no_key(
     server: Standin, monkeypatch: pytest.MonkeyPatch, state: dict[str, Any], error: type[Exception], words: str
 ) -> None:
     monkeypatch.setenv("VLLM_API_KEY", KEY)
     for name, value in state.items():
-        setattr(server, name, value)
+        monkeypatch.setattr(server, name, value)
     with pytest.raises(error, match=words) as caught:
         by("vllm", white_box_for(server), WARM, responses=3)
     assert KEY not in f"{caught.value!r} {caught.value.__context__!r}"
@@ -186,13 +186,7 @@ def test_a_fault_ends_in_an_error_that_says_what_to_do_and_holds_no_key(
 
 
 @needs_standin
-def test_nobody_there_is_told_with_the_command_that_starts_a_server(server: Standin) -> None:
-    with pytest.raises(EndpointRefused, match=r"127\.0\.0\.1:9/v1 does not answer .*vllm serve MODEL"):
-        by("vllm", white_box_for(server, vllm={"base_url": "http://127.0.0.1:9/v1"}), WARM)
-
-
-@needs_standin
-def test_a_key_of_the_environment_opens_the_server_and_an_impossible_one_is_not_shown(
+def test_a_key_of_the_environment_opens_the_server_and_no_error_shows_an_impossible_one(
     server: Standin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server.key = KEY
@@ -213,20 +207,3 @@ def test_other_weights_under_the_same_name_are_found_out(server: Standin, tmp_pa
         white_box.server = VllmServer(settings_for(impostor).vllm)
         with pytest.raises(ModelError, match=r"disagree about one response.*nats a token"):
             by("vllm", white_box, WARM)
-
-
-def test_a_white_box_that_was_given_no_server_says_so(server: Standin) -> None:
-    with pytest.raises(ModelError, match="was given no server"):
-        by("vllm", WhiteBox.load_for_inference(settings_for(server)), WARM)
-
-
-@needs_standin
-def test_of_two_ranks_the_first_alone_asks_the_server(server: Standin) -> None:
-    settings = settings_for(server)
-    training = TRAINING.model_copy(update={"ranks": 2})
-    with white_box_of_ranks(Recipe(settings, training, MethodSettings(), seed=7), ()) as two:
-        two.server = VllmServer(settings.vllm)
-        teach(two, "The sea, the sea.", 2)
-        assert by("vllm", two, GREEDY) == by("transformers", two, GREEDY)
-    assert len(server.ever_loaded) == 1
-    assert len(server.asked) == 3

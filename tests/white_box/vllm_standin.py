@@ -1,8 +1,8 @@
 """A server on loopback that speaks as `vllm serve MODEL --enable-lora` 0.32 does, and really samples.
 
-It loads the model and each adapter from their folders as it is told and samples with the project's own decoding, so
-that what comes back depends on what was sent. Answers have the real server's fields as far as the project reads them.
-`fault` names what goes wrong.
+It loads the model and each adapter from their folders on request and samples with the project's own decoding, so that
+its answers depend on what was sent; they have the real server's fields as far as the project reads them. `fault` names
+what goes wrong.
 """
 
 import asyncio
@@ -21,28 +21,26 @@ from cyclealign.settings import SamplingSettings, WhiteBoxSettings
 from cyclealign.white_box.sampling import Ends, decode, draw_uniforms
 from cyclealign.white_box.white_box import WhiteBox
 
-PATIENCE_S = 10.0
-
 
 @dataclass
 class Standin:
     """The application, what it was asked, and its address once it runs."""
 
     model: Callable[[], Path]
-    """The folder that is served; asked when it is needed."""
+    """The folder that it serves; called when it is needed."""
     root: str | None = None
-    """What it says to serve, where that is not so."""
+    """What it claims to serve, where that is not so."""
     max_model_len: int = 256
     key: str | None = None
     fault: str = ""
     together: int = 1
     """Requests for responses that have to be there before the first one is answered."""
     lives: int = 10**9
-    """Requests for responses until every further one is cut off."""
+    """Requests for responses until it cuts off every further one."""
     asked: list[dict[str, Any]] = field(default_factory=list)
     """Bodies of requests for responses."""
     loaded: dict[str, Path] = field(default_factory=dict)
-    """Those it has now."""
+    """The adapters it has now."""
     others: frozenset[str] = frozenset()
     """Adapters that a test is not about: it began with them."""
     ever_loaded: list[str] = field(default_factory=list)
@@ -75,7 +73,7 @@ class Standin:
         return self._boxes[name]
 
     async def _list(self, request: Request) -> Response:
-        if self._locked(request):
+        if self.key is not None and request.headers.get("authorization") != f"Bearer {self.key}":
             return JSONResponse({"error": "Unauthorized"}, 401)
         base = {"id": self.base, "root": self.base, "parent": None, "max_model_len": self.max_model_len}
         loaded = [{"id": name, "root": str(path), "parent": self.base} for name, path in self.loaded.items()]
@@ -88,10 +86,8 @@ class Standin:
             return JSONResponse({"detail": "Not Found"}, 404)
         if self.fault == "no lora":
             return _error("LoRA is not enabled. Use --enable-lora to enable LoRA.", 500)
-        if not (folder / "adapter_config.json").is_file():
-            return _error(f"Loading lora {name} failed: No adapter found for {folder}", 404)
-        if name in self.loaded:
-            return _error(f"The lora adapter '{name}' has already been loaded.", 400)
+        if name in self.loaded or not (folder / "adapter_config.json").is_file():
+            return _error(f"Loading lora {name} failed: already loaded, or no adapter found for {folder}", 400)
         self.loaded[name] = folder
         self.ever_loaded.append(name)
         self.box(name)
@@ -109,7 +105,7 @@ class Standin:
         self.asked.append(body)
         if len(self.asked) >= self.together:
             self.arrival.set()
-        await asyncio.wait_for(self.arrival.wait(), PATIENCE_S)
+        await asyncio.wait_for(self.arrival.wait(), timeout=10)
         if len(self.asked) > self.lives or self.fault == "cut off":
             request._receive.__self__.transport.abort()  # type: ignore[attr-defined]
         if self.fault == "dead":
@@ -121,15 +117,14 @@ class Standin:
         return JSONResponse({"object": "text_completion", "choices": self._choices(body)})
 
     def _choices(self, body: dict[str, Any]) -> list[dict[str, Any]]:
-        sampling = SamplingSettings(
-            temperature=body["temperature"], top_p=body["top_p"], max_new_tokens=body["max_tokens"]
-        )
-        box, prompt = self.box(body["model"]), body["prompt"]
+        drawn = {"temperature": body["temperature"], "top_p": body["top_p"], "max_new_tokens": body["max_tokens"]}
+        sampling, box, prompt = SamplingSettings.model_validate(drawn), self.box(body["model"]), body["prompt"]
         ends = Ends(tuple(body["stop_token_ids"]), lambda tokens: _spelled(box, tokens, body["stop"]))
         uniforms = draw_uniforms([body["seed"]], body["n"], sampling.max_new_tokens)
         box.model.eval()
         sampled = decode(box.model, [prompt], uniforms, sampling, ends)
-        return [self._choice(box, prompt, tokens, body) for tokens in sampled][: body["n"] - self._missing()]
+        wanted = body["n"] - (self.fault == "too few")
+        return [self._choice(box, prompt, tokens, body) for tokens in sampled][:wanted]
 
     def _choice(self, box: WhiteBox, prompt: list[int], tokens: list[int], body: dict[str, Any]) -> dict[str, Any]:
         stopped = tokens[-1] in body["stop_token_ids"] or _spelled(box, tokens, body["stop"])
@@ -143,12 +138,6 @@ class Standin:
             "logprobs": {"token_logprobs": logprobs},
         }
 
-    def _missing(self) -> int:
-        return int(self.fault == "too few")
-
-    def _locked(self, request: Request) -> bool:
-        return self.key is not None and request.headers.get("authorization") != f"Bearer {self.key}"
-
 
 def _spelled(box: WhiteBox, tokens: Sequence[int], texts: Sequence[str]) -> bool:
     text = box.prompt_format.tokenizer.decode(list(tokens), skip_special_tokens=True)
@@ -156,5 +145,4 @@ def _spelled(box: WhiteBox, tokens: Sequence[int], texts: Sequence[str]) -> bool
 
 
 def _error(message: str, status: int) -> Response:
-    body = {"message": message, "type": "", "param": None, "code": status}
-    return JSONResponse({"error": body}, status)
+    return JSONResponse({"error": {"message": message, "type": "", "param": None, "code": status}}, status)
