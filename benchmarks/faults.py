@@ -11,17 +11,23 @@ and the output says so.
 
 import json
 import random
+import shutil
+import socket
+import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.error import URLError
+from urllib.request import urlopen
 
 import click
 
-from benchmarks import aimock
 from benchmarks.measuring import provenance
 from cyclealign.black_box.endpoint import ChatEndpoint
 from cyclealign.errors import BudgetReached, RunPaused
@@ -64,6 +70,9 @@ ATTEMPTS = """
     where run_name = $run
     """
 SETTINGS = resolve(RUN, {"data": {"source": "folder"}, "white_box": {"model": "m"}, "black_box": {"model": "m"}}, {})
+AIMOCK = "@copilotkit/aimock@1.43.0"
+SCRIPT = "node_modules/@copilotkit/aimock/dist/cli.js"
+STARTUP_S = 30.0
 Ended = Result[Answer] | RunPaused
 Counts = dict[str, Any]
 """What asking all questions of a server came to, see `account`."""
@@ -94,9 +103,9 @@ def behaviour(seed: int, number: int) -> str:
 
 def other_server(count: int) -> list[Counts]:
     """aimock; it finds all answers best in the order shown."""
-    with aimock.serving(fixtures(), CHAOS) as server, tempfile.TemporaryDirectory() as home:
+    with aimock(fixtures(), CHAOS) as server, tempfile.TemporaryDirectory() as home:
         ledger = Ledger(Path(home))
-        counts = account(aimock.PACKAGE, ledger, CAP_USD, *ask_all(ledger, server.url, count, CAP_USD))
+        counts = account(AIMOCK, ledger, CAP_USD, *ask_all(ledger, server.url, count, CAP_USD))
         journal = [entry["response"] for entry in server.journal()]
         ledger.close()
     kinds = Counter(one.get("chaosAction") or f"status {one['status']}" for one in journal)
@@ -227,6 +236,77 @@ def as_text(counts: Counts) -> str:
     return "\n".join([*lines, *(f"  BROKEN: {claim}" for claim in broken_claims(counts)), ""])
 
 
+class AimockMissing(Exception):
+    """aimock cannot be run here; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Aimock:
+    """A running server."""
+
+    root: str
+
+    @property
+    def url(self) -> str:
+        """The base URL for a chat-completions client."""
+        return f"{self.root}/v1"
+
+    def journal(self) -> list[dict[str, Any]]:
+        """Every chat completion that arrived, in order; `response` holds its status and, if any, its chaos."""
+        with urlopen(f"{self.root}/__aimock/journal?path=/chat/completions") as answer:  # noqa: S310  loopback
+            entries: list[dict[str, Any]] = json.load(answer)
+        return entries
+
+
+@contextmanager
+def aimock(fixtures: Sequence[Mapping[str, Any]], chaos: Mapping[str, float]) -> Iterator[Aimock]:
+    """Install and run the server for the block.
+
+    Args:
+        fixtures: What it answers, first match first.
+        chaos: Rates by the name of the command's option, for example `drop`.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        install(folder)
+        (folder / "fixtures.json").write_text(json.dumps({"fixtures": list(fixtures)}))
+        with socket.create_server(("127.0.0.1", 0)) as found:
+            port = found.getsockname()[1]
+        rates = [word for name, rate in chaos.items() for word in (f"--chaos-{name}", f"{rate:.4f}")]
+        options = ["--port", str(port), "--fixtures", str(folder / "fixtures.json"), "--journal-max", "0", *rates]
+        with (folder / "log").open("w") as log:
+            process = subprocess.Popen(["node", SCRIPT, *options], cwd=folder, stdout=log, stderr=log)
+        try:
+            yield wait_for(process, Aimock(f"http://127.0.0.1:{port}"), folder / "log")
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def install(folder: Path) -> None:
+    """Put the package into a folder."""
+    if shutil.which("npm") is None or shutil.which("node") is None:
+        raise AimockMissing("npm was not found. Install Node.js 20 or newer, which brings it.")
+    options = ["--no-audit", "--no-fund", "--ignore-scripts", "--prefer-offline"]
+    command = ["npm", "install", "--prefix", str(folder), *options, AIMOCK]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise AimockMissing(f"npm could not install {AIMOCK}: {done.stderr.strip()[-300:]}")
+
+
+def wait_for(process: "subprocess.Popen[bytes]", server: Aimock, log: Path) -> Aimock:
+    """The server, once it answers."""
+    deadline = time.monotonic() + STARTUP_S
+    while process.poll() is None and time.monotonic() < deadline:
+        try:
+            server.journal()
+        except (URLError, OSError):
+            time.sleep(0.05)
+        else:
+            return server
+    raise AimockMissing(f"{AIMOCK} did not start: {log.read_text()[-300:]}")
+
+
 @click.command()
 @click.option("--questions", "count", default=1000, show_default=True)
 @click.option("--seed", default=0, show_default=True, help="Of our own server's faults.")
@@ -235,12 +315,12 @@ def main(count: int, seed: int) -> None:
     parts, missing = own_server(count, seed), None
     try:
         parts += other_server(count)
-    except aimock.AimockMissing as error:
+    except AimockMissing as error:
         missing = str(error)
     for counts in parts:
         click.echo(as_text(counts))
     if missing:
-        click.echo(f"NOT RUN: {aimock.PACKAGE}: {missing}")
+        click.echo(f"NOT RUN: {AIMOCK}: {missing}")
     record = {"seed": seed, "parts": parts, "not_run": missing, **provenance()}
     PATH.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n")
     sys.exit(int(any(map(broken_claims, parts))))

@@ -137,7 +137,7 @@ class Ledger:
 
     def is_empty(self) -> bool:
         """Whether nothing was recorded here yet."""
-        return not self.path.exists() and not journals(self.journals)
+        return not journals(self.journals) and not self.path.exists()  # in this order: a posting renames, then removes
 
     def require(self) -> None:
         """Let a question to an empty home end with an error.

@@ -46,6 +46,8 @@ def remains(home: Path, run_name: str) -> Remains:
     if not (home / "journal").exists():
         return Remains()
     with copied(home) as ledger:
+        if ledger.is_empty():
+            return Remains()
         calls, attempts, rounds = (
             list(ledger.query(query, {"run_name": run_name}).itertuples(index=False, name=None))
             for query in (CALLS, ATTEMPTS, ROUNDS)

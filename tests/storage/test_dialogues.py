@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from benchmarks.made_up_dialogues import write_files
+from benchmarks.dialogue_filter import write_files
 from cyclealign.data.hh_rlhf import SPLITS, DialogueFolder
 from cyclealign.errors import DataError, StorageFull
 from cyclealign.records import SUBSETS, Turn, prompt_id
