@@ -31,8 +31,9 @@ import click
 from benchmarks.measuring import provenance
 from cyclealign.black_box.endpoint import ChatEndpoint
 from cyclealign.errors import BudgetReached, RunPaused
+from cyclealign.method.answers import Answer
 from cyclealign.profiles import resolve
-from cyclealign.records import Answer, Prompt, Response, Turn
+from cyclealign.records import Prompt, Response, Turn
 from cyclealign.settings import BlackBoxSettings, PriceSettings
 from storage.ledger import Ledger
 from storage.rounds import SampledRound

@@ -132,14 +132,6 @@ class ChatReply:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """A black-box answer that passed every check: the ranking in candidate ids, best first, and the rewrite."""
-
-    ranking: tuple[int, ...]
-    rewrite: str
-
-
-@dataclass(frozen=True, slots=True)
 class Unranked:
     """Why a round has no ranking; it trains nothing (METHOD, "One step")."""
 

@@ -5,8 +5,9 @@ A wave's facts of one kind are recorded together: a run that is killed finds all
 
 from dataclasses import dataclass
 
+from cyclealign.method.answers import Answer
 from cyclealign.method.demonstrations import AdmittedDemonstration, Demonstration
-from cyclealign.records import Answer, LogProbability, Response, Unranked
+from cyclealign.records import LogProbability, Response, Unranked
 from storage.facts import fact, value, values
 from storage.ledger import Ledger
 

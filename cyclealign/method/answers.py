@@ -8,17 +8,21 @@ answer. Leaves out: asking again and recording (the caller's).
 import json
 import re
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from dataclasses import dataclass
+from typing import Any, Literal
 
 Reason = Literal["refusal", "truncated", "content_filter", "malformed", "call_rejected", "call_failed"]
 """Why a question has no answer; the last two are those of the call, not of what came back."""
 
 
-class RankingAnswer(NamedTuple):
-    """A ranking of the shown positions, best first, and the black-box model's own response."""
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A black-box answer that passed every check: a ranking, best first, and the model's own response."""
 
     ranking: tuple[int, ...]
+    """Of the shown positions as it is read, of candidate ids from then on."""
     rewrite: str
+    """Empty where none was asked for."""
 
 
 class AnswerRejected(ValueError):
@@ -40,7 +44,7 @@ class AnswerRejected(ValueError):
 
 def read_ranking_answer(
     content: str | None, finish_reason: str | None, refusal: str | None, candidates: int, rewrite: bool = True
-) -> RankingAnswer:
+) -> Answer:
     """The ranking and the rewrite of an answer that passes every check.
 
     Checked in this order: the finish reason (a truncated answer may look complete), the refusal, the JSON,
@@ -59,7 +63,7 @@ def read_ranking_answer(
     """
     check_finished(finish_reason, refusal)
     answer = _find_object(content or "")
-    return RankingAnswer(_read_ranking(answer["desired rank"], candidates), _read_rewrite(answer) if rewrite else "")
+    return Answer(_read_ranking(answer["desired rank"], candidates), _read_rewrite(answer) if rewrite else "")
 
 
 def check_finished(finish_reason: str | None, refusal: str | None) -> None:

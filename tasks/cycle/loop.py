@@ -21,6 +21,7 @@ from prefect.runtime import task_run
 
 from cyclealign.errors import TrainingDiverged
 from cyclealign.method.agreement import agreement
+from cyclealign.method.answers import Answer
 from cyclealign.method.demonstrations import (
     AdmittedDemonstration,
     Demonstration,
@@ -30,7 +31,7 @@ from cyclealign.method.demonstrations import (
 from cyclealign.method.objectives import preference_order
 from cyclealign.method.ranking_prompt import presentable
 from cyclealign.method.rankings import confidence_ranking, drop_repeated
-from cyclealign.records import Answer, OptimizerReport, Prompt, TrainingExample, Unranked
+from cyclealign.records import OptimizerReport, Prompt, TrainingExample, Unranked
 from cyclealign.seeds import derive_seed
 from cyclealign.settings import Settings
 from cyclealign.white_box.device_memory import SAMPLING, SCORING, TRAINING, fitting

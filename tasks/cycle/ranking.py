@@ -5,13 +5,14 @@ Each ask shows the candidates in an order of its own. Leaves out the prompt and 
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
-from cyclealign.method.answers import read_ranking_answer
+from cyclealign.method.answers import Answer, read_ranking_answer
 from cyclealign.method.demonstrations import Demonstration
 from cyclealign.method.ranking_prompt import render_ranking_prompt
 from cyclealign.method.rankings import shuffled_order, to_candidates
-from cyclealign.records import Answer, ChatReply, Prompt
+from cyclealign.records import ChatReply, Prompt
 from cyclealign.seeds import derive_seed
 from cyclealign.settings import Settings
 from storage.rounds import SampledRound
@@ -52,5 +53,5 @@ def read_answer(reply: ChatReply, order: Sequence[int], rewrite: bool) -> Answer
         AnswerRejected: with the reason.
     """
     said = (reply.content, reply.finish_reason, reply.refusal)
-    positions, response = read_ranking_answer(*said, len(order), rewrite=rewrite)
-    return Answer(to_candidates(positions, order), response)
+    answer = read_ranking_answer(*said, len(order), rewrite=rewrite)
+    return replace(answer, ranking=to_candidates(answer.ranking, order))

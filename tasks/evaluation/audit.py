@@ -14,9 +14,10 @@ from typing import Any
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from cyclealign.method.answers import Answer
 from cyclealign.method.ranking_prompt import render_ranking_prompt
 from cyclealign.method.rankings import shuffled_order
-from cyclealign.records import Answer, ChatReply
+from cyclealign.records import ChatReply
 from cyclealign.seeds import derive_seed
 from cyclealign.settings import BlackBoxSettings
 from storage import audits

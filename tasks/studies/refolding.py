@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from cyclealign.errors import DataError, UsageError
-from cyclealign.records import Answer
+from cyclealign.method.answers import Answer
 from cyclealign.white_box.loading import load_tokenizer, tokenizer_sha256
 from cyclealign.white_box.white_box import WhiteBox
 from storage import refolds, runs, samples

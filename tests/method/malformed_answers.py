@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from hypothesis import strategies as st
 
-from cyclealign.method.answers import RankingAnswer
+from cyclealign.method.answers import Answer
 
 MOST_CANDIDATES = 4
 SPACE = " \t\r\n"
@@ -186,7 +186,7 @@ def stated_lists(text: str) -> list[list[str]]:
     return found
 
 
-def objection(text: str, candidates: int, answer: RankingAnswer) -> str | None:
+def objection(text: str, candidates: int, answer: Answer) -> str | None:
     """What is wrong with having read `answer` from `text`; None when it says what is written."""
     if any(type(position) is not int for position in answer.ranking):
         return "a position is no integer"

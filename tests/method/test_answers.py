@@ -5,10 +5,10 @@ import pickle
 
 import pytest
 
-from cyclealign.method.answers import AnswerRejected, RankingAnswer, read_ranking_answer
+from cyclealign.method.answers import Answer, AnswerRejected, read_ranking_answer
 
 GOOD = '{"desired rank": [2, 0, 1], "response": "Take a walk."}'
-EXPECTED = RankingAnswer((2, 0, 1), "Take a walk.")
+EXPECTED = Answer((2, 0, 1), "Take a walk.")
 
 
 def reason_for(content: str | None, finish_reason: str | None = "stop", refusal: str | None = None) -> str:
@@ -47,7 +47,7 @@ def test_a_rewrite_may_quote_an_answer_without_changing_the_ranking() -> None:
 
 
 def test_without_a_rewrite_asked_for_none_is_needed() -> None:
-    assert read_ranking_answer('{"desired rank": [1, 0]}', "stop", None, 2, rewrite=False) == ((1, 0), "")
+    assert read_ranking_answer('{"desired rank": [1, 0]}', "stop", None, 2, rewrite=False) == Answer((1, 0), "")
 
 
 @pytest.mark.parametrize("finish_reason", [None, "stop", "eos", "tool_calls"])

@@ -8,11 +8,11 @@ import json
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from cyclealign.method.answers import AnswerRejected, RankingAnswer, read_ranking_answer
+from cyclealign.method.answers import Answer, AnswerRejected, read_ranking_answer
 from tests.method.malformed_answers import GOOD, MOST_CANDIDATES, Mutator, near_answers, objection
 
 
-def read(text: str, candidates: int) -> RankingAnswer | None:
+def read(text: str, candidates: int) -> Answer | None:
     """The answer, checked by the oracle; None when it was rejected as malformed."""
     try:
         answer = read_ranking_answer(text, "stop", None, candidates)
@@ -45,4 +45,4 @@ def test_answers_that_are_not_damaged_are_accepted() -> None:
 @given(st.integers(1, 9).flatmap(lambda n: st.permutations(range(n))), st.text().filter(str.strip))
 def test_every_well_formed_answer_is_read_back(ranking: list[int], rewrite: str) -> None:
     content = json.dumps({"desired rank": ranking, "response": rewrite})
-    assert read_ranking_answer(content, "stop", None, len(ranking)) == (tuple(ranking), rewrite.strip())
+    assert read_ranking_answer(content, "stop", None, len(ranking)) == Answer(tuple(ranking), rewrite.strip())

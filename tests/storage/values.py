@@ -5,9 +5,10 @@ from collections.abc import Sequence
 import pandas as pd
 
 from cyclealign.data.hh_rlhf import DialogueTable
+from cyclealign.method.answers import Answer
 from cyclealign.method.demonstrations import AdmittedDemonstration, Demonstration
 from cyclealign.profiles import resolve
-from cyclealign.records import Answer, LogProbability, PreferencePair, Prompt, Response, Split, Turn, Unranked
+from cyclealign.records import LogProbability, PreferencePair, Prompt, Response, Split, Turn, Unranked
 from cyclealign.settings import Settings
 from storage.rounds import RankedRound, SampledRound, TrainedRound
 from storage.runs import NewRun

@@ -4,10 +4,11 @@ from typing import Any
 
 import pytest
 
+from cyclealign.method.answers import Answer
 from cyclealign.method.demonstrations import STATIC_DEMONSTRATION
 from cyclealign.method.ranking_prompt import ParsedPrompt, parse_ranking_prompt
 from cyclealign.profiles import resolve
-from cyclealign.records import Answer, Prompt, Response, Turn
+from cyclealign.records import Prompt, Response, Turn
 from cyclealign.settings import Settings
 from storage import calls
 from storage.ledger import Ledger
