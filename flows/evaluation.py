@@ -11,7 +11,7 @@ from cyclealign.white_box.white_box import WhiteBox
 from storage import calls
 from tasks.context import RunContext, holding
 from tasks.cycle.sampling_server import sampling_by
-from tasks.evaluation.comparison import compare_systems, judge_account
+from tasks.evaluation.comparison import compare_systems
 from tasks.evaluation.generation import Part, respond, respond_as, score
 from tasks.evaluation.publication import adapter_of, publish_exhibits, publish_report
 from tasks.evaluation.system_publication import publish_systems
@@ -45,9 +45,8 @@ def evaluate(
         scoring = reward_models(context.settings, context.home, prepared.stand_ins)
         score(responses, scoring)
         if judge:
-            account = judge_account(context, scoring, prepared.evaluation)
             labels = ["before", *(system.label for system in others)]
-            compare_systems(context, account, prepared.evaluation, labels)
+            compare_systems(context, scoring[0], prepared.evaluation, labels)
         publish_systems(context)
         publish_exhibits(context.ledger, ("table-5", "figure-4"), run)
         return publish_report(context)

@@ -76,16 +76,6 @@ class Match:
         return comparisons.comparison_id(pair.first.generation_id, pair.second.generation_id, self.judge)
 
 
-def judge_account(context: RunContext, scoring: Sequence[RewardModel], prompts: Sequence[Prompt]) -> Account:
-    """The run's account with its pairwise judge.
-
-    Raises:
-        UsageError: the profile names no judge.
-    """
-    settings, open_endpoint = comparison_endpoint(comparison_settings(context.settings), scoring[0], prompts)
-    return account(context, settings, open_endpoint, JUDGE_CAP)
-
-
 def judge_identity(judge: Account) -> str:
     """Model, endpoint, and a digest of the parameters and the prompt's wording: all that decides a verdict."""
     parameters = parameters_for(judge.settings, None)
@@ -93,12 +83,20 @@ def judge_identity(judge: Account) -> str:
     return f"{judge.settings.model} ({judge.origin}, {hashlib.sha256(text.encode()).hexdigest()[:8]})"
 
 
-def compare_systems(context: RunContext, judge: Account, prompts: Sequence[Prompt], others: Sequence[str]) -> None:
+def compare_systems(context: RunContext, beside: RewardModel, prompts: Sequence[Prompt], others: Sequence[str]) -> None:
     """Have the judge compare the run's trained model with each of the other roles, subset by subset.
+
+    Args:
+        context: The run.
+        beside: The reward model whose opinion an offline judge holds.
+        prompts: On which they are compared.
+        others: The roles.
 
     Raises:
         RunPaused: no call gets through, or the cap is reached.
     """
+    settings, open_endpoint = comparison_endpoint(comparison_settings(context.settings), beside, prompts)
+    judge = account(context, settings, open_endpoint, JUDGE_CAP)
     subsets, identity = context.settings.data.subsets, judge_identity(judge)
     matches = {
         against: [_match(context, identity, prompts, against, subset) for subset in subsets] for against in others

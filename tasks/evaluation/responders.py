@@ -7,7 +7,7 @@ before the next one is begun. Leaves out what is missing and where it is kept (`
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from cyclealign.black_box.capabilities import parameters_for, takes_temperature
 from cyclealign.method.answers import AnswerRejected
@@ -24,23 +24,6 @@ EVALUATION_SEED = 0
 """The draws do not depend on a run's seed: systems are compared on the same prompts with the same luck."""
 Settings = Mapping[str, Any]
 ROLES: Mapping[Speaker, str] = {"human": "user", "assistant": "assistant"}
-
-
-class Responder(Protocol):
-    """Writes responses."""
-
-    @property
-    def identity(self) -> Mapping[str, Any]:
-        """All that decides the responses besides the generation settings."""
-        ...
-
-    def ask_ahead(self, prompts: Sequence[Prompt]) -> None:
-        """What can be done for all prompts together before they are asked for part by part; mostly nothing."""
-        ...
-
-    def batches(self, prompts: Sequence[Prompt], system_id: str, settings: Settings) -> Iterator[list[Generation]]:
-        """One response to each prompt under these generation settings, batch by batch; a prompt may get none."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -60,7 +43,7 @@ class WhiteBoxResponder:
         return {**description, "adapter": self.white_box.weights_sha256()}
 
     def ask_ahead(self, prompts: Sequence[Prompt]) -> None:
-        """Nothing: a batch of a local model is as large as its memory allows."""
+        """Nothing: a batch of a local model is as large as the device's memory allows."""
 
     def batches(self, prompts: Sequence[Prompt], system_id: str, settings: Settings) -> Iterator[list[Generation]]:
         """Sampled with a seed of each prompt's own, in length-sorted batches."""
@@ -138,6 +121,10 @@ class ApiResponder:
             body["seed"] = derive_seed(EVALUATION_SEED, "evaluate", prompt.prompt_id) % 2**31
         slot = ("generation", EVALUATION_SEED)
         return Question("generation", lambda _ask: (body, slot), lambda reply, _ask: _said(reply))
+
+
+Responder = WhiteBoxResponder | ApiResponder
+"""Writes responses, and says by its `identity` what decides them besides the generation settings."""
 
 
 def _said(reply: ChatReply) -> tuple[str, int | None, bool]:
