@@ -21,26 +21,16 @@ def best_common_subsequence(black_box: tuple[int, ...], white_box: tuple[int, ..
 def test_agreement_prefers_the_black_box_when_lengths_tie() -> None:
     """Of length 2 are [1,2], [1,0], [3,2], [3,0], of black-box ranks 02, 03, 12, 13; none is longer."""
     assert agreement([1, 3, 2, 0], [3, 1, 0, 2]) == (1, 2)
-
-
-def test_identical_rankings_agree_on_everything() -> None:
-    assert agreement((2, 0, 1), (2, 0, 1)) == (2, 0, 1)
-
-
-def test_reversed_rankings_agree_on_the_black_box_favourite_alone() -> None:
     assert agreement((2, 0, 1), (1, 0, 2)) == (2,)
 
 
 def test_a_longer_agreement_wins_over_a_better_ranked_one() -> None:
     """The black box's favourite 0 stands last in the white box's ranking; 1, 2, 3 agree without it."""
     assert agreement((0, 1, 2, 3), (1, 2, 3, 0)) == (1, 2, 3)
+    assert agreement((2, 0, 1), (2, 0, 1)) == (2, 0, 1)
 
 
-def test_the_empty_ranking_agrees_on_nothing() -> None:
-    assert agreement((), ()) == ()
-
-
-@pytest.mark.parametrize("n", range(1, 6))
+@pytest.mark.parametrize("n", range(6))
 def test_agreement_is_the_definition_for_all_pairs_of_rankings(n: int) -> None:
     everything = list(permutations(range(n)))
     for black_box in everything:

@@ -1,11 +1,19 @@
-"""Reading answers: what is accepted, and that everything else is rejected with its reason; examples by hand."""
+"""Reading answers: what is accepted, and that everything else is rejected with its reason.
+
+By hand, and malformed by the hundred: none crashes the reader, none is read as what it does not say. A longer run is
+`python -m benchmarks.fuzz_answers`.
+"""
 
 import json
 import pickle
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from cyclealign.method.answers import Answer, AnswerRejected, read_ranking_answer
+from tests.method.malformed_answers import GOOD as GOOD_ANSWERS
+from tests.method.malformed_answers import MOST_CANDIDATES, Mutator, near_answers, objection
 
 GOOD = '{"desired rank": [2, 0, 1], "response": "Take a walk."}'
 EXPECTED = Answer((2, 0, 1), "Take a walk.")
@@ -36,17 +44,11 @@ def test_a_complete_answer_is_read(content: str) -> None:
     assert read_ranking_answer(content, "stop", None, candidates=3) == EXPECTED
 
 
-def test_raw_control_characters_inside_a_string_are_read() -> None:
+def test_raw_control_characters_quoted_answers_and_absent_rewrites_are_read() -> None:
     answer = read_ranking_answer('{"desired rank": [0, 1], "response": "one\ntwo\tthree"}', "stop", None, 2)
     assert answer.rewrite == "one\ntwo\tthree"
-
-
-def test_a_rewrite_may_quote_an_answer_without_changing_the_ranking() -> None:
     quoted = json.dumps({"desired rank": [2, 0, 1], "response": 'Say {"desired rank": [0, 1, 2]} aloud.'})
     assert read_ranking_answer(quoted, "stop", None, 3).ranking == (2, 0, 1)
-
-
-def test_without_a_rewrite_asked_for_none_is_needed() -> None:
     assert read_ranking_answer('{"desired rank": [1, 0]}', "stop", None, 2, rewrite=False) == Answer((1, 0), "")
 
 
@@ -55,13 +57,10 @@ def test_finish_reasons_that_do_not_cut_an_answer_are_accepted(finish_reason: st
     assert read_ranking_answer(GOOD, finish_reason, None, 3) == EXPECTED
 
 
-def test_the_finish_reason_comes_before_everything_else() -> None:
+def test_the_finish_reason_comes_before_the_refusal_and_that_before_the_content() -> None:
     assert reason_for(GOOD, finish_reason="length") == "truncated"
     assert reason_for(GOOD, finish_reason="length", refusal="No.") == "truncated"
     assert reason_for(GOOD, finish_reason="content_filter") == "content_filter"
-
-
-def test_a_refusal_comes_before_the_content() -> None:
     assert reason_for(GOOD, refusal="I cannot rank these.") == "refusal"
     assert reason_for(None, refusal="I cannot rank these.") == "refusal"
 
@@ -69,26 +68,10 @@ def test_a_refusal_comes_before_the_content() -> None:
 @pytest.mark.parametrize(
     "ids",
     [
-        "[2, 0]",
-        "[2, 0, 1, 3]",
-        "[2, 0, 0]",
-        "[1, 2, 3]",
-        "[-1, 0, 1]",
-        "[2.0, 0, 1]",
-        "[true, false, 2]",
-        "[null, 0, 1]",
-        '["Response-2", "Response-0", "Response-1"]',
-        '["2 ", "0", "1"]',
-        '["02", "0", "1"]',
-        '["２", "0", "1"]',
-        '[["2"], "0", "1"]',
-        "[]",
-        '"2, 0, 1"',
-        "201",
-        "null",
-        '{"0": 2}',
-        "[NaN, Infinity, 0]",
-        f"[{'9' * 5000}, 0, 1]",
+        *("[2, 0]", "[2, 0, 1, 3]", "[2, 0, 0]", "[1, 2, 3]", "[-1, 0, 1]", "[2.0, 0, 1]", "[true, false, 2]"),
+        *("[null, 0, 1]", '["Response-2", "Response-0", "Response-1"]', '["2 ", "0", "1"]', '["02", "0", "1"]'),
+        *('["２", "0", "1"]', '[["2"], "0", "1"]', "[]", '"2, 0, 1"', "201", "null", '{"0": 2}'),
+        *("[NaN, Infinity, 0]", f"[{'9' * 5000}, 0, 1]"),
     ],
     ids=lambda ids: ids[:24],
 )
@@ -148,8 +131,41 @@ def test_the_error_says_what_was_found_and_never_the_text() -> None:
         read_ranking_answer('{"desired rank": ["secret", 0, 0], "response": "secret"}', "stop", None, 3)
     assert rejected.value.detail == "Found 3 ids, 1 of them valid and different, expected each of 0..2 once."
     assert str(rejected.value) == f"malformed: {rejected.value.detail}"
+    copy = pickle.loads(pickle.dumps(rejected.value))  # noqa: S301
+    assert (copy.reason, copy.detail) == (rejected.value.reason, rejected.value.detail)
 
 
-def test_the_error_survives_pickling() -> None:
-    copy = pickle.loads(pickle.dumps(AnswerRejected("refusal", "The model refused.")))  # noqa: S301
-    assert (copy.reason, copy.detail) == ("refusal", "The model refused.")
+def read(text: str, candidates: int) -> Answer | None:
+    """The answer, checked by the oracle; None when it was rejected as malformed."""
+    try:
+        answer = read_ranking_answer(text, "stop", None, candidates)
+    except AnswerRejected as rejected:
+        assert rejected.reason == "malformed"
+        return None
+    assert objection(text, candidates, answer) is None
+    return answer
+
+
+@settings(max_examples=300, deadline=None)
+@given(near_answers, st.integers(2, MOST_CANDIDATES))
+@example('{"desired\\u0020rank": [0, 1], "response": "x", "y": {"desired rank": [1, 0], "response": "z"}}', 2)
+def test_nothing_along_the_grammar_is_accepted_that_it_does_not_say(text: str, candidates: int) -> None:
+    answer = read(text, candidates)
+    assert answer is None or sorted(answer.ranking) == list(range(candidates))
+
+
+def test_no_damaged_answer_is_accepted_as_another() -> None:
+    mutator = Mutator(seed=0)
+    accepted = [read(mutator.text(), candidates) for _ in range(300) for candidates in (2, 3, 4)]
+    assert 10 < sum(answer is not None for answer in accepted) < 600
+
+
+def test_answers_that_are_not_damaged_are_accepted() -> None:
+    for text in GOOD_ANSWERS:
+        assert any(read(text, candidates) for candidates in (2, 3, 4))
+
+
+@given(st.integers(1, 9).flatmap(lambda n: st.permutations(range(n))), st.text().filter(str.strip))
+def test_every_well_formed_answer_is_read_back(ranking: list[int], rewrite: str) -> None:
+    content = json.dumps({"desired rank": ranking, "response": rewrite})
+    assert read_ranking_answer(content, "stop", None, len(ranking)) == Answer(tuple(ranking), rewrite.strip())

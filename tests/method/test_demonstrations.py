@@ -39,12 +39,6 @@ def test_the_static_demonstration_has_the_structure_of_the_papers() -> None:
     assert STATIC_DEMONSTRATION.instruction.endswith("\n\nAssistant:")
 
 
-def test_a_dynamic_demonstration_shows_only_the_agreed_candidates() -> None:
-    shown = dynamic_demonstration("instruction", ["zero", "one", "two", "three"], (3, 0), seed=1)
-    assert sorted(shown.responses) == ["three", "zero"]
-    assert [shown.responses[position] for position in shown.ranking] == ["three", "zero"]
-
-
 @given(st.permutations(range(5)), st.integers(2, 5), st.integers(0))
 def test_the_ranking_of_a_dynamic_demonstration_is_the_agreement(order: list[int], length: int, seed: int) -> None:
     agreement = order[:length]
@@ -59,10 +53,6 @@ def test_no_position_gives_away_the_best_response(length: int) -> None:
     texts = ["a", "b", "c"][:length]
     rankings = {dynamic_demonstration("i", texts, range(length), seed).ranking for seed in range(100)}
     assert rankings == set(permutations(range(length)))
-
-
-def test_the_same_seed_shows_the_same_demonstration() -> None:
-    assert dynamic_demonstration("i", "abcd", (3, 1, 0), 5) == dynamic_demonstration("i", "abcd", (3, 1, 0), 5)
 
 
 @pytest.mark.parametrize("agreement", [(), (1,), (1, 1)], ids=["none", "one", "the same twice"])
@@ -89,19 +79,11 @@ def test_the_static_demonstration_comes_first_and_the_newest_last(
     assert select_demonstrations(icl, pool, capacity) == expected
 
 
-def test_a_pool_numbers_demonstrations_in_the_order_of_admission() -> None:
+def test_a_pool_numbers_demonstrations_in_the_order_of_admission_and_shows_the_selected_ones() -> None:
     pool = DemonstrationPool("full", capacity=2)
     for number in (1, 2, 3):
         assert pool.admit(step=0, round_=number, demonstration=numbered(number)).number == number
     assert pool.shown(step=1) == ((0, STATIC_DEMONSTRATION), (2, numbered(2)), (3, numbered(3)))
-
-
-def test_a_pool_shows_what_the_selection_selects() -> None:
-    pool = DemonstrationPool("full", capacity=2)
-    for number in (1, 2, 3):
-        pool.admit(0, number, numbered(number))
-    shown = tuple(demonstration for _, demonstration in pool.shown(step=0))
-    assert shown == select_demonstrations("full", [numbered(1), numbered(2), numbered(3)], 2)
 
 
 def test_a_pool_of_step_scope_shows_only_this_steps_demonstrations() -> None:
