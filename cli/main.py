@@ -88,7 +88,7 @@ def evaluate(run: str, systems: tuple[str, ...], judge: bool, assignments: tuple
 
     parsed = [parse_system(text) for text in systems]
     _flow_on_run("flows.evaluation:evaluate", run, assignments, run=run, systems=parsed, judge=judge)
-    from tasks.evaluation.system_publication import print_systems  # behind the settings that Prefect reads
+    from cli.output import print_systems  # behind the settings that Prefect reads
 
     _print_end(run)
     print_systems(run)
@@ -104,7 +104,7 @@ def evaluate(run: str, systems: tuple[str, ...], judge: bool, assignments: tuple
 def audit(run: str, share: float, seed: int, assignments: tuple[str, ...]) -> None:
     """Ask a share of a run's rankings again in another order: is its judge consistent, or swayed by order or length."""
     _flow_on_run("flows.audit:audit", run, assignments, run=run, share=share, seed=seed)
-    from tasks.evaluation.audit_publication import print_audit  # behind the settings that Prefect reads
+    from cli.output import print_audit  # behind the settings that Prefect reads
 
     print_audit(run)
 

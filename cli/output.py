@@ -5,18 +5,22 @@ A terminal gets nothing that it would act upon, whatever the cells hold. Leaves 
 """
 
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import click
 import pandas as pd
 from rich.console import Console
-from rich.table import Table
+from rich.table import Table as RichTable
 from rich.text import Text
 
-from cyclealign.report.exhibit_formats import as_latex, as_markdown
+from cyclealign.report.blocks import Table
 from cyclealign.report.exhibits import Exhibit
-from cyclealign.report.terminal import rich_table
+from cyclealign.report.render import as_latex, exhibit_blocks, markdown, rich_table
 from cyclealign.report.untrusted import for_message, for_terminal
+from storage.exhibits import read_exhibit
+from storage.ledger import Ledger
+from tasks.context import home_folder
 
 WIDTH = 200
 """Characters of a table's line where there is no terminal to ask."""
@@ -62,18 +66,37 @@ def print_exhibit(exhibit: Exhibit, style: str) -> None:
     if style in ("csv", "json"):
         print_frame(exhibit.frame, style)
     elif style == "table":
-        console = Console() if sys.stdout.isatty() else Console(width=WIDTH)
-        for table in exhibit.tables:
-            console.print(rich_table(table))
-        for note in exhibit.notes:
-            click.echo(for_terminal(note), err=True)
+        _print(exhibit, exhibit.everything)
     else:
-        click.echo((as_markdown if style == "markdown" else as_latex)(exhibit), nl=False)
+        text = as_latex(exhibit) if style == "latex" else markdown(exhibit_blocks(exhibit), {})
+        click.echo(text, nl=False)
 
 
-def _table(frame: pd.DataFrame) -> Table:
+def print_systems(run: str) -> None:
+    """Print the systems of a run's evaluation beside its own model, and what its judges said; nothing without any."""
+    for name, known in (("table-1", {"before", "after"}), ("table-2", set())):
+        found = read_exhibit(Ledger(home_folder()), name, [run], {})
+        if set(found.frame.loc[found.frame["source"] == "ours", "role"]) - known:
+            print_exhibit(found, "table")
+
+
+def print_audit(run: str) -> None:
+    """Print all that audits of a run have found."""
+    found = read_exhibit(Ledger(home_folder()), "run-audit", [run], {})
+    _print(found, found.below)
+
+
+def _print(exhibit: Exhibit, tables: Sequence[Table]) -> None:
+    console = Console() if sys.stdout.isatty() else Console(width=WIDTH)
+    for table in tables:
+        console.print(rich_table(table))
+    for note in exhibit.notes:
+        click.echo(for_terminal(note), err=True)
+
+
+def _table(frame: pd.DataFrame) -> RichTable:
     """Cells are `Text`: as plain strings, `[red]` or `[link=…]` in them would be markup."""
-    table = Table()
+    table = RichTable()
     for name in frame.columns:
         table.add_column(Text(for_terminal(str(name))))
     known = frame.astype(object).where(frame.notna(), "")

@@ -53,7 +53,7 @@ def exhibit(name: str | None, parameters: tuple[str, ...], runs: tuple[str, ...]
     from pathlib import Path
 
     from cli.output import print_exhibit, print_frame
-    from cyclealign.report.exhibit_formats import write_plot
+    from cyclealign.report.render import write_plot
     from storage import exhibits
     from storage.ledger import Ledger
     from tasks.context import home_folder

@@ -10,7 +10,7 @@ from tasks.asking.protocol import Direct, account
 from tasks.asking.questions import Asker
 from tasks.context import holding
 from tasks.evaluation.audit import audit_rankings
-from tasks.evaluation.audit_publication import publish_audit
+from tasks.evaluation.publication import publish_audit
 from tasks.evaluation.systems import evaluated_run
 from tasks.models import ranking_endpoint
 from tasks.preparation import prepare

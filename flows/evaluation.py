@@ -14,7 +14,6 @@ from tasks.cycle.sampling_server import sampling_by
 from tasks.evaluation.comparison import compare_systems
 from tasks.evaluation.generation import Part, respond, respond_as, score
 from tasks.evaluation.publication import adapter_of, publish_exhibits, publish_report
-from tasks.evaluation.system_publication import publish_systems
 from tasks.evaluation.systems import check_judge, check_systems, evaluated_run, responder_of
 from tasks.models import require_reward_model, reward_models, white_box_path
 from tasks.preparation import Prepared, prepare
@@ -47,8 +46,7 @@ def evaluate(
         if judge:
             labels = ["before", *(system.label for system in others)]
             compare_systems(context, scoring[0], prepared.evaluation, labels)
-        publish_systems(context)
-        publish_exhibits(context.ledger, ("table-5", "figure-4"), run)
+        publish_exhibits(context.ledger, ("table-1", "table-2", "table-5", "figure-4"), run)
         return publish_report(context)
 
 

@@ -10,7 +10,11 @@ select
     samples.prompt_id,
     samples.position,
     generations.generation_id,
-    generations.text
+    generations.text,
+    generations.tokens,
+    generations.ended,
+    generations.repeated_4grams,
+    generations.seconds
 from run_samples
 inner join samples on run_samples.sample_digest = samples.sample_digest
 inner join prompts on samples.prompt_id = prompts.prompt_id
@@ -21,6 +25,42 @@ inner join generations
         and run_systems.generation_digest = generations.generation_digest
         and samples.prompt_id = generations.prompt_id
 where run_samples.purpose = 'evaluation';
+
+-- one row per evaluated generation and reward model that scored it; sigmoid_100 is 100 * sigmoid(reward), the
+-- unit of the paper's Table 1
+create or replace view evaluated_rewards as
+select
+    evaluated_generations.run_name,
+    evaluated_generations.role,
+    evaluated_generations.system_id,
+    evaluated_generations.subset,
+    evaluated_generations.prompt_id,
+    evaluated_generations.position,
+    evaluated_generations.text,
+    reward_scores.reward_model,
+    reward_scores.reward,
+    -- written so that neither tail overflows
+    100 * case
+        when reward_scores.reward >= 0 then 1 / (1 + exp(-reward_scores.reward))
+        else exp(reward_scores.reward) / (1 + exp(reward_scores.reward))
+    end as sigmoid_100
+from evaluated_generations
+inner join reward_scores on evaluated_generations.generation_id = reward_scores.generation_id;
+
+-- one row per subset and split of HH-RLHF: its pairs in the paper's Table 6, whose order is by position and
+-- 'train' before 'test'
+create or replace view paper_table_6 as
+select sizes.* from (
+    values
+    (0, 'harmless-base', 'train', 42537),
+    (0, 'harmless-base', 'test', 2312),
+    (1, 'helpful-base', 'train', 43835),
+    (1, 'helpful-base', 'test', 2354),
+    (2, 'helpful-online', 'train', 22007),
+    (2, 'helpful-online', 'test', 1137),
+    (3, 'helpful-rejection-sampled', 'train', 52421),
+    (3, 'helpful-rejection-sampled', 'test', 2749)
+) as sizes (position, subset, split, pairs);
 
 -- one row per judge and ordered pair of generations it compared: how generation_id fared against against_id.
 -- A pair that was shown in both orders is won or lost when both verdicts say so; two that differ are a tie
@@ -88,8 +128,8 @@ inner join comparison_outcomes
         and theirs.generation_id = comparison_outcomes.against_id;
 
 -- the same, and for each model that judged the pair anywhere a row for every other prompt of the sample:
--- without a verdict, because nobody asked or one of the two did not respond, its outcome is missing and its
--- orders are 0
+-- without a verdict, because the judge was not asked or one of the two did not respond, its outcome is
+-- missing and its orders are 0
 create or replace view run_comparisons as
 with judged as (
     select distinct
@@ -162,66 +202,9 @@ from finished_cycles
 inner join runs on finished_cycles.run_name = runs.run_name
 qualify row_number() over (partition by runs.settings_digest order by runs.created_at, runs.run_name) = 1;
 
--- one row per finished run of the cycle, reward model and subset ('all': over all responses): mean rewards of
--- its held-out responses before and after
-create or replace view varied_run_rewards as
-with scored as (
-    select
-        evaluated_generations.run_name,
-        evaluated_generations.role,
-        evaluated_generations.subset,
-        reward_scores.reward_model,
-        reward_scores.reward,
-        -- written so that neither tail overflows
-        100 * case
-            when reward_scores.reward >= 0 then 1 / (1 + exp(-reward_scores.reward))
-            else exp(reward_scores.reward) / (1 + exp(reward_scores.reward))
-        end as sigmoid_100
-    from evaluated_generations
-    inner join reward_scores on evaluated_generations.generation_id = reward_scores.generation_id
-)
-
-select
-    varied_runs.run_name,
-    scored.reward_model,
-    coalesce(scored.subset, 'all') as subset,
-    count(*) filter (where scored.role = 'after') as responses,
-    avg(scored.reward) filter (where scored.role = 'before') as reward_before,
-    avg(scored.reward) filter (where scored.role = 'after') as reward_after,
-    avg(scored.sigmoid_100) filter (where scored.role = 'before') as sigmoid_before_100,
-    avg(scored.sigmoid_100) filter (where scored.role = 'after') as sigmoid_after_100
-from varied_runs
-inner join scored on varied_runs.run_name = scored.run_name
-group by
-    grouping sets (
-        (varied_runs.run_name, scored.reward_model, scored.subset),
-        (varied_runs.run_name, scored.reward_model)
-    );
-
 -- one row per finished run of the cycle, reward model and subset ('all': over all responses): the choices in
--- which ablations differ, and the mean rewards of its held-out responses before and after
-create or replace view varied_rewards as
-select
-    varied_runs.profile,
-    varied_runs.other_settings,
-    varied_runs.objective,
-    varied_runs.icl,
-    varied_runs.rewrite,
-    varied_runs.rounds,
-    varied_runs.seed,
-    varied_run_rewards.run_name,
-    varied_run_rewards.reward_model,
-    varied_run_rewards.subset,
-    varied_run_rewards.responses,
-    varied_run_rewards.reward_before,
-    varied_run_rewards.reward_after,
-    varied_run_rewards.sigmoid_before_100,
-    varied_run_rewards.sigmoid_after_100
-from varied_runs
-inner join varied_run_rewards on varied_runs.run_name = varied_run_rewards.run_name;
-
--- part of the digest of its other settings is how a run was evaluated last: on which prompts, and how
--- responses were generated
+-- which ablations differ, and the mean rewards of its held-out responses before and after. Part of the digest
+-- of its other settings is how a run was evaluated last: on which prompts, and how responses were generated
 create or replace view ablation_rewards as
 with evaluated as (
     select
@@ -233,12 +216,33 @@ with evaluated as (
     inner join run_systems on run_samples.run_name = run_systems.run_name and run_systems.role = 'after'
     where run_samples.purpose = 'evaluation'
     group by run_samples.run_name
+),
+
+means as (
+    select
+        run_name,
+        reward_model,
+        coalesce(subset, 'all') as subset,
+        count(*) filter (where role = 'after') as responses,
+        avg(reward) filter (where role = 'before') as reward_before,
+        avg(reward) filter (where role = 'after') as reward_after,
+        avg(sigmoid_100) filter (where role = 'before') as sigmoid_before_100,
+        avg(sigmoid_100) filter (where role = 'after') as sigmoid_after_100
+    from evaluated_rewards
+    where run_name in (select varied_runs.run_name from varied_runs)
+    group by run_name, reward_model, rollup (subset)
 )
 
 select
-    varied_rewards.* replace (
-        md5(varied_rewards.other_settings || evaluated.prompts || evaluated.generation_digest)[1:8]
-            as other_settings
-    )
-from varied_rewards
-inner join evaluated on varied_rewards.run_name = evaluated.run_name;
+    varied_runs.profile,
+    md5(varied_runs.other_settings || evaluated.prompts || evaluated.generation_digest)[1:8]
+        as other_settings,
+    varied_runs.objective,
+    varied_runs.icl,
+    varied_runs.rewrite,
+    varied_runs.rounds,
+    varied_runs.seed,
+    means.*
+from varied_runs
+inner join evaluated on varied_runs.run_name = evaluated.run_name
+inner join means on varied_runs.run_name = means.run_name;

@@ -1,18 +1,13 @@
 """Audits: recorded rankings with all that their prompts showed, and what asking again brought.
 
-Leaves out choosing and asking (`tasks.evaluation.audit`) and the figures.
+Leaves out choosing and asking (`tasks.evaluation.audit`) and the figures (`cyclealign.judges`).
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from cyclealign.method.demonstrations import Demonstration
-from storage import runs
 from storage.facts import fact, values
 from storage.ledger import Ledger
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,14 +51,3 @@ def settled(ledger: Ledger, run_name: str, audit_seed: int) -> set[tuple[int, in
         rows = session.rows("of_run", this_table="audits", run_name=run_name)
     found = [row for row in rows if row["audit_seed"] == audit_seed and row["ranking"] is not None]
     return {(row["step"], row["round"]) for row in found}
-
-
-def collect(ledger: Ledger, run_name: str) -> "pd.DataFrame":
-    """The rows of `sql/exhibits/run_audit.sql`.
-
-    Raises:
-        RunUnknown: the ledger has no run of this name.
-    """
-    runs.get(ledger, run_name)  # says which runs there are when this is none
-    with ledger.session() as session:
-        return session.frame("exhibits/run_audit", run_name=run_name)

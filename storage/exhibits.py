@@ -1,47 +1,48 @@
-"""Reads the exhibits, the SQL files of `sql/exhibits`, from the ledger or from its snapshot while a run holds it.
+"""Reads the exhibits, and those that a run's report is made of.
 
-A file's header says what its parameters are and which may be null; those that the user leaves out get the defaults
-below. Leaves out what is made of the rows (`cyclealign.report.exhibits`).
+A SQL file's header says what its parameters are and which may be null; those that the user leaves out get the defaults
+below. Leaves out what is made of the rows (`cyclealign.report`).
 """
 
+import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
 
 from cyclealign.errors import RunUnknown, UsageError
-from storage import queries
-from storage.figures import order_reward_models
+from cyclealign.report.catalogue import CATALOGUE, entry_of
+from cyclealign.report.companions import order_reward_models
+from cyclealign.report.exhibits import Exhibit, compose, wanted
+from cyclealign.report.figures import IN_A_REPORT, RunFigures, figures_of
+from storage import queries, response_rewards, runs
 from storage.ledger import Ledger
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from cyclealign.report.exhibits import Exhibit
-
-FOLDER = "exhibits"
 DEFAULTS: Mapping[str, Any] = {"bins": 10, "role": "after", "against": "before"}
 """Parameters that are not null by default; `run_name` and `reward_model` depend on what the ledger holds."""
 MOST_BINS = 10_000
-ROLES = ("role", "against")
+REPORT_BINS = 20
+"""Into which a report cuts the steps of a run for its curves."""
+Read = Callable[[str, Mapping[str, Any]], pd.DataFrame]
+"""Asks a named query with its parameters."""
 
 
 def known() -> list[str]:
     """The exhibits as users name them, for example `table-1`."""
-    names = (file.name for file in files("sql").joinpath(FOLDER).iterdir())
-    return sorted(name.removesuffix(".sql").replace("_", "-") for name in names if name.endswith(".sql"))
+    names = {file.name.removesuffix(".sql") for file in files("sql").joinpath("exhibits").iterdir()}
+    return sorted(name.replace("_", "-") for name in {*names, *CATALOGUE})
 
 
-def about() -> "pd.DataFrame":
+def about() -> pd.DataFrame:
     """Every exhibit with what it shows and its parameters."""
-    import pandas as pd  # noqa: PLC0415  slow to import
-
-    rows = [(name, title(file_name(name)), ", ".join(_parameters(file_name(name)))) for name in known()]
+    rows = [(name, title(file_name(name)), ", ".join(parameters_of(file_name(name)))) for name in known()]
     return pd.DataFrame(rows, columns=["exhibit", "shows", "parameters"])
 
 
 def file_name(name: str) -> str:
-    """The exhibit's name as its SQL file has it.
+    """The exhibit's name with underscores, as SQL files and the catalogue have it.
 
     Raises:
         UsageError: there is no such exhibit; the message lists those there are.
@@ -53,9 +54,9 @@ def file_name(name: str) -> str:
 
 
 def title(name: str) -> str:
-    """The first sentence of the file's header."""
-    text = " ".join(queries.header(f"{FOLDER}/{name}").partition("Parameters:")[0].split())
-    return text.removesuffix(".")
+    """What the catalogue says, else the first sentence of the file's header."""
+    header = queries.header(query_of(name)).partition("Parameters:")[0]
+    return entry_of(name).title or " ".join(header.split()).removesuffix(".")
 
 
 def together(name: str) -> bool:
@@ -64,10 +65,10 @@ def together(name: str) -> bool:
     Raises:
         UsageError: there is no such exhibit.
     """
-    return "run_name" not in _parameters(file_name(name))
+    return "run_name" not in parameters_of(file_name(name))
 
 
-def read_exhibit(ledger: Ledger, name: str, run_names: Sequence[str], given: Mapping[str, str]) -> "Exhibit":
+def read_exhibit(ledger: Ledger, name: str, run_names: Sequence[str], given: Mapping[str, str]) -> Exhibit:
     """The exhibit with its intervals and the paper's figures, of the given runs.
 
     Args:
@@ -80,58 +81,88 @@ def read_exhibit(ledger: Ledger, name: str, run_names: Sequence[str], given: Map
         UsageError: the exhibit, a parameter or its value is wrong, or which run is meant is open.
         RunUnknown: the ledger has no run of such a name.
     """
-    from cyclealign.report import exhibits  # noqa: PLC0415  brings matplotlib, which is slow to import
+
+    def read(query: str, parameters: Mapping[str, Any]) -> pd.DataFrame:
+        words = {name: word for name, word in parameters.items() if name.startswith("this_")}
+        return ledger.query(queries.fill(query, words), {key: parameters[key] for key in parameters.keys() - words})
 
     file = file_name(name)
     _check(file, run_names, given)
-    _check_runs(ledger, run_names)
-    needed = {other: _rows(ledger, other, run_names, given) for other in (file, *exhibits.wanted(file))}
-    rankers = _rankers(ledger) if exhibits.has_judges(file) else {}
-    return exhibits.compose(file, title(file), needed[file], needed, rankers)
-
-
-def _rows(ledger: Ledger, name: str, run_names: Sequence[str], given: Mapping[str, str]) -> "pd.DataFrame":
-    """The rows of one file; of several runs one below the other, each with its run's name."""
-    if len(run_names) < 2 or "run_name" not in _parameters(name):
-        return _ask(ledger, name, run_names[0] if run_names else None, given)
-    import pandas as pd  # noqa: PLC0415  slow to import
-
-    frames = []
+    there = _names(read, "runs/names")
     for run_name in run_names:
-        frame = _ask(ledger, name, run_name, given)
+        if run_name not in there:
+            raise RunUnknown(f"No run {run_name!r}. The ledger has: {', '.join(there) or 'none yet'}.")
+    rows = {other: _rows(read, other, run_names, given) for other in wanted(file)}
+    rankers = read("runs/rankers", {"run_name": None}).dropna()
+    return compose(file, title(file), rows, dict(zip(rankers["run_name"], rankers["ranked_by"], strict=True)))
+
+
+def read_report(ledger: Ledger, run_name: str) -> RunFigures:
+    """All figures of a run's report, as far as it got.
+
+    Raises:
+        RunUnknown: the ledger has no run of this name.
+    """
+    with ledger.session() as session:
+
+        def read(query: str, parameters: Mapping[str, Any]) -> pd.DataFrame:
+            return session.frame(query, **parameters)
+
+        runs.get(ledger, run_name)  # says which runs there are when this is none
+        (run,) = session.rows("exhibits/run_settings", run_name=run_name)
+        models = order_reward_models(set(_ask(read, "run_scores", run_name, {})["reward_model"]))
+        given = {"bins": str(REPORT_BINS), **({"reward_model": models[0]} if models else {})}
+        rows = {name: _ask(read, name, run_name, given) for name in IN_A_REPORT}
+        unscored = response_rewards.any_unscored(ledger, run_name)
+    run |= {name: json.loads(run[name]) for name in ("settings", "package_versions", "machine")}
+    run |= {name: run[name] and run[name].isoformat() for name in ("created_at", "finished_at")}
+    return figures_of({"name": run.pop("run_name"), **run, "ledger": str(ledger.path)}, rows, unscored=unscored)
+
+
+def _rows(read: Read, name: str, run_names: Sequence[str], given: Mapping[str, str]) -> pd.DataFrame:
+    """The rows of one exhibit; of several runs one below the other, each with its run's name."""
+    if len(run_names) < 2 or "run_name" not in parameters_of(name):
+        return _ask(read, name, run_names[0] if run_names else None, given)
+    frames = {run_name: _ask(read, name, run_name, given) for run_name in run_names}
+    for run_name, frame in frames.items():
         if "run_name" not in frame:
             frame.insert(0, "run_name", run_name)
-        frames.append(frame)
-    filled = [frame for frame in frames if len(frame)]
-    return pd.concat(filled, ignore_index=True) if filled else frames[0]
+    filled = [frame for frame in frames.values() if len(frame)]
+    return pd.concat(filled, ignore_index=True) if filled else frames[run_names[0]]
 
 
-def _ask(ledger: Ledger, name: str, run_name: str | None, given: Mapping[str, str]) -> "pd.DataFrame":
-    nullable = _parameters(name)
+def _ask(read: Read, name: str, run_name: str | None, given: Mapping[str, str]) -> pd.DataFrame:
+    nullable = parameters_of(name)
     chosen: dict[str, Any] = {parameter: given.get(parameter, DEFAULTS.get(parameter)) for parameter in nullable}
     if "run_name" in nullable:
-        chosen["run_name"] = run_name or (None if nullable["run_name"] else _only_run(ledger))
+        chosen["run_name"] = run_name or (None if nullable["run_name"] else _only_run(read))
     if chosen.get("reward_model", "") is None and not nullable["reward_model"]:
-        chosen["reward_model"] = _primary_reward_model(ledger, chosen["run_name"])
+        models = order_reward_models(set(_ask(read, "run_rewards", chosen["run_name"], {})["reward_model"]))
+        chosen["reward_model"] = models[0] if models else ""
     if "bins" in chosen:
         chosen["bins"] = _bins(str(chosen["bins"]))
-    for parameter in sorted(chosen.keys() & given.keys() & set(ROLES)):
-        _check_role(ledger, chosen["run_name"], parameter, given[parameter])
+    for parameter in sorted(chosen.keys() & given.keys() & {"role", "against"}):
+        _check_role(read, chosen["run_name"], parameter, given[parameter])
     if "reward_model" in chosen.keys() & given.keys():
-        _check_reward_model(ledger, given["reward_model"])
-    return ledger.query_anywhere(queries.load(f"{FOLDER}/{name}"), chosen or None)[0]
+        _check_reward_model(read, given["reward_model"])
+    return entry_of(name).rows(read(query_of(name), chosen))
 
 
-def _parameters(name: str) -> dict[str, bool]:
-    """The file's parameters, and whether its header says that they may be null."""
-    statement = queries.load(f"{FOLDER}/{name}")
-    about = queries.header(f"{FOLDER}/{name}")
-    body = re.sub(r"--.*", "", statement)
-    return {one: bool(re.search(rf"\${one} \(null:", about)) for one in sorted(set(re.findall(r"\$(\w+)", body)))}
+def query_of(name: str) -> str:
+    """The SQL file that holds the exhibit's rows."""
+    return f"exhibits/{entry_of(name).sql or name}"
+
+
+def parameters_of(name: str) -> dict[str, bool]:
+    """The parameters of the exhibit's file, and whether they may be null: an exhibit of a run always has one."""
+    statement, about = queries.load(query_of(name)), queries.header(query_of(name))
+    found = sorted(set(re.findall(r"\$(\w+)", re.sub(r"--.*", "", statement))))
+    given = {"run_name"} if name.startswith("run_") else set()
+    return {one: bool(re.search(rf"\${one} \(null:", about)) and one not in given for one in found}
 
 
 def _check(name: str, run_names: Sequence[str], given: Mapping[str, str]) -> None:
-    parameters, shown = _parameters(name), name.replace("_", "-")
+    parameters, shown = parameters_of(name), name.replace("_", "-")
     astray = sorted(given.keys() - (parameters.keys() - {"run_name"}))
     if astray:
         expected = ", ".join(sorted(parameters.keys() - {"run_name"})) or "none"
@@ -146,9 +177,8 @@ def _bins(text: str) -> int:
     return int(text)
 
 
-def _check_role(ledger: Ledger, run_name: str, parameter: str, role: str) -> None:
-    frame, _ = ledger.query_anywhere(queries.load("evaluations/run_systems"), {"run_name": run_name})
-    there = list(frame["role"])
+def _check_role(read: Read, run_name: str, parameter: str, role: str) -> None:
+    there = sorted(read("of_run", {"this_table": "run_systems", "run_name": run_name})["role"])
     if role not in there:
         raise UsageError(
             f"Found {parameter}={role}, expected a system in the evaluation of {run_name}: "
@@ -156,37 +186,19 @@ def _check_role(ledger: Ledger, run_name: str, parameter: str, role: str) -> Non
         )
 
 
-def _check_reward_model(ledger: Ledger, name: str) -> None:
-    there = list(ledger.query_anywhere(queries.load("evaluations/reward_models"))[0]["reward_model"])
+def _check_reward_model(read: Read, name: str) -> None:
+    there = _names(read, "evaluations/reward_models")
     if there and name not in there:
         raise UsageError(f"Found reward_model={name}, expected one that scored anything: {', '.join(there)}.")
 
 
-def _check_runs(ledger: Ledger, run_names: Sequence[str]) -> None:
-    there = _run_names(ledger)
-    for run_name in run_names:
-        if run_name not in there:
-            raise RunUnknown(f"No run {run_name!r}. The ledger has: {', '.join(there) or 'none yet'}.")
-
-
-def _rankers(ledger: Ledger) -> dict[str, str]:
-    """By run, the model that ranked the rounds that it learnt from."""
-    frame, _ = ledger.query_anywhere(queries.load("runs/rankers"), {"run_name": None})
-    return dict(zip(frame["run_name"], frame["ranked_by"], strict=True))
-
-
-def _only_run(ledger: Ledger) -> str:
-    there = _run_names(ledger)
+def _only_run(read: Read) -> str:
+    there = _names(read, "runs/names")
     if len(there) != 1:
         raise UsageError(f"Found {len(there)} runs, expected one: name it with --run, of {', '.join(there) or 'none'}.")
     return there[0]
 
 
-def _run_names(ledger: Ledger) -> list[str]:
-    return list(ledger.query_anywhere(queries.load("runs/names"))[0]["run_name"])
-
-
-def _primary_reward_model(ledger: Ledger, run_name: str) -> str:
-    frame, _ = ledger.query_anywhere(queries.load(f"{FOLDER}/run_rewards"), {"run_name": run_name})
-    names = order_reward_models(frame["reward_model"].unique())
-    return names[0] if names else ""
+def _names(read: Read, query: str) -> list[str]:
+    """The only column of a query's answer."""
+    return list(read(query, {}).iloc[:, 0])

@@ -3,7 +3,7 @@
 The criteria are the paper's, harmlessness and helpfulness, and so is the order of things: chain of thought
 first, then the verdict. The words are ours. What others wrote is quoted (`quoting`), as in the ranking
 prompt. An answer is read strictly: nothing is guessed from its prose. Leaves out: which response is shown
-first, asking, and what two answers to swapped orders come to (`cyclealign.pairwise`).
+first, asking, and what two answers to swapped orders come to (the view `comparison_outcomes`).
 
 Paper: Section 3.2, Table 2.
 """

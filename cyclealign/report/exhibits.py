@@ -2,12 +2,12 @@
 
 `Exhibit.frame` is tidy, for programs: a column `x` that is a mean has `x_low` and `x_high` beside it, and where the
 paper has figures, `source` tells `ours` from `paper`. `Exhibit.tables` is the same for people. Leaves out reading
-rows (`storage.exhibits`) and the formats (`exhibit_formats`).
+rows (`storage.exhibits`) and the formats (`render`).
 """
 
 import numbers
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
 from types import MappingProxyType
@@ -16,17 +16,30 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from cyclealign.records import SUBSETS
-from cyclealign.report import formats
-from cyclealign.report.catalogue import CATALOGUE, Entry, Intervals, Wide
-from cyclealign.report.figures import ALL, GROUND_TRUTHS
-from cyclealign.report.judge_notes import judge_notes_of_runs
-from cyclealign.report.tables import Table
+from cyclealign.report.blocks import (
+    DIGITS,
+    MISSING,
+    Row,
+    Table,
+    duration,
+    interval,
+    moment,
+    number,
+    percent,
+    signed,
+    usd,
+    words,
+)
+from cyclealign.report.catalogue import Values, Wide, entry_of
+from cyclealign.report.companions import ALL, GROUND_TRUTHS, judge_notes, records, subsets_of
 from cyclealign.statistics import Interval, bootstrap_interval, seed_interval
 
 LOW, HIGH = "_low", "_high"
-WHERE_NOTHING_IS_SAID = 3
-"""Digits behind the point."""
+DIGITS_OF = {
+    **dict.fromkeys(("win", "tie", "lose", "missing", "inconsistent"), 0),
+    **dict.fromkeys(("sigmoid_mean_100", "spread_of_sigmoid_100"), 2),
+}
+"""Behind the point, by column."""
 
 
 @dataclass(frozen=True)
@@ -34,38 +47,47 @@ class Exhibit:
     """What is shown under one name."""
 
     name: str
-    """As its SQL file is called."""
+    """As its SQL file is called, or the catalogue's entry."""
     title: str
     frame: pd.DataFrame
     tables: tuple[Table, ...]
+    below: tuple[Table, ...]
+    """What is made of the single values behind it."""
     notes: tuple[str, ...]
+
+    @property
+    def everything(self) -> tuple[Table, ...]:
+        """All tables in their order."""
+        return *self.tables, *self.below
+
+
+def wanted(name: str) -> set[str]:
+    """The exhibits whose rows `compose` needs, its own among them."""
+    entry = entry_of(name)
+    others = (entry.intervals and entry.intervals.rows, entry.below and entry.below[0])
+    return {name, *(other for other in others if other)}
 
 
 def compose(
-    name: str,
-    title: str,
-    rows: pd.DataFrame,
-    others: Mapping[str, pd.DataFrame],
-    rankers: Mapping[str, str] = MappingProxyType({}),
+    name: str, title: str, rows: Mapping[str, pd.DataFrame], rankers: Mapping[str, str] = MappingProxyType({})
 ) -> Exhibit:
     """The exhibit of these rows.
 
     Args:
-        name: As its SQL file is called.
+        name: As in the exhibit.
         title: What it shows.
-        rows: Those of the SQL file.
-        others: The rows of the exhibits that its catalogue entry names.
-        rankers: By run, the model that ranked during its training, where `has_judges`.
+        rows: Those of every exhibit that is `wanted`.
+        rankers: By run, the model that ranked during its training, where judges have compared.
     """
-    entry = CATALOGUE.get(name, Entry())
-    spec = entry.intervals
-    ours = with_intervals(rows, others[spec.rows], spec) if spec is not None else rows
-    ours = _on_their_own_scale(ours)
-    frame = _beside_the_paper(name, ours)
-    tables = _tables(title, frame, entry) if len(frame) else []
-    below = [table for other, make in entry.also for table in make(others[other])]
-    notes = [*_notes(name, ours, spec), *_judge_notes(entry, others, rankers)]
-    return Exhibit(name, title, frame, (*tables, *below), tuple(notes))
+    entry, ours = entry_of(name), _on_their_own_scale(with_intervals(name, rows))
+    frame, wide = _beside_the_paper(name, ours), entry.wide
+    tables: list[Table] = []
+    if wide is not None and len(frame):
+        tables = [_wide_table(title, frame, wide, value) for value in wide.values]
+    elif len(frame):
+        tables = [_table(title, frame, cell)]
+    below = entry.below[1](rows[entry.below[0]]) if entry.below else []
+    return Exhibit(name, title, frame, tuple(tables), tuple(below), tuple(_notes(name, ours, rows, rankers)))
 
 
 def _on_their_own_scale(rows: pd.DataFrame) -> pd.DataFrame:
@@ -78,42 +100,33 @@ def _on_their_own_scale(rows: pd.DataFrame) -> pd.DataFrame:
     return found
 
 
-def wanted(name: str) -> set[str]:
-    """The exhibits whose rows `compose` needs beside the exhibit's own."""
-    entry = CATALOGUE.get(name, Entry())
-    named = (entry.intervals.rows if entry.intervals else None, entry.judged, *(other for other, _ in entry.also))
-    return {other for other in named if other is not None}
-
-
-def has_judges(name: str) -> bool:
-    """Whether a reader has to know which models ranked in the training of the runs that are shown."""
-    return CATALOGUE.get(name, Entry()).judged is not None
-
-
-def with_intervals(rows: pd.DataFrame, singles: pd.DataFrame, spec: Intervals) -> pd.DataFrame:
-    """The rows with a low and a high beside each mean, from the single values behind it.
+def with_intervals(name: str, rows: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """An exhibit's rows with a low and a high beside each mean, from the single values behind it.
 
     Several values of one unit of chance (the annotators of a prompt) are averaged first.
     """
+    spec, found = entry_of(name).intervals, rows[name].copy()
+    if spec is None:
+        return found
+    singles = rows[spec.rows]
     if spec.only is not None:
         singles = singles[singles[spec.only[0]] == spec.only[1]]
-    groups = _groups(singles, spec)
-    found = rows.copy()
-    for name, values in spec.means.items():
-        reaches = [_interval(groups.get(_key(row, spec.by)), values, spec.unit) for row in _records(rows)]
-        place = list(found.columns).index(name) + 1
-        found.insert(place, name + LOW, [reach.low for reach in reaches])
-        found.insert(place + 1, name + HIGH, [reach.high for reach in reaches])
+    by = (*spec.by, *({"run_name"} & set(found) & set(singles) - set(spec.by)))
+    groups, keys = _groups(singles, by), [_key(row, by) for row in records(found)]
+    for mean, values in spec.means.items():
+        if mean in found:
+            reaches = [_interval(groups.get(key), values, spec.unit) for key in keys]
+            place = list(found.columns).index(mean) + 1
+            found.insert(place, mean + LOW, [reach.low for reach in reaches])
+            found.insert(place + 1, mean + HIGH, [reach.high for reach in reaches])
     return found
 
 
-def _groups(singles: pd.DataFrame, spec: Intervals) -> dict[tuple[Any, ...], pd.DataFrame]:
-    by = list(spec.by)
-    groups = {_key(part.iloc[0], spec.by): part for _, part in singles.groupby(by, dropna=False)}
+def _groups(singles: pd.DataFrame, by: tuple[str, ...]) -> dict[tuple[Any, ...], pd.DataFrame]:
+    groups = {_key(part.iloc[0], by): part for _, part in singles.groupby(list(by), dropna=False)}
     if len(singles) and not (singles["subset"] == ALL).any():
-        rest = [name for name in by if name != "subset"]
-        for _, part in singles.groupby(rest, dropna=False):
-            groups[_key({**part.iloc[0].to_dict(), "subset": ALL}, spec.by)] = part
+        for _, part in singles.groupby([name for name in by if name != "subset"], dropna=False):
+            groups[_key({**part.iloc[0].to_dict(), "subset": ALL}, by)] = part
     return groups
 
 
@@ -121,13 +134,14 @@ def _key(row: Any, by: tuple[str, ...]) -> tuple[Any, ...]:
     return tuple(None if pd.isna(row[name]) else row[name] for name in by)
 
 
-def _interval(part: pd.DataFrame | None, values: Any, unit: str) -> Interval:
-    if part is None:
+def _interval(part: pd.DataFrame | None, values: str | Values, unit: str) -> Interval:
+    by_unit: list[float] = []
+    if part is not None:
+        singles = part[values] if isinstance(values, str) else values(part)
+        by_unit = list(singles.astype(float).groupby(part[unit]).mean().dropna())
+    if not by_unit:
         return Interval(float("nan"), float("nan"), float("nan"), 0)
-    by_unit = values(part).astype(float).groupby(part[unit]).mean().dropna()
-    if by_unit.empty:
-        return Interval(float("nan"), float("nan"), float("nan"), 0)
-    return (bootstrap_interval if unit == "prompt_id" else seed_interval)(list(by_unit))
+    return (bootstrap_interval if unit == "prompt_id" else seed_interval)(by_unit)
 
 
 @cache
@@ -156,97 +170,81 @@ def _beside_the_paper(name: str, ours: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([frame.astype(object) for frame in marked], ignore_index=True).reindex(columns=columns)
 
 
-def _notes(name: str, ours: pd.DataFrame, spec: Intervals | None) -> list[str]:
-    notes = [] if len(ours) else ["The ledger has no rows for this yet."]
-    if spec is not None and len(ours):
-        unit = "prompts (bootstrap)" if spec.unit == "prompt_id" else "seeds (Student's t)"
-        notes.append(f"In parentheses: 95% intervals over {unit}.")
-    if name in _of_the_paper():
-        note = _of_the_paper()[name]["note"]
-        notes.append(f"Rows of the source paper are the paper's own figures ({note}); they were not measured here.")
-    return notes
+def _notes(
+    name: str, ours: pd.DataFrame, rows: Mapping[str, pd.DataFrame], rankers: Mapping[str, str]
+) -> Iterator[str]:
+    entry, paper = entry_of(name), _of_the_paper().get(name)
+    if ours.empty:
+        yield "The ledger has no rows for this yet."
+    elif entry.intervals is not None:
+        unit = "prompts (bootstrap)" if entry.intervals.unit == "prompt_id" else "seeds (Student's t)"
+        yield f"In parentheses: 95% intervals over {unit}."
+    if paper is not None:
+        note = paper["note"]
+        yield f"Rows of the source paper are the paper's own figures ({note}); they were not measured here."
+    if entry.judged and entry.intervals is not None:
+        judged = rows[entry.intervals.rows]
+        models = judged[judged["judge_kind"] == "model"] if "judge_kind" in judged else judged
+        yield from judge_notes(models, rankers)
 
 
-def _judge_notes(entry: Entry, others: Mapping[str, pd.DataFrame], rankers: Mapping[str, str]) -> list[str]:
-    if entry.judged is None:
-        return []
-    rows = others[entry.judged]
-    models = rows[rows["judge_kind"] == "model"] if "judge_kind" in rows else rows
-    return judge_notes_of_runs(models, rankers)
-
-
-def _tables(title: str, frame: pd.DataFrame, entry: Entry) -> list[Table]:
-    if entry.wide is None:
-        return [_table(title, _cells(frame, entry.digits))]
-    return [_wide_table(title, frame, entry.wide, value, entry.digits) for value in entry.wide.values]
-
-
-def _wide_table(title: str, frame: pd.DataFrame, wide: Wide, value: str, digits: Mapping[str, int]) -> Table:
+def _wide_table(title: str, frame: pd.DataFrame, wide: Wide, value: str) -> Table:
     """A row per system, a column per subset, the total last; what all of them share stands in the caption."""
     shown = frame[frame[value].notna()]
-    index, shared = _index(shown, wide)
-    subsets = _subsets(set(shown["subset"]))
-    rows = []
+    known = {name: shown[name].dropna().unique() for name in wide.rows[:-1]}
+    shared = {name: values[0] for name, values in known.items() if len(values) == 1}
+    index = [*(["source"] if "source" in shown else []), *(name for name in wide.rows if name not in shared)]
+    subsets, rows = subsets_of(shown), []
     for _, part in shown.groupby(index, sort=False, dropna=False):
-        cells = {row["subset"]: _cell(row, value, digits) for row in _records(part)}
-        named = [_plain(part.iloc[0][name], WHERE_NOTHING_IS_SAID) for name in index]
-        count = _plain(part[wide.count].max(), 0)
-        rows.append((*named, count, *(cells.get(subset, formats.MISSING) for subset in subsets)))
+        cells = {row["subset"]: cell(row, value) for row in records(part)}
+        named = [cell(dict(part.iloc[0]), name) for name in index]
+        size = cell({wide.count: part[wide.count].max()}, wide.count)
+        rows.append((*named, size, *(cells.get(subset, MISSING) for subset in subsets)))
     columns = (*index, wide.count, *("Total" if subset == ALL else subset for subset in subsets))
-    caption = "; ".join([f"{title}: {value}", *(f"{name} {_plain(one, 0)}" for name, one in shared.items())])
+    caption = "; ".join([f"{title}: {value}", *(f"{name} {cell(shared, name)}" for name in shared)])
     return Table(caption, columns, tuple(rows), text_columns=len(index))
 
 
-def _index(shown: pd.DataFrame, wide: Wide) -> tuple[list[str], dict[str, Any]]:
-    """The columns that tell rows apart, and those that are the same in all rows that have them."""
-    known = {name: shown[name].dropna().unique() for name in wide.rows[:-1]}
-    shared = {name: values[0] for name, values in known.items() if len(values) == 1}
-    names = [name for name in wide.rows if name not in shared]
-    return [*(["source"] if "source" in shown else []), *names], shared
+def people_table(caption: str, frame: pd.DataFrame) -> Table:
+    """The rows for a report: names and units as people write them."""
+    found = _table(caption, frame, written)
+    return replace(found, columns=tuple(map(words, found.columns)))
 
 
-def _subsets(there: set[str]) -> list[str]:
-    return [*(one for one in SUBSETS if one in there), *sorted(there - {*SUBSETS, ALL}), ALL]
-
-
-def _cells(frame: pd.DataFrame, digits: Mapping[str, int]) -> pd.DataFrame:
-    """Every column as text; bounds stand in the cell of their mean."""
+def _table(caption: str, frame: pd.DataFrame, write: Callable[[Row, str], str]) -> Table:
+    """The rows as they are. Bounds stand in the cell of their mean; leading columns of words are set to the left."""
     bounds = {name + end for name in frame.columns for end in (LOW, HIGH) if name + LOW in frame}
-    names = [name for name in frame.columns if name not in bounds]
-    records = _records(frame)  # once for all columns: this is what takes time where there are many rows
-    return pd.DataFrame({name: [_cell(row, name, digits) for row in records] for name in names}, dtype=object)
+    names = [str(name) for name in frame.columns if name not in bounds]
+    rows = tuple(tuple(write(row, name) for name in names) for row in records(frame))
+    left = 0
+    while left < len(names) and all(row[left] == MISSING or any(map(str.isalpha, row[left])) for row in rows):
+        left += 1
+    return Table(caption, tuple(names), rows, text_columns=max(left, 1))
 
 
-def _table(title: str, cells: pd.DataFrame) -> Table:
-    words = 0
-    for name in cells.columns:  # leading columns that hold words are set to the left
-        if all(any(letter.isalpha() for letter in cell) or cell == formats.MISSING for cell in cells[name]):
-            words += 1
-        else:
-            break
-    rows = tuple(tuple(row) for row in cells.itertuples(index=False))
-    return Table(title, tuple(str(name) for name in cells.columns), rows, text_columns=max(words, 1))
-
-
-def _cell(row: Mapping[str, Any], name: str, digits: Mapping[str, int]) -> str:
-    places = digits.get(name, WHERE_NOTHING_IS_SAID)
-    shown = _plain(row[name], places)
-    low, high = row.get(name + LOW), row.get(name + HIGH)
-    if low is None or high is None or pd.isna(low) or pd.isna(high):
-        return shown
-    return f"{shown} ({formats.number(float(low), places)}, {formats.number(float(high), places)})"
-
-
-def _plain(value: Any, digits: int) -> str:
+def cell(row: Row, name: str, write: Callable[[float, int], str] = number) -> str:
+    """A value, with its bounds where the row has them."""
+    value, digits = row[name], DIGITS_OF.get(name, DIGITS)
     if value is None or (pd.api.types.is_scalar(value) and pd.isna(value)):
-        return formats.MISSING
+        return MISSING
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if isinstance(value, numbers.Real):
-        whole = digits == WHERE_NOTHING_IS_SAID and float(value).is_integer()  # counts, also beside missing ones
-        return formats.number(float(value), 0 if whole else digits)
-    return str(value.tolist() if hasattr(value, "tolist") else value)
+    if not isinstance(value, numbers.Real):
+        return str(value.tolist() if hasattr(value, "tolist") else value)
+    low, high = (float("nan") if row.get(name + end) is None else float(row[name + end]) for end in (LOW, HIGH))
+    whole = digits == DIGITS and float(value).is_integer()  # counts, also beside missing ones
+    return interval(Interval(float(value), low, high, 0), 0 if whole else digits, write)
 
 
-def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    return [{str(key): value for key, value in row.items()} for row in frame.to_dict(orient="records")]
+def written(row: Row, name: str) -> str:
+    """A value as people write it, by what its column is called."""
+    value = row[name]
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {cell(value, key)}" for key in value) or MISSING
+    if name.endswith("_at"):
+        return moment(value)
+    if name.endswith(("_usd", "seconds")):
+        return (usd if name.endswith("_usd") else duration)(value)
+    if "share" in name or name in ("won", "tied", "lost", "accuracy"):
+        return cell(row, name, lambda share, _: percent(share, 1))
+    return cell(row, name, signed if "difference" in name else number)

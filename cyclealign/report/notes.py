@@ -1,88 +1,78 @@
-"""What a reader must know before believing the figures, derived from the figures themselves."""
+"""What a reader must know before believing the figures of a run, derived from them."""
 
 from collections.abc import Iterator
 
-from cyclealign.report.figures import ALL, RunFigures, TextRow
-from cyclealign.report.formats import count, number, percent, signed
+from cyclealign.report.blocks import count, number, percent, signed
+from cyclealign.report.companions import ALL
+from cyclealign.report.figures import RunFigures
 
 QUALITY_TOLERANCE = 0.05
-"""A larger fall of well-formedness is told; also the share of repeated 4-grams above which it is told."""
+"""A note tells of a larger fall of well-formedness, and of a larger share of repeated 4-grams."""
 LENGTH_TOLERANCE = 0.15
-"""A larger relative change of the mean length is told: reward models like length."""
+"""A note tells of a larger relative change of the mean length: reward models like length."""
+_WORLD = (
+    "to a generated dialogue world. What the figures show holds there; they say nothing about human preference or "
+    "safety."
+)
 
 
 def honesty_notes(figures: RunFigures) -> list[str]:
     """One paragraph per reservation, the ones that weigh most first."""
-    return [
-        *_progress(figures),
-        *_relation(figures),
-        *_correlations(figures),
-        *_evidence(figures),
-        *_text(figures),
-        *_candidates(figures),
-        *_counts(figures),
-    ]
+    parts = (_progress, _relation, _correlations, _evidence, _text, _counts)
+    return [note for part in parts for note in part(figures)]
 
 
 def _progress(figures: RunFigures) -> Iterator[str]:
     run = figures.run
-    if run.state != "complete":
-        reason = f": {run.state_reason}" if run.state_reason else ""
+    if run["state"] != "complete":
+        reason = f": {run['state_reason']}" if run["state_reason"] else ""
         yield (
-            f"The run is {run.state}{reason}. Figures cover the {count(run.steps_done)} of "
-            f"{count(run.steps)} steps done so far."
+            f"The run is {run['state']}{reason}. Figures cover the {count(run['steps_done'])} of "
+            f"{count(run['steps'])} steps done so far."
         )
-    if figures.primary is None:
+    if not figures.overall:
         yield "Nothing has been evaluated yet, so this page says nothing about the effect of training."
 
 
 def _relation(figures: RunFigures) -> Iterator[str]:
     """How what the run learnt from stands to what evaluates it."""
-    if figures.run.kind == "baseline":
-        yield from _relation_of_baseline(figures)
+    evaluation = figures.setting("evaluation.reward_model")
+    if figures.run["kind"] == "baseline":
+        yield from _relation_of_baseline(figures.run["baseline"], evaluation)
         return
-    judge, evaluation = figures.setting("black_box.endpoint"), figures.setting("evaluation.reward_model")
+    judge = figures.setting("black_box.endpoint")
     if judge == evaluation == "preference":
         yield _related("The judge that ranked during training")
     if judge == evaluation == "world":
-        yield (
-            "Data, judge and reward model belong to a generated dialogue world. What the figures show holds "
-            "there; they say nothing about human preference or safety."
-        )
+        yield f"Data, judge and reward model belong {_WORLD}"
     if judge == "api" and figures.setting("black_box.model") == figures.setting("evaluation.reward_model_name"):
         yield "The model that ranked during training also evaluates: this is no independent evidence."
 
 
-def _relation_of_baseline(figures: RunFigures) -> Iterator[str]:
-    """No judge ranked for a baseline: it learnt from the data set's pairs or, with RL, from rewards."""
-    evaluation = figures.setting("evaluation.reward_model")
-    if figures.run.baseline == "rl":
-        yield from _relation_of_rl(evaluation)
+def _relation_of_baseline(method: str, evaluation: str) -> Iterator[str]:
+    """No judge ranked for a baseline: it learnt from the data set's pairs or, with RL, from rewards.
+
+    Those of the judge's head where there is one, else of what evaluates (`tasks.models.training_reward_model`).
+    """
+    if method == "rl":
+        yield (
+            "This is REINFORCE leave-one-out (RLOO) with PPO's clipped objective, not PPO: the paper's PPO rows are of "
+            "another method."
+        )
+        if evaluation == "preference":
+            yield _related("The reward model that was maximised in training")
+        else:
+            yield (
+                "The reward model that was maximised in training is the evaluation's own (evaluation.reward_model = "
+                f"{evaluation}): a gain under it is what training was for, and no evidence. Look at the other measures."
+            )
     elif evaluation == "preference":
         yield (
             "The reward model of this evaluation was fitted on pairs of the data set whose pairs the run learnt from: "
             "a gain here is agreement with the data set's preferences as that model sees them."
         )
     if evaluation == "world":
-        yield (
-            "Data and reward model belong to a generated dialogue world. What the figures show holds there; they say "
-            "nothing about human preference or safety."
-        )
-
-
-def _relation_of_rl(evaluation: str) -> Iterator[str]:
-    """As `tasks.models.training_reward_model` chooses: the judge's head where there is one, else what evaluates."""
-    yield (
-        "This is REINFORCE leave-one-out (RLOO) with PPO's clipped objective, not PPO: the paper's PPO rows are of "
-        "another method."
-    )
-    if evaluation == "preference":
-        yield _related("The reward model that was maximised in training")
-    else:
-        yield (
-            "The reward model that was maximised in training is the evaluation's own (evaluation.reward_model = "
-            f"{evaluation}): a gain under it is what training was for, and no evidence. Look at the other measures."
-        )
+        yield f"Data and reward model belong {_WORLD}"
 
 
 def _related(teacher: str) -> str:
@@ -94,15 +84,15 @@ def _related(teacher: str) -> str:
 
 
 def _correlations(figures: RunFigures) -> Iterator[str]:
-    for row in figures.preference_correlations.to_dict(orient="records"):
+    for row in figures.frames["preference_correlations"].to_dict(orient="records"):
         yield (
             f"{row['reward_model']} and {row['other_model']} correlate {number(row['correlation'], 2)} over "
             f"{count(row['pairs'])} held-out pairs (1: the same witness, 0: independent ones)."
         )
     for other, correlation in figures.correlations.items():
-        if "judge" in other and figures.primary is not None:
+        if "judge" in other:
             yield (
-                f"Gains under {other} and under {figures.primary.reward_model} correlate "
+                f"Gains under {other} and under {next(iter(figures.overall))} correlate "
                 f"{number(correlation, 2)} over this run's prompts (1: the same witness, 0: independent)."
             )
 
@@ -110,58 +100,51 @@ def _correlations(figures: RunFigures) -> Iterator[str]:
 def _evidence(figures: RunFigures) -> Iterator[str]:
     if figures.primary is None:
         return
-    difference = figures.primary.overall.difference
-    if difference.low <= 0 <= difference.high:
+    low, high = figures.primary["difference_low"], figures.primary["difference_high"]
+    if low <= 0 <= high:
         yield "The interval of the difference over all responses contains 0: this run alone shows no change."
-    elif difference.high < 0:
+    elif high < 0:
         yield "The reward fell: the interval of the difference over all responses lies below 0."
     yield (
-        "Intervals are 95% bootstrap intervals over prompts of one run with one seed. They say how the "
-        "figures would vary with other prompts, not with another seed; claims about the method need "
-        "several runs."
+        "Intervals are 95% bootstrap intervals over prompts of one run with one seed. They say how the figures would "
+        "vary with other prompts, not with another seed; claims about the method need several runs."
     )
     if figures.unpaired:
         yield f"{count(figures.unpaired)} scored responses lack a scored counterpart and are left out."
 
 
 def _text(figures: RunFigures) -> Iterator[str]:
-    for table in figures.rewards:
-        change = table.overall.difference.mean
-        if table.reward_model.endswith("well-formedness") and change < -QUALITY_TOLERANCE:
-            yield f"Responses became less readable: well-formedness changed by {signed(change)}."
-    overall = next((row for row in figures.texts if row.subset == ALL), None)
-    if overall is not None:
-        yield from _text_changes(overall)
+    for name, row in figures.overall.items():
+        if name.endswith("well-formedness") and row["difference"] < -QUALITY_TOLERANCE:
+            yield f"Responses became less readable: well-formedness changed by {signed(row['difference'])}."
+    sides = {row["role"]: row for row in figures.frames["text"].to_dict(orient="records") if row["subset"] == ALL}
+    if sides:
+        before, after = sides["before"], sides["after"]
+        if before["mean_tokens"] and abs(after["mean_tokens"] / before["mean_tokens"] - 1) > LENGTH_TOLERANCE:
+            lengths = f"{number(before['mean_tokens'], 1)} to {number(after['mean_tokens'], 1)} tokens"
+            yield (
+                f"Mean length went from {lengths}. Reward models tend to favour length, so part of a change in reward "
+                "may be that."
+            )
+        if after["repeated_4grams"] > max(QUALITY_TOLERANCE, before["repeated_4grams"]):
+            yield f"{percent(after['repeated_4grams'], 1)} of the 4-grams after training repeat earlier ones."
 
 
-def _text_changes(row: TextRow) -> Iterator[str]:
-    before, after = row.before, row.after
-    if before.mean_tokens and abs(after.mean_tokens / before.mean_tokens - 1) > LENGTH_TOLERANCE:
-        yield (
-            f"Mean length went from {number(before.mean_tokens, 1)} to {number(after.mean_tokens, 1)} "
-            "tokens. Reward models tend to favour length, so part of a change in reward may be that."
-        )
-    if after.repeated_4grams > max(QUALITY_TOLERANCE, before.repeated_4grams):
-        yield f"{percent(after.repeated_4grams, 1)} of the 4-grams after training repeat earlier ones."
-
-
-def _candidates(figures: RunFigures) -> Iterator[str]:
-    """Whether the ranking accuracy leaves a part of a complete run out."""
-    if figures.unscored and figures.run.state == "complete":
+def _counts(figures: RunFigures) -> Iterator[str]:
+    """What a complete run, its rounds and its data leave out."""
+    if figures.unscored and figures.run["state"] == "complete":
         yield (
             "Candidates were left without rewards: how often each ranker is right is shown for the others alone, if "
             "there are any. The same command with evaluation.score_candidates=true scores them."
         )
-
-
-def _counts(figures: RunFigures) -> Iterator[str]:
-    unranked = int(figures.unranked["rounds"].sum())
+    unranked = int(figures.frames["unranked"]["rounds"].sum())
     if unranked:
         yield (
-            f"{count(unranked)} of {count(figures.run.rounds)} rounds could not be ranked and trained "
-            "nothing; their reasons stand below."
+            f"{count(unranked)} of {count(figures.run['rounds'])} rounds could not be ranked and trained nothing; "
+            "their reasons stand below."
         )
-    compared = figures.filter[figures.filter["paper_pairs"].notna()]
+    read = figures.frames["filter"]
+    compared = read[read["paper_pairs"].notna()]
     differing = compared[compared["rows_read"] != compared["paper_pairs"]]
     if len(differing):
         yield (

@@ -48,12 +48,4 @@ group by
     by_run.reward_model,
     varied_runs.icl,
     by_run.bin
-order by
-    varied_runs.profile,
-    varied_runs.other_settings,
-    varied_runs.objective,
-    varied_runs.rewrite,
-    varied_runs.rounds,
-    by_run.reward_model,
-    varied_runs.icl,
-    by_run.bin;
+order by all;

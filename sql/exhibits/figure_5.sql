@@ -31,12 +31,4 @@ from ablation_rewards
 inner join needed on ablation_rewards.run_name = needed.run_name
 where $reward_model::varchar is null or ablation_rewards.reward_model = $reward_model
 group by all
-order by
-    ablation_rewards.profile,
-    ablation_rewards.other_settings,
-    ablation_rewards.objective,
-    ablation_rewards.icl,
-    ablation_rewards.rewrite,
-    ablation_rewards.reward_model,
-    ablation_rewards.subset,
-    ablation_rewards.rounds;
+order by all;

@@ -4,24 +4,16 @@
 -- prompts without both rewards come last, with nulls.
 with evaluated as (
     select
-        run_systems.role,
-        samples.prompt_id,
-        generations.text,
+        evaluated_generations.role,
+        evaluated_generations.prompt_id,
+        evaluated_generations.text,
         reward_scores.reward
-    from run_systems
-    inner join run_samples
-        on run_systems.run_name = run_samples.run_name and run_samples.purpose = 'evaluation'
-    inner join samples on run_samples.sample_digest = samples.sample_digest
-    inner join generations
-        on
-            run_systems.system_id = generations.system_id
-            and run_systems.generation_digest = generations.generation_digest
-            and samples.prompt_id = generations.prompt_id
+    from evaluated_generations
     left join reward_scores
         on
-            generations.generation_id = reward_scores.generation_id
+            evaluated_generations.generation_id = reward_scores.generation_id
             and reward_scores.reward_model = $reward_model
-    where run_systems.run_name = $run_name
+    where evaluated_generations.run_name = $run_name
 )
 
 select

@@ -3,14 +3,14 @@
 -- One row per reward model that scored the candidates and bin of steps; no rows where none did.
 -- Accuracies are shares of the pairs of candidates with different rewards; chance is 0.5.
 select
-    ranked_pairs.reward_model,
-    min(ranked_pairs.step) as first_step,
-    max(ranked_pairs.step) as last_step,
-    sum(ranked_pairs.pairs)::bigint as pairs,
-    sum(ranked_pairs.black_box_right) / sum(ranked_pairs.pairs) as black_box_accuracy,
-    sum(ranked_pairs.white_box_right) / sum(ranked_pairs.pairs) as white_box_accuracy
-from ranked_pairs
-inner join runs on ranked_pairs.run_name = runs.run_name
-where ranked_pairs.run_name = $run_name
-group by ranked_pairs.reward_model, ranked_pairs.step * least($bins, runs.steps) // runs.steps
-order by ranked_pairs.reward_model, first_step;
+    counted_pairs.reward_model,
+    min(counted_pairs.step) as first_step,
+    max(counted_pairs.step) as last_step,
+    sum(counted_pairs.pairs)::bigint as pairs,
+    sum(counted_pairs.black_box_right) / sum(counted_pairs.pairs) as black_box_accuracy,
+    sum(counted_pairs.white_box_right) / sum(counted_pairs.pairs) as white_box_accuracy
+from counted_pairs
+inner join runs on counted_pairs.run_name = runs.run_name
+where counted_pairs.run_name = $run_name
+group by counted_pairs.reward_model, counted_pairs.step * least($bins, runs.steps) // runs.steps
+order by counted_pairs.reward_model, first_step;

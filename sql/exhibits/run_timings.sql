@@ -22,17 +22,8 @@ totals as (
 ),
 
 evaluation as (
-    select sum(generations.seconds) as evaluation
-    from run_systems
-    inner join run_samples
-        on run_systems.run_name = run_samples.run_name and run_samples.purpose = 'evaluation'
-    inner join samples on run_samples.sample_digest = samples.sample_digest
-    inner join generations
-        on
-            run_systems.system_id = generations.system_id
-            and run_systems.generation_digest = generations.generation_digest
-            and samples.prompt_id = generations.prompt_id
-    where run_systems.run_name = $run_name
+    select sum(seconds) as evaluation from evaluated_generations
+    where run_name = $run_name
 ),
 
 phases as (

@@ -12,44 +12,22 @@ with sizes as (
     inner join samples on run_samples.sample_digest = samples.sample_digest
     inner join prompts on samples.prompt_id = prompts.prompt_id
     where run_samples.purpose = 'evaluation'
-    group by grouping sets ((run_samples.run_name, prompts.subset), (run_samples.run_name))
+    group by run_samples.run_name, rollup (prompts.subset)
 ),
 
 means as (
     select
-        evaluated_generations.run_name,
-        reward_scores.reward_model,
-        coalesce(evaluated_generations.subset, 'all') as subset,
-        evaluated_generations.role,
-        evaluated_generations.system_id,
+        run_name,
+        reward_model,
+        coalesce(subset, 'all') as subset,
+        role,
+        system_id,
         count(*) as responses,
-        avg(reward_scores.reward) as mean_reward,
-        -- written so that neither tail overflows
-        100 * avg(
-            case
-                when reward_scores.reward >= 0 then 1 / (1 + exp(-reward_scores.reward))
-                else exp(reward_scores.reward) / (1 + exp(reward_scores.reward))
-            end
-        ) as sigmoid_mean_100
-    from evaluated_generations
-    inner join reward_scores on evaluated_generations.generation_id = reward_scores.generation_id
-    where $run_name::varchar is null or evaluated_generations.run_name = $run_name
-    group by
-        grouping sets (
-            (
-                evaluated_generations.run_name,
-                reward_scores.reward_model,
-                evaluated_generations.role,
-                evaluated_generations.system_id,
-                evaluated_generations.subset
-            ),
-            (
-                evaluated_generations.run_name,
-                reward_scores.reward_model,
-                evaluated_generations.role,
-                evaluated_generations.system_id
-            )
-        )
+        avg(reward) as mean_reward,
+        avg(sigmoid_100) as sigmoid_mean_100
+    from evaluated_rewards
+    where $run_name::varchar is null or run_name = $run_name
+    group by run_name, reward_model, role, system_id, rollup (subset)
 )
 
 select

@@ -5,35 +5,18 @@
 -- prompts, missing ones included: win, tie, lose and missing add up to 100. Inconsistent prompts were decided
 -- differently in the two orders and count as ties.
 select
-    run_comparisons.run_name,
-    run_comparisons.judge,
-    run_comparisons.role,
-    run_comparisons.against,
-    coalesce(run_comparisons.subset, 'all') as subset,
+    run_name,
+    judge,
+    role,
+    against,
+    coalesce(subset, 'all') as subset,
     count(*) as prompts,
-    100 * avg((run_comparisons.outcome = 'win')::integer) as win,
-    100 * avg((run_comparisons.outcome = 'tie')::integer) as tie,
-    100 * avg((run_comparisons.outcome = 'lose')::integer) as lose,
-    100 * avg((run_comparisons.outcome = 'missing')::integer) as missing,
-    100 * avg(run_comparisons.inconsistent::integer) as inconsistent
+    100 * avg((outcome = 'win')::integer) as win,
+    100 * avg((outcome = 'tie')::integer) as tie,
+    100 * avg((outcome = 'lose')::integer) as lose,
+    100 * avg((outcome = 'missing')::integer) as missing,
+    100 * avg(inconsistent::integer) as inconsistent
 from run_comparisons
-where
-    run_comparisons.judge_kind = 'model'
-    and ($run_name::varchar is null or run_comparisons.run_name = $run_name)
-group by
-    grouping sets (
-        (
-            run_comparisons.run_name,
-            run_comparisons.judge,
-            run_comparisons.role,
-            run_comparisons.against,
-            run_comparisons.subset
-        ),
-        (run_comparisons.run_name, run_comparisons.judge, run_comparisons.role, run_comparisons.against)
-    )
-order by
-    run_comparisons.run_name,
-    run_comparisons.judge,
-    run_comparisons.role,
-    run_comparisons.against,
-    subset;
+where judge_kind = 'model' and ($run_name::varchar is null or run_name = $run_name)
+group by run_name, judge, role, against, rollup (subset)
+order by run_name, judge, role, against, subset;

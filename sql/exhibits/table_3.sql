@@ -2,7 +2,7 @@
 -- Parameters: $run_name (null: every run).
 -- One row per run, pair of roles and subset; subset 'all' is over all prompts. The run's own trained model
 -- ('after') stands on the left, other pairs are in the order of their labels. Shares are percent of the
--- prompts that somebody judged. A prompt counts once, however many annotators it had: its win is the share of
+-- prompts that people judged. A prompt counts once, however many annotators it had: its win is the share of
 -- them who preferred the left one. verdicts is how many there are in all.
 with verdicts as (
     select
@@ -21,20 +21,16 @@ with verdicts as (
 )
 
 select
-    verdicts.run_name,
-    verdicts.role,
-    verdicts.against,
-    coalesce(verdicts.subset, 'all') as subset,
-    count(distinct verdicts.judge) as annotators,
+    run_name,
+    role,
+    against,
+    coalesce(subset, 'all') as subset,
+    count(distinct judge) as annotators,
     count(*) as verdicts,
-    count(distinct verdicts.prompt_id) as prompts,
-    100 * sum(verdicts.win / verdicts.annotators_of_prompt) / count(distinct verdicts.prompt_id) as win,
-    100 * sum(verdicts.tie / verdicts.annotators_of_prompt) / count(distinct verdicts.prompt_id) as tie,
-    100 * sum(verdicts.lose / verdicts.annotators_of_prompt) / count(distinct verdicts.prompt_id) as lose
+    count(distinct prompt_id) as prompts,
+    100 * sum(win / annotators_of_prompt) / count(distinct prompt_id) as win,
+    100 * sum(tie / annotators_of_prompt) / count(distinct prompt_id) as tie,
+    100 * sum(lose / annotators_of_prompt) / count(distinct prompt_id) as lose
 from verdicts
-group by
-    grouping sets (
-        (verdicts.run_name, verdicts.role, verdicts.against, verdicts.subset),
-        (verdicts.run_name, verdicts.role, verdicts.against)
-    )
-order by verdicts.run_name, verdicts.role, verdicts.against, subset = 'all', subset;
+group by run_name, role, against, rollup (subset)
+order by run_name, role, against, subset = 'all', subset;

@@ -2,26 +2,29 @@
 -- Parameters: $run_name, $reward_model, $role, $against (labels of the run's evaluation).
 -- One row per choice, largest first: 'largest' is the prompt on which the one gains most over the other,
 -- 'median' the one in the middle (the lower middle of an even number). Equal differences are ordered by
--- prompt id; nobody picks.
+-- prompt id.
 with ranked as (
     select
         ours.subset,
         ours.prompt_id,
         ours.text as response,
         theirs.text as response_against,
-        our_scores.reward,
-        their_scores.reward as reward_against,
-        our_scores.reward - their_scores.reward as difference,
+        ours.reward,
+        theirs.reward as reward_against,
+        ours.reward - theirs.reward as difference,
         row_number() over (order by difference desc, ours.prompt_id asc) as place,
         count(*) over () as prompts
-    from evaluated_generations as ours
-    inner join evaluated_generations as theirs
-        on ours.run_name = theirs.run_name and ours.prompt_id = theirs.prompt_id
-    inner join reward_scores as our_scores
-        on ours.generation_id = our_scores.generation_id and our_scores.reward_model = $reward_model
-    inner join reward_scores as their_scores
-        on theirs.generation_id = their_scores.generation_id and their_scores.reward_model = $reward_model
-    where ours.run_name = $run_name and ours.role = $role and theirs.role = $against
+    from evaluated_rewards as ours
+    inner join evaluated_rewards as theirs
+        on
+            ours.run_name = theirs.run_name
+            and ours.prompt_id = theirs.prompt_id
+            and ours.reward_model = theirs.reward_model
+    where
+        ours.run_name = $run_name
+        and ours.reward_model = $reward_model
+        and ours.role = $role
+        and theirs.role = $against
 )
 
 select

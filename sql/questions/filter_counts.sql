@@ -2,19 +2,7 @@
 -- Parameters: $dataset_digest (null: all).
 -- One row per data set, subset and split; drops maps each reason to its pairs; paper_pairs is what the paper
 -- gives for the whole subset, null for others.
-with paper (position, subset, split, pairs) as (
-    values
-    (0, 'harmless-base', 'train', 42537),
-    (1, 'harmless-base', 'test', 2312),
-    (2, 'helpful-base', 'train', 43835),
-    (3, 'helpful-base', 'test', 2354),
-    (4, 'helpful-online', 'train', 22007),
-    (5, 'helpful-online', 'test', 1137),
-    (6, 'helpful-rejection-sampled', 'train', 52421),
-    (7, 'helpful-rejection-sampled', 'test', 2749)
-),
-
-drops as (
+with drops as (
     select
         dataset_digest,
         subset,
@@ -31,17 +19,18 @@ select
     dataset_files.rows_read,
     drops.drops,
     dataset_files.pairs_kept,
-    paper.pairs as paper_pairs
+    paper_table_6.pairs as paper_pairs
 from dataset_files
 left join drops
     on
         dataset_files.dataset_digest = drops.dataset_digest
         and dataset_files.subset = drops.subset
         and dataset_files.split = drops.split
-left join paper on dataset_files.subset = paper.subset and dataset_files.split = paper.split
+left join paper_table_6
+    on dataset_files.subset = paper_table_6.subset and dataset_files.split = paper_table_6.split
 where $dataset_digest::varchar is null or dataset_files.dataset_digest = $dataset_digest
 order by
     dataset_files.dataset_digest asc,
-    paper.position asc,
+    paper_table_6.position asc,
     dataset_files.subset asc,
     dataset_files.split desc

@@ -18,7 +18,7 @@ from cyclealign.black_box.capabilities import parameters_for
 from cyclealign.errors import BudgetReached, CallFailed, CallRejected, UsageError
 from cyclealign.method.answers import AnswerRejected, Reason
 from cyclealign.records import ChatReply
-from cyclealign.report.formats import usd
+from cyclealign.report.blocks import usd
 from cyclealign.settings import BatchSettings, BlackBoxSettings
 from storage import batches, calls
 from storage.calls import Attempt

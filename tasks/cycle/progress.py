@@ -24,7 +24,7 @@ from rich.progress import (
 )
 from rich.progress import Progress as Bars
 
-from cyclealign.report import formats
+from cyclealign.report import blocks
 from storage.rounds import RankedRound, SampledRound, TrainedRound
 
 LOGGER = logging.getLogger("cyclealign")
@@ -177,7 +177,7 @@ class Progress:
     def _line_with_time(self) -> str:
         """For where no bar shows the time that is left."""
         left = self.pace.left_s(self.steps)
-        return self.state() + (f" · {formats.duration(left)} left" if left else "")
+        return self.state() + (f" · {blocks.duration(left)} left" if left else "")
 
 
 def bars() -> Bars:

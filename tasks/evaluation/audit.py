@@ -3,7 +3,7 @@
 The question is the recorded one to the letter, demonstrations included, except for the order of the candidates; of a
 refold it is that of the run that asked, whatever the refold makes of the answers. It goes through the ledger and the
 cap like any other, under the purpose `audit`. Nothing of the run changes. Leaves out the figures
-(`cyclealign.judge_audit`).
+(`cyclealign.judges`).
 """
 
 import math

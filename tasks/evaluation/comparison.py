@@ -3,7 +3,7 @@
 Both orders by default; disagreement is a tie and counted as inconsistent (`comparison_outcomes` in the schema).
 Responses with the same text are a tie without asking. A verdict that cannot be had is recorded as missing with its
 reason, never dropped. Leaves out the prompt (`cyclealign.method.comparison_prompt`) and the figures
-(`cyclealign.pairwise`).
+(`cyclealign.report`).
 """
 
 import hashlib

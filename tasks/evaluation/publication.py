@@ -1,4 +1,4 @@
-"""The run's adapter and report: files for people, artifacts for the run page, a summary for the terminal."""
+"""The run's adapter, report and exhibits: files for people, artifacts for the run page, a summary for the terminal."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,17 +11,11 @@ from rich.console import Console
 
 from cyclealign.disk import writing
 from cyclealign.errors import UsageError
-from cyclealign.report.artifacts import artifact_markdown, reward_table_rows
-from cyclealign.report.canvas import Plot
-from cyclealign.report.exhibit_formats import as_markdown, plot_of
-from cyclealign.report.figures import RunFigures
-from cyclealign.report.files import PAGE, ReportFiles, data_uri, write_report
-from cyclealign.report.plots import draw_plots
-from cyclealign.report.terminal import summary_lines
+from cyclealign.report import page, render
+from cyclealign.report.blocks import Table
 from cyclealign.report.untrusted import for_markdown
 from cyclealign.white_box.white_box import WhiteBox
 from storage import exhibits, runs
-from storage.figures import collect
 from storage.ledger import Ledger
 from tasks.context import RunContext, home_folder
 from tasks.cycle.progress import say
@@ -50,9 +44,12 @@ def save_adapter(context: RunContext, white_box: WhiteBox) -> str:
 @task(name="publish report", cache_policy=NO_CACHE)
 def publish_report(context: RunContext) -> dict[str, Any]:
     """Write the report, show its tables and plots on the run page; returns the run's state in plain values."""
-    figures, plots, _ = write_run_report(context.ledger, context.name)
-    create_markdown_artifact(artifact_markdown(figures, plots), key="report", description=f"Report of {context.name}")
-    create_table_artifact(reward_table_rows(figures), key="rewards", description="Rewards before and after")
+    figures = exhibits.read_report(context.ledger, context.name)
+    blocks = page.report(figures)
+    render.write_report(figures, blocks, context.folder / REPORT)
+    create_markdown_artifact(render.in_one(blocks), key="report", description=f"Report of {context.name}")
+    rows = _records(page.reward_tables(figures))
+    create_table_artifact(rows, key="rewards", description="Rewards before and after")
     return runs.status(context.ledger, context.name)[0].as_dict()
 
 
@@ -69,32 +66,45 @@ def publish_exhibits(ledger: Ledger, names: Sequence[str], run_name: str | None 
     for name in names:
         shown = () if run_name is None or exhibits.together(name) else (run_name,)
         found = exhibits.read_exhibit(ledger, name, shown, parameters)
-        plot = plot_of(found)
-        picture = f"\n![{for_markdown(plot.alt)}]({data_uri(plot)})\n" if plot else ""
-        create_markdown_artifact(as_markdown(found) + picture, key=name, description=found.title)
+        plot = render.plot_of(found)
+        text = render.in_one([*render.exhibit_blocks(found), *([plot] if plot else [])])
+        create_markdown_artifact(text, key=name, description=found.title)
 
 
-def write_run_report(ledger: Ledger, run_name: str) -> tuple[RunFigures, list[Plot], ReportFiles]:
-    """Collect the figures of a run, draw them, and write its report into its folder.
+@task(name="publish audit", cache_policy=NO_CACHE)
+def publish_audit(context: RunContext) -> list[dict[str, str]]:
+    """Show the audits of a run on the run page; returns their rows as plain values."""
+    rows = _records(exhibits.read_exhibit(context.ledger, "run-audit", [context.name], {}).below)
+    create_table_artifact(rows, key="judge-audit", description=f"Judge audit of {context.name}")
+    return rows
+
+
+def _records(tables: Sequence[Table]) -> list[dict[str, str]]:
+    """Rows for a table artifact, whose cells the UI reads as Markdown; the caption tells its tables apart."""
+    return [
+        {"table": for_markdown(table.caption)}
+        | {name: for_markdown(cell) for name, cell in zip(table.columns, row, strict=True)}
+        for table in tables
+        for row in table.rows
+    ]
+
+
+def render_report(run_name: str) -> render.ReportFiles:
+    """Write the report of a run of the home folder again, as `cyclealign report` does.
 
     Raises:
         RunUnknown: the ledger has no run of this name.
     """
-    figures = collect(ledger, run_name)
-    plots = draw_plots(figures)
-    return figures, plots, write_report(figures, plots, ledger.home / run_name / REPORT)
-
-
-def render_report(run_name: str) -> ReportFiles:
-    """The same for the ledger of the home folder, as `cyclealign report` does."""
-    return write_run_report(Ledger(home_folder()), run_name)[-1]
+    ledger = Ledger(home_folder())
+    figures = exhibits.read_report(ledger, run_name)
+    return render.write_report(figures, page.report(figures), ledger.home / run_name / REPORT)
 
 
 def print_end(run_name: str) -> None:
     """Print the end of a run whose report is written: tables, cases, cost, paths."""
-    ledger = Ledger(home_folder())
-    console = Console()
-    for block in summary_lines(collect(ledger, run_name), ledger.home / run_name / REPORT / PAGE):
+    ledger, console = Ledger(home_folder()), Console()
+    figures = exhibits.read_report(ledger, run_name)
+    for block in render.terminal(page.summary(figures, ledger.home / run_name / REPORT / render.PAGE)):
         console.print(block)
 
 

@@ -50,7 +50,7 @@ MOMENTS: dict[str, Trap | int] = {
     "while the trained model's responses are generated": Trap(RECORD, "after", 2, "Generation("),
     "while rewards are stored": Trap("storage.evaluations:put_reward_scores", number=4),
     "before the run is noted as complete": Trap("storage.runs:finish"),
-    "while the report is written": Trap("cyclealign.report.files:render_markdown"),
+    "while the report is written": Trap("cyclealign.report.render:markdown"),
 }
 
 

@@ -126,7 +126,7 @@ def test_a_run_may_leave_its_candidates_unscored_until_they_are_wanted(home: Pat
     without = page(scored=False)
     assert rewards() == 0
     assert "Mean reward" in without
-    assert "Black box right" not in without
+    assert "Black box accuracy" not in without
     assert "Candidates were left without rewards" in without
     later = page(scored=True)
     assert rewards() == count(
@@ -134,7 +134,7 @@ def test_a_run_may_leave_its_candidates_unscored_until_they_are_wanted(home: Pat
         "select count(*) * (select count(distinct reward_model) from response_rewards) from responses "
         "where run_name = 'waiting' and kind = 'candidate'",
     )
-    assert "Black box right" in later
+    assert "Black box accuracy" in later
     assert "Candidates were left without rewards" not in later
 
 

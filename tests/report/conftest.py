@@ -4,9 +4,8 @@ import json
 import math
 import random
 from collections import defaultdict
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from itertools import combinations
 from typing import Any
 
 import duckdb
@@ -15,8 +14,9 @@ import pytest
 from cyclealign.profiles import resolve
 from cyclealign.records import SUBSETS
 from cyclealign.report.figures import RunFigures
-from storage.figures import collect
+from storage.exhibits import read_report
 from storage.ledger import Ledger
+from tests.plain_ledger import PlainLedger
 
 RUN = "laptop-0"
 STEPS, ROUNDS, CANDIDATES = 120, 5, 3
@@ -24,17 +24,11 @@ EVALUATED = 30
 """Prompts per subset."""
 START = datetime(2026, 3, 14, 9, 26, tzinfo=UTC)
 HOSTILE = "<script>alert(1)</script> | ![x](http://evil.example/a.png) \x1b[31m\u202e # Ranking\n\n---\n```json"
-ASKED = {
-    "harmless-base": ("How do I get into my neighbour's wifi?", "What is the best way to launder money?"),
-    "helpful-base": ("Can you suggest a dinner for six people?", "Have you heard of Santana? I like “Smooth”."),
-    "helpful-online": ("What should I look for in a used car?", "How do I keep basil alive in winter?"),
-    "helpful-rejection-sampled": ("Why is the sky blue?", "How long does a letter to Japan take?"),
-}
 POOR = ("I do not know.", "Sure!", "You could try that, you could try that, you could try that.")
 GOOD = (
     "I would rather not help with that, but I can tell you how to ask them for a guest password.",
-    "Of course. A vegetable lasagne keeps well, feeds six, and can wait in the oven if somebody is late.",
-    "Start with the service record, look under the car for oil, and take somebody along who knows cars.",
+    "Of course. A vegetable lasagne keeps well, feeds six, and can wait in the oven if one of them is late.",
+    "Start with the service record, look under the car for oil, and take a friend along who knows cars.",
 )
 SETTINGS: dict[str, Any] = {
     "data": {"source": "world", "prompts": STEPS},
@@ -72,25 +66,13 @@ class Story:
         connection.commit()
 
     def run(self) -> None:
-        self.add(
-            "runs",
-            run_name=RUN,
-            profile="laptop",
-            seed=0,
-            settings=json.dumps(resolve("laptop", SETTINGS, {}).influential()),
-            settings_digest="0123456789abcdef",
-            operational_settings="{}",
-            steps=STEPS,
-            state="complete",
-            git_commit="3f2c1b0a99",
-            package_versions=json.dumps({"torch": "2.13.0", "transformers": "5.23.0"}),
-            machine=json.dumps({"cpu": "2 cores", "memory": "25 GB"}),
-            adapter_path="runs/laptop-0/adapter",
-            weights_sha256="ab" * 32,
-            created_at=START,
-            updated_at=START,
-            finished_at=START + timedelta(minutes=4, seconds=31),
-        )
+        settings = json.dumps(resolve("laptop", SETTINGS, {}).influential())
+        kept = {"settings": settings, "settings_digest": "0123456789abcdef", "operational_settings": "{}"}
+        code = {"git_commit": "3f2c1b0a99", "package_versions": json.dumps({"torch": "2.13.0"})}
+        left = {"adapter_path": "runs/laptop-0/adapter", "weights_sha256": "ab" * 32, "machine": '{"cpu": "2 cores"}'}
+        times = {"created_at": START, "updated_at": START, "finished_at": START + timedelta(minutes=4, seconds=31)}
+        more = {"profile": "laptop", "seed": 0, "steps": STEPS, "state": "complete", "kind": "cycle"}
+        self.add("runs", run_name=RUN, **more, **kept, **code, **left, **times)
         self.demonstration("static", None, None)
 
     def data(self) -> None:
@@ -106,13 +88,11 @@ class Story:
         for purpose, split, each in (("training", "train", STEPS // 4), ("evaluation", "test", EVALUATED)):
             self.add("run_samples", run_name=RUN, purpose=purpose, sample_digest=purpose)
             for position in range(each * len(SUBSETS)):
+                name, subset = f"{split}-{position}", SUBSETS[position % len(SUBSETS)]
                 sample = {"sample_digest": purpose, "purpose": purpose, **dataset}
-                self.add("samples", **sample, position=position, prompt_id=f"{split}-{position}")
-                self.prompt(f"{split}-{position}", SUBSETS[position % len(SUBSETS)], split)
-
-    def prompt(self, name: str, subset: str, split: str) -> None:
-        instruction = f"Human: {self.random.choice(ASKED[subset])}\n\nAssistant:"
-        self.add("prompts", prompt_id=name, subset=subset, split=split, turns=[], instruction=instruction)
+                self.add("samples", **sample, position=position, prompt_id=name)
+                instruction = "Human: How long does a letter to Japan take?\n\nAssistant:"
+                self.add("prompts", prompt_id=name, subset=subset, split=split, turns=[], instruction=instruction)
 
     def step(self, step: int) -> None:
         """Rounds until the rankings agree; the white box's grows less noisy."""
@@ -134,9 +114,16 @@ class Story:
     def ranked(self, step: int, number: int, truth: list[float], rankings: dict[str, list[int]]) -> None:
         key = {"run_name": RUN, "step": step, "round": number}
         black, white = rankings["black_box"], rankings["white_box"]
-        for slot, reward in enumerate(truth):
+        for slot in range(CANDIDATES):
             ranks = {"black_box_rank": black.index(slot), "white_box_rank": white.index(slot)}
             self.add("responses", **key, slot=slot, kind="candidate", text=self.random.choice(POOR), **ranks)
+        pairs = list(combinations(sorted(range(CANDIDATES), key=lambda slot: -truth[slot]), 2))
+        right = {
+            f"{ranker}_right": sum(order.index(better) < order.index(worse) for better, worse in pairs)
+            for ranker, order in rankings.items()
+        }
+        self.add("counted_pairs", **key, reward_model="world:quality", pairs=len(pairs), **right)
+        for slot, reward in enumerate(truth):
             self.add("response_rewards", **key, slot=slot, reward_model="world:quality", reward=reward)
         for ranker, order in rankings.items():
             self.add("rankings", **key, ranker=ranker, ranking=order)
@@ -146,28 +133,20 @@ class Story:
         self.round(step, number, state="trained", agreement_length=length)
 
     def round(self, step: int, number: int, state: str, **known: Any) -> None:
-        progress = math.exp(-step / 60)
-        rank_loss = 1.2 + 0.7 * progress + self.random.gauss(0, 0.15)
-        sft_loss = 0.9 + 1.6 * progress + self.random.gauss(0, 0.1)
-        norm = abs(self.random.gauss(2, 0.5))
-        figures = {"loss": rank_loss + 4 * sft_loss, "rank_loss": rank_loss, "sft_loss": sft_loss}
-        trained: dict[str, Any] = {**figures, "gradient_norm": norm, "learning_rate": 3e-3}
+        rank_loss = 1.2 + 0.7 * math.exp(-step / 60) + self.random.gauss(0, 0.15)
+        trained: dict[str, Any] = {"loss": rank_loss + 4, "rank_loss": rank_loss, "sft_loss": 1.0}
+        trained |= {"gradient_norm": abs(self.random.gauss(2, 0.5)), "learning_rate": 3e-3}
         trained["optimizer_step"] = sum(row["state"] == "trained" for row in self.tables["rounds"])
+        seconds = {"sampling_seconds": 0.12, "scoring_seconds": 0.02, "waiting_seconds": 0.21, "training_seconds": 0.11}
+        key = {"run_name": RUN, "step": step, "round": number, "wave": step // 8, "prompt_id": f"train-{step}"}
         self.add(
             "rounds",
-            run_name=RUN,
-            step=step,
-            round=number,
-            wave=step // 8,
-            prompt_id=f"train-{step}",
+            **key,
+            **seconds,
             state=state,
             unranked_reason=known.get("unranked_reason"),
             agreement_length=known.get("agreement_length"),
             call_key=f"{step}/{number}",
-            sampling_seconds=0.12,
-            scoring_seconds=0.02,
-            waiting_seconds=0.21,
-            training_seconds=0.11,
             sampled_at=START,
             **(trained if state == "trained" else dict.fromkeys(trained)),
         )
@@ -176,26 +155,17 @@ class Story:
         key = {"call_key": f"{step}/{number}", "run_name": RUN, "state": "answered", "cost_usd": 0}
         request = {"purpose": "ranking", "model": "offline-judge", "origin": "o", "slot": "[]", "request": "{}"}
         tokens = {"prompt_tokens": self.random.randint(400, 900), "completion_tokens": 60}
-        process = {"process_host": "here", "process_id": 1, "process_started_at": 0.0, "started_at": START}
         self.add("api_calls", **key, **request, **tokens, asked_at=START)
-        self.add("api_attempts", **key, **process, reserved_usd=0)
+        self.add("api_attempts", **key, reserved_usd=0, started_at=START)
         known = [row["demonstration"] for row in self.tables["demonstrations"]]
         for position, demonstration in enumerate([0, *known[1:][-5:]]):
             place = {"run_name": RUN, "step": step, "round": number, "position": position}
             self.add("round_demonstrations", **place, demonstration=demonstration)
 
     def demonstration(self, kind: str, step: int | None, number: int | None) -> None:
-        self.add(
-            "demonstrations",
-            run_name=RUN,
-            demonstration=len(self.tables["demonstrations"]),
-            kind=kind,
-            step=step,
-            round=number,
-            instruction="How to make a lot of money in a short time?" if kind == "static" else HOSTILE,
-            responses=[POOR[0], GOOD[0], GOOD[1]],
-            ranking=[2, 1, 0],
-        )
+        key = {"run_name": RUN, "demonstration": len(self.tables["demonstrations"]), "kind": kind}
+        shown = {"instruction": HOSTILE, "responses": [POOR[0], GOOD[0], GOOD[1]], "ranking": [2, 1, 0]}
+        self.add("demonstrations", **key, step=step, round=number, **shown)
 
     def evaluation(self) -> None:
         for role in ("before", "after"):
@@ -205,12 +175,10 @@ class Story:
             gain, base = self.random.gauss(1, 1.4), self.random.gauss(0, 1)
             self.generation("before", f"test-{position}", POOR, base)
             self.generation("after", f"test-{position}", GOOD if gain > 0.4 else POOR, base, gain)
+        fitted = {"reward_model": "reward-head", "measured_at": START}
         for subset in SUBSETS:
-            fitted = {"reward_model": "reward-head", "pairs": 120, "accuracy": 0.6, "measured_at": START}
-            self.add("preference_accuracies", **fitted, subset=subset)
-
-        fitted = {"reward_model": "reward-head", "other_model": "fitted-judge", "measured_at": START}
-        self.add("preference_correlations", **fitted, pairs=480, correlation=0.87)
+            self.add("preference_accuracies", **fitted, pairs=120, accuracy=0.6, subset=subset)
+        self.add("preference_correlations", **fitted, other_model="fitted-judge", pairs=480, correlation=0.87)
 
     def generation(self, role: str, prompt: str, texts: tuple[str, ...], base: float, gain: float = 0) -> None:
         text = self.random.choice((*texts, HOSTILE))
@@ -232,20 +200,14 @@ def scaled(model: str, value: float) -> float:
 
 
 @pytest.fixture(scope="session")
-def ledger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ledger]:
+def ledger(tmp_path_factory: pytest.TempPathFactory) -> Ledger:
     """A ledger with one finished run; tests only read it."""
-    home: Path = tmp_path_factory.mktemp("home")
-    filled = Ledger(home)
-    with filled.session():
-        pass
-    filled.close()
-    with duckdb.connect(filled.path) as connection:
-        Story().write(connection)
-    yield filled
-    filled.close()
+    filled = PlainLedger(tmp_path_factory.mktemp("home"))
+    Story().write(filled.connection)
+    return filled
 
 
 @pytest.fixture(scope="session")
 def figures(ledger: Ledger) -> RunFigures:
     """The figures of that run."""
-    return collect(ledger, RUN)
+    return read_report(ledger, RUN)

@@ -1,5 +1,6 @@
-"""Exhibits as they are shown: intervals, the paper beside ours, every format, every picture."""
+"""Exhibits as they are shown: intervals, the paper beside ours, what stands below, every format, every picture."""
 
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -9,15 +10,17 @@ import pytest
 
 from cyclealign.errors import UsageError
 from cyclealign.records import SUBSETS
-from cyclealign.report.catalogue import CATALOGUE, Intervals, column, percent
-from cyclealign.report.companion_tables import agreement_tables
-from cyclealign.report.exhibit_formats import as_latex, as_markdown, plot_of, write_plot
+from cyclealign.report.catalogue import CATALOGUE
+from cyclealign.report.companions import agreement_tables, bias_tables, difference_tables, judge_notes
 from cyclealign.report.exhibits import Exhibit, compose, paper_rows, wanted, with_intervals
+from cyclealign.report.render import as_latex, exhibit_blocks, markdown, plot_of, write_plot
 from cyclealign.statistics import bootstrap_interval, seed_interval
 from storage import exhibits, queries
 
 HOSTILE = "\\input{/etc/passwd} $x$ & 50% #1 _{a}^{b} ~ | <b>[2]\x1b[31m\u202e\n# heading *"
 SIDES = {"run_name": "a-run", "role": "after", "against": "before"}
+THREE = math.log(3)
+"""sigmoid(log 3) is 0.75."""
 
 
 def verdicts(*outcomes: str, judge: str = "Ann", kind: str = "person") -> list[dict[str, Any]]:
@@ -26,10 +29,7 @@ def verdicts(*outcomes: str, judge: str = "Ann", kind: str = "person") -> list[d
         {
             **SIDES,
             "subset": "harmless-base" if 2 * number < len(outcomes) else "helpful-base",
-            "prompt_id": f"p{number}",
-            "judge": judge,
-            "judge_kind": kind,
-            "outcome": outcome,
+            **{"prompt_id": f"p{number}", "judge": judge, "judge_kind": kind, "outcome": outcome},
         }
         for number, outcome in enumerate(outcomes)
     ]
@@ -39,7 +39,13 @@ def table_3(rows: list[dict[str, Any]] | None = None) -> Exhibit:
     singles = pd.DataFrame(rows or verdicts("win", "win", "lose", "tie", "win", "lose"))
     counted = {"annotators": 1, "verdicts": 6, "prompts": 6, "win": 50.0, "tie": 100 / 6, "lose": 200 / 6}
     shown = pd.DataFrame([{**SIDES, "subset": "all", **counted}])
-    return compose("table_3", "Win, tie and lose", shown, {"table_3_verdicts": singles})
+    return compose("table_3", "Win, tie and lose", {"table_3": shown, "table_3_verdicts": singles})
+
+
+def bounds_of_table_3(singles: list[dict[str, Any]], subset: str = "all") -> tuple[float, float]:
+    shown = pd.DataFrame([{**SIDES, "subset": subset, "win": 50.0}])
+    rows = with_intervals("table_3", {"table_3": shown, "table_3_verdicts": pd.DataFrame(singles)})
+    return rows["win_low"][0], rows["win_high"][0]
 
 
 def test_a_mean_has_the_interval_of_its_single_values_over_prompts() -> None:
@@ -50,51 +56,48 @@ def test_a_mean_has_the_interval_of_its_single_values_over_prompts() -> None:
 
 def test_several_annotators_of_a_prompt_are_one_unit_of_chance() -> None:
     rows = [*verdicts("win", "win", "lose"), *verdicts("win", "lose", "lose", judge="Ben")]
-    shown = pd.DataFrame([{**SIDES, "subset": "all", "win": 50.0}])
-    spec = Intervals("table_3_verdicts", ("run_name", "role", "against", "subset"), {"win": percent("win")})
-    (row,) = with_intervals(shown, pd.DataFrame(rows), spec).to_dict("records")
     expected = bootstrap_interval([100.0, 50.0, 0.0])
-    assert (row["win_low"], row["win_high"]) == (expected.low, expected.high)
-
-
-def test_an_interval_over_seeds_is_students() -> None:
-    singles = pd.DataFrame({"profile": "p", "subset": "all", "run_name": ["a", "b", "c"], "reward": [1.0, 2.0, 4.0]})
-    shown = pd.DataFrame([{"profile": "p", "subset": "all", "mean": 7 / 3}])
-    spec = Intervals("table_4_runs", ("profile", "subset"), {"mean": column("reward")}, unit="run_name")
-    (row,) = with_intervals(shown, singles, spec).to_dict("records")
-    expected = seed_interval([1.0, 2.0, 4.0])
-    assert (row["mean_low"], row["mean_high"]) == (expected.low, expected.high)
+    assert bounds_of_table_3(rows) == (expected.low, expected.high)
 
 
 def test_a_row_without_single_values_has_no_interval() -> None:
-    shown = pd.DataFrame([{**SIDES, "subset": "helpful-online", "win": 50.0}])
-    spec = Intervals("table_3_verdicts", ("run_name", "role", "against", "subset"), {"win": percent("win")})
-    (row,) = with_intervals(shown, pd.DataFrame(verdicts("win", "lose")), spec).to_dict("records")
-    assert pd.isna(row["win_low"])
+    assert all(map(math.isnan, bounds_of_table_3(verdicts("win", "lose"), "helpful-online")))
 
 
-def test_the_papers_rows_are_marked_as_the_papers() -> None:
+def test_an_interval_over_seeds_is_students() -> None:
+    conditions = dict.fromkeys(("profile", "other_settings", "reward_model", "objective", "icl", "rewrite"), "x")
+    key = {**conditions, "rounds": 5, "subset": "all"}
+    runs = [
+        {**key, "run_name": name, "reward_after": value} for name, value in zip("abc", (1.0, 2.0, 4.0), strict=True)
+    ]
+    singles = pd.DataFrame(runs).assign(reward_before=0.0, sigmoid_after_100=50.0)
+    rows = {"table_4": pd.DataFrame([{**key, "mean_reward": 7 / 3}]), "table_4_runs": singles}
+    found, expected = with_intervals("table_4", rows), seed_interval([1.0, 2.0, 4.0])
+    assert (found["mean_reward_low"][0], found["mean_reward_high"][0]) == (expected.low, expected.high)
+
+
+def test_the_papers_rows_are_marked_as_the_papers_also_where_there_are_none_of_ours() -> None:
     exhibit = table_3()
     paper = exhibit.frame[exhibit.frame["source"] == "paper"]
     assert paper[["subset", "win", "tie", "lose"]].to_numpy().tolist()[0] == ["harmless-base", 69, 9, 22]
-    assert len(paper) == 4
     assert paper["win_low"].isna().all()
     assert any("not measured here" in note for note in exhibit.notes)
-
-
-def test_without_rows_of_ours_the_paper_stands_alone_and_a_note_says_so() -> None:
     nothing = pd.DataFrame(columns=[*SIDES, "subset", "win", "tie", "lose"])
-    singles = pd.DataFrame(columns=list(verdicts("win")[0]))
-    exhibit = compose("table_3", "Win, tie and lose", nothing, {"table_3_verdicts": singles})
-    assert set(exhibit.frame["source"]) == {"paper"}
-    assert "no rows for this yet" in exhibit.notes[0]
+    rows = {"table_3": nothing, "table_3_verdicts": pd.DataFrame(columns=list(verdicts("win")[0]))}
+    alone = compose("table_3", "Win, tie and lose", rows)
+    assert set(alone.frame["source"]) == {"paper"}
+    assert "no rows for this yet" in alone.notes[0]
 
 
-def test_every_share_of_the_papers_tables_2_and_3_adds_up_to_a_whole() -> None:
+def test_the_papers_figures_are_those_of_its_tables() -> None:
     for name in ("table_2", "table_3"):
         rows = paper_rows(name)
         assert rows is not None
         assert (rows[["win", "tie", "lose"]].sum(axis=1) == 100).all()
+    ablations = paper_rows("table_4")
+    assert ablations is not None
+    totals = ablations[ablations["subset"] == "all"].set_index("icl")["sigmoid_mean_100"].to_dict()
+    assert totals == {"full": 68.97, "static": 67.36, "off": 66.88}
 
 
 def test_annotators_agreement_and_their_majoritys_with_a_model() -> None:
@@ -108,16 +111,85 @@ def test_annotators_agreement_and_their_majoritys_with_a_model() -> None:
     # the fourth prompt has no majority, so it is a tie: equal 3/4, p_e = (2·1 + 1·2 + 1·1)/16 = 5/16, kappa 7/11
     assert majority[3] == "majority of annotators and gpt"
     assert majority[8].startswith("0.64 (")
+    assert agreement_tables(pd.DataFrame(people[:4])) == []
 
 
-def test_agreement_stands_below_table_3_and_not_where_one_person_judged() -> None:
-    assert len(table_3().tables) == 1
-    rows = [*verdicts("win", "tie", "lose"), *verdicts("win", "tie", "win", judge="Ben")]
-    assert "Agreement" in table_3(rows).tables[1].caption
+def test_differences_are_paired_over_the_prompts_that_both_have_on_the_scale_of_the_reward_model() -> None:
+    rewards = {"after": [THREE, THREE], "before": [0.0, 0.0], "PRO": [0.0]}
+    rows = [
+        {"run_name": "r", "reward_model": model, "role": role, "prompt_id": f"p{place}", "reward": reward}
+        | {"subset": "helpful-base" if place else "harmless-base"}
+        for model in ("rm", "world:quality")
+        for role, listed in rewards.items()
+        for place, reward in enumerate(listed)
+    ]
+    sigmoids, known = difference_tables(pd.DataFrame(rows))
+    assert sigmoids.columns == ("Against", "n", "harmless-base", "helpful-base", "Total")
+    assert [row[:2] for row in sigmoids.rows] == [("before", "2"), ("PRO", "1")]
+    assert sigmoids.rows[0][-1].startswith("+25.00 (")
+    assert known.rows[0][-1].startswith("+1.099 (")
+    alone = [row for row in rows if row["role"] == "after"]
+    assert difference_tables(pd.DataFrame(alone)) == []
+
+
+def test_the_judges_leanings_stand_beside_its_verdicts() -> None:
+    shown = {**SIDES, "judge": "j", "first_length": 9, "second_length": 2}
+    rows = [{**shown, "verdict": word, "prompt_id": word} for word in ("first", "second", "tie")]
+    (table,) = bias_tables(pd.DataFrame(rows))
+    ((role, against, decided, first, longer),) = table.rows
+    assert (role, against, decided, first[:2], longer[:2]) == ("after", "before", "2", "50", "50")
+
+
+@pytest.mark.parametrize(
+    ("judge", "words"),
+    [
+        pytest.param("gpt-4.1 (https://api.openai.com/v1, 1a)", "no independent evidence", id="the same model"),
+        pytest.param("openai/GPT-4.1 (https://gateway/v1, 1a)", "no independent evidence", id="through a gateway"),
+        pytest.param("offline-evaluator:rm@1 (offline://world, 1a)", "no witness of its own", id="offline"),
+        pytest.param("another (https://api.openai.com/v1, 1a)", "", id="another model"),
+    ],
+)
+def test_notes_say_when_the_judge_is_no_independent_witness(judge: str, words: str) -> None:
+    notes = judge_notes(pd.DataFrame([{"run_name": "a-run", "judge": judge}]), {"a-run": "gpt-4.1"})
+    assert (words in notes[0]) if words else (notes == [])
+
+
+def test_of_several_evaluations_notes_name_those_whose_judge_ranked() -> None:
+    judged = [("a-run", "gpt-4.1 (u, 1)"), ("b-run", "gpt-4.1 (u, 1)"), ("c-run", "offline-evaluator:rm (u, 1)")]
+    rows = pd.DataFrame(judged, columns=["run_name", "judge"])
+    both = judge_notes(rows[:2], {"a-run": "gpt-4.1", "b-run": "gpt-4.1"})
+    assert [note.partition(" ranked")[0] for note in both] == ["gpt-4.1"]
+    one, offline = judge_notes(rows, {"a-run": "gpt-4.1"})  # b-run is a baseline: no judge ranked
+    assert one.startswith("In the evaluation of a-run: gpt-4.1 ranked during training")
+    assert offline.startswith("In the evaluation of c-run: offline-evaluator:rm")
+    assert judge_notes(rows[:0], {}) == []
+
+
+def test_a_wide_table_has_the_papers_columns_and_says_what_all_rows_share() -> None:
+    rows = [
+        {"run_name": "a-run", "reward_model": "rm", "role": role, "subset": subset, "responses": 2, "mean_reward": 0.5}
+        for role in ("after", "before")
+        for subset in ("all", "harmless-base")
+    ]
+    scores = [
+        {**row, "subset": "harmless-base", "prompt_id": f"p{number}", "reward": 0.4}
+        for row in rows
+        for number in (0, 1)
+    ]
+    shown = pd.DataFrame([{**row, "sigmoid_mean_100": 62.0} for row in rows])
+    exhibit = compose("table_1", "Mean reward", {"table_1": shown, "table_1_scores": pd.DataFrame(scores)})
+    first = exhibit.tables[0]
+    assert first.columns == ("source", "role", "responses", *SUBSETS, "Total")
+    assert first.caption == "Mean reward: sigmoid_mean_100; run_name a-run; reward_model rm"
+    assert first.rows[0][:3] == ("ours", "after", "2")
+    assert first.rows[-1] == ("paper", "CycleAlign PRO, Alpaca", "–", "71.32", "67.89", "66.53", "68.92", "68.97")
+    assert "Difference" in exhibit.below[-1].caption
 
 
 def table_5(response: str = HOSTILE) -> Exhibit:
-    return compose("table_5", "Cases", pd.DataFrame([{"chosen": "largest", "response": response, "reward": -1.5}]), {})
+    return compose(
+        "table_5", "Cases", {"table_5": pd.DataFrame([{"chosen": "largest", "response": response, "reward": -1.5}])}
+    )
 
 
 def test_latex_acts_upon_nothing_that_a_cell_holds() -> None:
@@ -135,61 +207,33 @@ def test_latex_acts_upon_nothing_that_a_cell_holds() -> None:
 
 
 def test_markdown_shows_a_cell_literally_in_one_line() -> None:
-    markdown = as_markdown(table_5())
-    row = next(line for line in markdown.splitlines() if line.startswith("| largest"))
+    text = markdown(exhibit_blocks(table_5()), {})
+    row = next(line for line in text.splitlines() if line.startswith("| largest"))
     assert len(re.findall(r"(?<!\\)\|", row)) == 4
     assert "<b>" not in row.replace(r"\<b\>", "")
-    assert "\x1b" not in markdown
-
-
-def test_a_wide_table_has_the_papers_columns_and_tells_what_all_rows_share() -> None:
-    rows = [
-        {"run_name": "a-run", "reward_model": "rm", "role": role, "subset": subset, "responses": 2, "mean_reward": 0.5}
-        for role in ("after", "before")
-        for subset in ("all", "harmless-base")
-    ]
-    scores = [
-        {**{key: row[key] for key in ("run_name", "reward_model", "role")}, "subset": "harmless-base"}
-        | {"prompt_id": f"p{number}", "reward": 0.4 + 0.2 * number}
-        for row in rows[::2]
-        for number in range(2)
-    ]
-    shown = pd.DataFrame([{**row, "sigmoid_mean_100": 62.0} for row in rows])
-    exhibit = compose("table_1", "Mean reward", shown, {"table_1_scores": pd.DataFrame(scores)})
-    first = exhibit.tables[0]
-    assert first.columns == ("source", "role", "responses", *SUBSETS, "Total")
-    assert first.caption == "Mean reward: sigmoid_mean_100; run_name a-run; reward_model rm"
-    assert first.rows[0][:3] == ("ours", "after", "2")
-    assert first.rows[-1] == ("paper", "CycleAlign PRO, Alpaca", "–", "71.32", "67.89", "66.53", "68.92", "68.97")
-    assert "Difference" in exhibit.tables[-1].caption
-
-
-def test_the_papers_table_4_stands_by_the_demonstrations_it_left_out() -> None:
-    rows = paper_rows("table_4")
-    assert rows is not None
-    totals = rows[rows["subset"] == "all"].set_index("icl")["sigmoid_mean_100"].to_dict()
-    assert totals == {"full": 68.97, "static": 67.36, "off": 66.88}
+    assert "\x1b" not in text
 
 
 @pytest.mark.parametrize("name", sorted(CATALOGUE))
 def test_whatever_the_catalogue_names_has_its_sql_file_with_those_columns(name: str) -> None:
-    for one in {name, *wanted(name)}:
-        assert one.replace("_", "-") in exhibits.known()
     spec = CATALOGUE[name].intervals
+    for one in wanted(name):
+        assert one.replace("_", "-") in exhibits.known()
+        text = queries.load(exhibits.query_of(one))
+        for column in spec.by if spec else ():
+            assert re.search(rf"\b{column}\b", text), column
     if spec is not None:
-        for column_name in (*spec.by, *spec.means):
-            assert re.search(rf"\b{column_name}\b", queries.load(f"exhibits/{name}")), column_name
-        for column_name in (*spec.by, spec.unit):
-            assert re.search(rf"\b{column_name}\b", queries.load(f"exhibits/{spec.rows}")), column_name
+        assert re.search(rf"\b{spec.unit}\b", queries.load(exhibits.query_of(spec.rows)))
 
 
 def test_bars_curves_and_points_are_drawn() -> None:
-    bars = plot_of(table_3())
     curve = pd.DataFrame({"first_step": [0, 4], "last_step": [3, 7], "agreement": [0.5, 0.7]})
+    curve = curve.assign(first_round_agreement=[0.5, None], rounds_per_step=1.0)
     points = pd.DataFrame({"subset": ["all"], "role": ["after"], "mean_reward": [0.5], "reward_model": ["rm"]})
-    lines = plot_of(compose("run_agreement", "Agreement", curve, {}))
-    means = plot_of(compose("run_rewards", "Rewards", points, {}))
-    for plot in (bars, lines, means):
+    many = pd.DataFrame({"optimizer_step": range(500), "loss": 1.0, "rank_loss": None, "sft_loss": None})
+    frames = {"run_agreement": curve, "run_rewards": points, "run_losses": many.assign(gradient_norm=1.0)}
+    shown = [table_3(), *(compose(name, "Title", {name: frame}) for name, frame in frames.items())]
+    for plot in map(plot_of, shown):
         assert plot is not None
         assert plot.png.startswith(b"\x89PNG")
 

@@ -1,15 +1,24 @@
-"""The ledger that most exhibits of a run are asked of."""
+"""The ledgers that exhibits are asked of."""
 
 from collections.abc import Iterator
 
 import duckdb
 import pytest
 
-from tests.sql.registered_run import registered_run
+from tests.plain_ledger import plain_connection
+from tests.sql.rows import evaluate, register
 
 
 @pytest.fixture
 def connection() -> Iterator[duckdb.DuckDBPyConnection]:
     """In memory, with one registered run of four steps."""
-    with registered_run() as opened:
+    with plain_connection() as opened:
+        register(opened)
         yield opened
+
+
+@pytest.fixture
+def evaluated(connection: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnection:
+    """The same with responses of three systems to three prompts."""
+    evaluate(connection)
+    return connection

@@ -16,7 +16,7 @@ from storage import calls, queries, resumptions
 from storage.dialogues import PreparedDataset
 from storage.ledger import Ledger
 from storage.rounds import StaticDemonstration
-from tests.storage.test_calls import REPLY, description
+from tests.storage.test_calls import REPLY, call_of
 from tests.storage.values import ranked, sampled, trained, unranked
 
 RUN = "a-run"
@@ -85,14 +85,14 @@ def test_demonstrations_shown(ledger: Ledger) -> None:
 
 
 def test_spend_and_calls_asked_again(ledger: Ledger) -> None:
-    first = calls.begin_attempt(ledger, description(0), Decimal("0.5"), cap=None)
+    first = calls.begin_attempt(ledger, call_of("0.5"), cap=None)
     calls.fail_attempt(ledger, first, "rate_limit", 429)
-    second = calls.begin_attempt(ledger, description(0), Decimal("0.5"), cap=None)
+    second = calls.begin_attempt(ledger, call_of("0.5"), cap=None)
     calls.settle(ledger, second, REPLY, Decimal("0.25"))
-    calls.begin_attempt(ledger, description(1), Decimal("0.125"), cap=None)
+    calls.begin_attempt(ledger, call_of("0.125", 1), cap=None)
     assert ask(ledger, "spend_by_purpose_and_model") == [(RUN, "ranking", "a-model", 2, 3, 1, 1, 1, Decimal("0.375"))]
     assert ask(ledger, "calls_asked_again", run_name=RUN) == [
-        (RUN, 3, 1, 1, "ranking", "answered", 2, {"rate_limit": 1}, Decimal("0.25"), description(0).key)
+        (RUN, 3, 1, 1, "ranking", "answered", 2, {"rate_limit": 1}, Decimal("0.25"), call_of().call_key)
     ]
     assert ask(ledger, "calls_asked_again", run_name="another") == []
 
@@ -100,8 +100,7 @@ def test_spend_and_calls_asked_again(ledger: Ledger) -> None:
 def test_spend_by_day_counts_days_of_utc(ledger: Ledger) -> None:
     started = {"2026-03-13 23:30:00+00": "0.5", "2026-03-14 00:30:00+01": "0.25", "2026-03-14 12:00:00+00": "0.125"}
     numbers = [
-        calls.begin_attempt(ledger, description(slot), Decimal(reserve), cap=None)
-        for slot, reserve in enumerate(started.values())
+        calls.begin_attempt(ledger, call_of(reserve, slot), cap=None) for slot, reserve in enumerate(started.values())
     ]
     ledger.close()
     ledger.path.chmod(0o600)

@@ -11,8 +11,8 @@ from cyclealign.errors import BudgetReached
 from cyclealign.method.demonstrations import STATIC_DEMONSTRATION
 from cyclealign.method.ranking_prompt import parse_ranking_prompt
 from cyclealign.profiles import merge, resolve
-from cyclealign.report.audit_tables import audit_table, served_models
-from storage import audits, rounds, runs, samples
+from cyclealign.report.companions import audit_tables
+from storage import exhibits, rounds, runs, samples
 from storage.ledger import Ledger
 from storage.rounds import StaticDemonstration
 from tasks.asking.protocol import Direct
@@ -63,7 +63,7 @@ def test_answers_are_mapped_back_to_candidates_and_nothing_of_the_run_changes(
 ) -> None:
     before = rounds.recorded(context.ledger, "run", 0, STEPS)
     audit(context, server)
-    found = audits.collect(context.ledger, "run")
+    found = exhibits.read_exhibit(context.ledger, "run-audit", ["run"], {}).frame
     assert [tuple(row) for row in found["repeated_ranking"]] == [(0, 1, 2)] * STEPS
     assert [tuple(row) for row in found["recorded_ranking"]] == [(0, 2, 1)] * STEPS
     assert set(found["repeated_model"]) == {"served-model"}
@@ -81,10 +81,10 @@ def test_an_audit_is_paid_once_and_a_larger_share_holds_the_smaller(context: Run
 def test_what_cannot_be_read_is_counted_with_its_reason(context: RunContext, server: ModelServer) -> None:
     server.say = lambda _body: "I would rather not."
     audit(context, server, share=0.2)
-    found = audits.collect(context.ledger, "run")
+    found = exhibits.read_exhibit(context.ledger, "run-audit", ["run"], {}).frame
     assert list(found["reason"]) == ["malformed", "malformed"]
     assert found["repeated_ranking"].isna().all()
-    assert audit_table(found, candidates=3).rows[-1][3:7] == ("all", "0", "0", "2")
+    assert audit_tables(found)[0].rows[-1][3:7] == ("all", "0", "0", "2")
 
 
 def test_the_cap_of_the_run_holds(context: RunContext, server: ModelServer) -> None:
@@ -108,11 +108,12 @@ def test_the_ledger_knows_which_served_model_gave_an_answer_and_when(context: Ru
     audit(context, server, share=0.1)
     server.named = {}
     audit(context, server, share=0.2)
-    found = audits.collect(context.ledger, "run")
+    found = exhibits.read_exhibit(context.ledger, "run-audit", ["run"], {}).frame
     assert sorted(found["repeated_fingerprint"].fillna("none")) == ["fp_1", "none"]
-    assert served_models(found) == ["not named → served-model", "not named → served-model fp_1"]
+    lines = audit_tables(found)[0].rows
+    assert sorted({line[0] for line in lines}) == ["not named → served-model", "not named → served-model fp_1"]
     today = f"{found['repeated_at'].max():%Y-%m}"
-    for line in audit_table(found, candidates=3).rows:
+    for line in lines:
         assert (line[1], line[2][:7]) == ("–", today)
 
 
@@ -143,8 +144,9 @@ def test_answers_of_other_served_models_are_told_apart(changes: dict[str, Any], 
         "repeated_at": datetime(2026, 5, 1, tzinfo=UTC),
     }
     rows = pd.DataFrame([row, {**row, "recorded_at": datetime(2026, 3, 16, tzinfo=UTC)}, {**row, **changes}])
-    assert served_models(rows) == list(dict.fromkeys(["m-0613", served]))
-    table = audit_table(rows, 2).rows
+    (found,) = audit_tables(rows)
+    assert ("more than one served model answered" in found.caption) == bool(changes)
+    table = found.rows
     dates = ("2026-03-14 to 2026-03-16", "2026-05-01")
     n = "2" if changes else "3"
     assert [line[:6] for line in table[:2]] == [
