@@ -18,7 +18,7 @@ from tests.flows.asked import call_of
 CALLS = "select request, state from api_calls where run_name = $run_name"
 ATTEMPTS = """
     select api_attempts.attempt, api_calls.request, api_attempts.state,
-        coalesce(api_attempts.cost_usd, api_attempts.reserved_usd)
+        coalesce(api_attempts.cost_usd, api_attempts.reserved_usd)::varchar
     from api_attempts join api_calls using (call_key)
     where api_attempts.run_name = $run_name
 """
@@ -59,7 +59,7 @@ def remains(home: Path, run_name: str) -> Remains:
         answered=Counter(call for call, state in bodies if state == "answered"),
         attempts=Counter(call for call, _ in tries.values()),
         in_flight={number: call for number, (call, state) in tries.items() if state == "in_flight"},
-        spend_usd=sum((usd for *_, usd in attempts), Decimal(0)),
+        spend_usd=sum((Decimal(usd) for *_, usd in attempts), Decimal(0)),
         rounds={(step, round_): state for step, round_, state in rounds},
     )
 
