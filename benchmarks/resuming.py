@@ -53,7 +53,7 @@ TIMES = """
         max(turns.trained) filter (where turns.step < resumptions.first_new_step)
         - min(turns.begun) filter (where turns.step >= resumptions.checkpoint_step)
     from resumptions, turns where resumptions.run_name = $run and resumptions.resumption = 1
-    group by all
+    group by resumptions.rounds_replayed, resumptions.started_at
     """
 """The `Continuation` at the first resumption of a run with one round per step; `wave` is a turn then."""
 
