@@ -91,7 +91,7 @@ def _html(block: Block) -> Markup:
 
 def _html_table(table: Table) -> Markup:
     def cells(pattern: str, row: Sequence[str]) -> Markup:
-        words = Markup(' class="words"')
+        words = Markup(' class="words" dir="auto"')
         return _joined(_tag(pattern, words if place < table.text_columns else "", one) for place, one in enumerate(row))
 
     caption = _tag("<caption>{}</caption>", table.caption) if table.caption and not table.folded else ""
