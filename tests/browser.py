@@ -37,15 +37,9 @@ class Browser:
         self._path = f"/session/{session}"
 
     def open(self, url: str) -> None:
-        """Go to an address."""
         self._send("POST", "/url", url=url)
 
-    def reload(self) -> None:
-        """Load the page again."""
-        self._send("POST", "/refresh")
-
     def back(self) -> None:
-        """Go back in the history."""
         self._send("POST", "/back")
 
     def press(self, key: str) -> None:
@@ -59,11 +53,9 @@ class Browser:
         return self._send("POST", "/execute/sync", script=script, args=[])
 
     def text(self) -> str:
-        """What the page shows."""
         return str(self.run("return document.body.innerText"))
 
     def wait_for(self, script: str, seconds: float = 20) -> Any:
-        """What a script returns, once that is true."""
         deadline = time.monotonic() + seconds
         while not (found := self.run(script)):
             if time.monotonic() > deadline:
@@ -72,7 +64,6 @@ class Browser:
         return found
 
     def wait_for_text(self, text: str) -> None:
-        """Return once the page shows the text."""
         self.wait_for(f"return document.body.innerText.includes({text!r})")
 
     def complaints(self) -> list[str]:
@@ -80,7 +71,6 @@ class Browser:
         return [entry["message"] for entry in self._send("POST", "/se/log", type="browser")]
 
     def picture(self, path: Path) -> None:
-        """Write what the window shows as a PNG."""
         path.write_bytes(base64.b64decode(self._send("GET", "/screenshot")))
 
     def _send(self, method: str, path: str, **body: Any) -> Any:
@@ -93,29 +83,23 @@ class Browser:
 @contextmanager
 def browser() -> Iterator[Browser]:
     """A window of a browser with nothing in its profile; closed afterwards."""
-    port = _free_port()
-    with tempfile.TemporaryDirectory() as profile, _driver(port) as client:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    process = subprocess.Popen([str(DRIVER), f"--port={port}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    with tempfile.TemporaryDirectory() as profile:
         options = {"binary": CHROMIUM, "args": [*_OPTIONS, f"--user-data-dir={profile}"]}
         wanted = {"goog:chromeOptions": options, "goog:loggingPrefs": {"browser": "ALL"}}
-        reply = client.post("/session", json={"capabilities": {"alwaysMatch": wanted}})
-        assert reply.status_code == 200, reply.text
-        session = reply.json()["value"]["sessionId"]
         try:
-            yield Browser(client, session)
+            with httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=60, trust_env=False) as client:
+                _until_ready(client)
+                reply = client.post("/session", json={"capabilities": {"alwaysMatch": wanted}})
+                assert reply.status_code == 200, reply.text
+                session = reply.json()["value"]["sessionId"]
+                yield Browser(client, session)
+                client.delete(f"/session/{session}")
         finally:
-            client.delete(f"/session/{session}")
-
-
-@contextmanager
-def _driver(port: int) -> Iterator[httpx2.Client]:
-    process = subprocess.Popen([str(DRIVER), f"--port={port}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        with httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=60, trust_env=False) as client:
-            _until_ready(client)
-            yield client
-    finally:
-        process.terminate()
-        process.wait(timeout=10)
+            process.terminate()  # its browser with it
+            process.wait(timeout=10)
 
 
 def _until_ready(client: httpx2.Client) -> None:
@@ -126,9 +110,3 @@ def _until_ready(client: httpx2.Client) -> None:
         except httpx2.TransportError:
             time.sleep(0.05)
     raise AssertionError("chromedriver did not answer within 10 s")
-
-
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])

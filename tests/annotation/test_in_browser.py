@@ -86,10 +86,10 @@ def test_a_verdict_waits_on_its_page_until_the_ledger_takes_it(
     window: Browser, address: str, store: MemoryStore
 ) -> None:
     window.open(f"{address}/pairs?annotator=Ann")
-    store.locked = True
+    store.full = True
     window.press("2")
     window.wait_for_text("Your verdict is not stored yet.")
-    store.locked = False
+    store.full = False
     window.wait_for_text("1 of 8 judged")
     assert verdicts(store) == ["second"]
     window.complaints()  # the refusal stands in the console, and is none of another test's

@@ -34,21 +34,13 @@ def on_a_terminal(frame: pd.DataFrame, style: str) -> str:
 
 
 @pytest.mark.parametrize("style", ["table", "csv", "json"])
-def test_a_terminal_is_told_nothing_to_act_upon(style: str) -> None:
+def test_a_terminal_gets_nothing_to_act_upon(style: str) -> None:
     shown = on_a_terminal(pd.DataFrame({HOSTILE: [HOSTILE, None]}), style)
     own_colours_gone = re.sub(r"\x1b\[[0-9;]*m", "", shown)
     assert not set("\x1b\x07\x08\x7f\x9b\r\u202e\u2028\u200b") & set(own_colours_gone)
-
-
-def test_words_in_brackets_are_shown_and_not_taken_for_markup() -> None:
-    shown = on_a_terminal(
-        pd.DataFrame({"[bold]text": ["[red]alarm[/blue] [link=http://evil.example]press[/link]"]}), "table"
-    )
-    words = re.sub(r"[\s│┃]+", "", re.sub(r"\x1b\[[0-9;]*m", "", shown))
-    assert "[bold]text" in words
-    assert "[red]alarm[/blue]" in words
-    assert "[link=http://evil.example]press[/link]" in words
-    assert "\x1b]8" not in shown
+    if style == "table":  # brackets are no markup
+        words = re.sub(r"[\s│┃]+", "", own_colours_gone)
+        assert "[red]alarm[/blue][link=http://evil.example]press[/link]" in words
 
 
 @settings(max_examples=50)
@@ -57,14 +49,13 @@ def test_any_row_can_be_printed(name: str, value: str) -> None:
     assert on_a_terminal(pd.DataFrame({name: [value]}), "table")
 
 
-def test_programs_get_csv_and_json_unchanged(capsys: pytest.CaptureFixture[str]) -> None:
+def test_programs_get_csv_and_json_unchanged_and_the_number_of_rows_beside_a_table(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     frame = pd.DataFrame({"text": [HOSTILE]})
     print_frame(frame, "json")
     assert json.loads(capsys.readouterr().out) == [{"text": HOSTILE}]
     print_frame(frame, "csv")
     assert list(csv.reader(io.StringIO(capsys.readouterr().out, newline=""))) == [["text"], [HOSTILE]]
-
-
-def test_the_number_of_rows_is_told_beside_them(capsys: pytest.CaptureFixture[str]) -> None:
     print_rows([{"a": 1}, {"a": 2}])
     assert capsys.readouterr().err == "2 rows\n"
