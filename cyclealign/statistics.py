@@ -35,20 +35,6 @@ class Interval:
     n: int
 
 
-@dataclass(frozen=True, slots=True)
-class WinTieLose:
-    """How many prompts went which way."""
-
-    win: int
-    tie: int
-    lose: int
-
-    @property
-    def n(self) -> int:
-        """All prompts that were compared."""
-        return self.win + self.tie + self.lose
-
-
 def bootstrap_interval(
     values: Sequence[float],
     clusters: Sequence[str] | None = None,
@@ -156,29 +142,10 @@ def paired_difference(
     return bootstrap_interval(differences, resamples=resamples, seed=seed, level=level)
 
 
-def win_tie_lose(differences: Iterable[float], tie_margin: float) -> WinTieLose:
-    """How many differences lie above, within (its ends included) and below ±`tie_margin`."""
-    listed = list(differences)
-    win, lose = sum(gap > tie_margin for gap in listed), sum(gap < -tie_margin for gap in listed)
-    return WinTieLose(win, len(listed) - win - lose, lose)
-
-
 def sigmoid_100(scores: ArrayLike) -> np.ndarray:
     """100 · sigmoid of each score, in its place: the unit of the paper's Table 1 (PRO's convention)."""
     # sigmoid(x) = (1 + tanh(x/2)) / 2, which cannot overflow
     return np.asarray(50 * (1 + np.tanh(np.asarray(scores, dtype=float) / 2)))
-
-
-def sigmoid_mean(scores: ArrayLike) -> float:
-    """The mean of 100 · sigmoid(score) over responses.
-
-    Raises:
-        ValueError: no scores.
-    """
-    numbers = np.asarray(scores, dtype=float)
-    if not numbers.size:
-        raise ValueError("Found no scores, expected at least one to take the mean of.")
-    return float(np.mean(sigmoid_100(numbers)))
 
 
 def correlation(a: ArrayLike, b: ArrayLike) -> float:

@@ -7,7 +7,6 @@ import pytest
 
 from cyclealign.statistics import (
     Interval,
-    WinTieLose,
     bootstrap_interval,
     correlation,
     differences_by_prompt,
@@ -15,8 +14,7 @@ from cyclealign.statistics import (
     paired_difference,
     repeated_ngram_share,
     seed_interval,
-    sigmoid_mean,
-    win_tie_lose,
+    sigmoid_100,
 )
 
 
@@ -99,20 +97,8 @@ def test_a_paired_difference_compares_the_same_prompts() -> None:
         paired_difference({"a": 1.0, "b": 1.0}, {"a": 1.0, "c": 1.0, "d": 1.0})
 
 
-def test_differences_within_the_margin_are_ties() -> None:
-    counts = win_tie_lose([0.2, 0.1, 0.0, -0.1, -0.3, 0.5], tie_margin=0.1)
-    assert counts == WinTieLose(win=2, tie=3, lose=1)
-    assert counts.n == 6
-    assert win_tie_lose([1e-9, 0.0, -1e-9], tie_margin=0.0) == WinTieLose(1, 1, 1)
-
-
-def test_sigmoid_mean_averages_after_the_sigmoid() -> None:
-    """sigmoid(0) = 50%, sigmoid(log 3) = 75%, sigmoid(-log 3) = 25%; far out 100% and 0%."""
-    assert sigmoid_mean([0.0, math.log(3)]) == pytest.approx(62.5)
-    assert sigmoid_mean([-math.log(3)]) == pytest.approx(25)
-    assert sigmoid_mean([1e6, -1e6]) == pytest.approx(50)
-    with pytest.raises(ValueError, match="no scores"):
-        sigmoid_mean([])
+def test_the_sigmoid_is_in_the_unit_of_the_papers_table_1_and_does_not_overflow() -> None:
+    assert sigmoid_100([0.0, math.log(3), -math.log(3), 1e6, -1e6]).tolist() == pytest.approx([50, 75, 25, 100, 0])
 
 
 def test_correlation_of_a_line_is_one_and_of_a_constant_undefined() -> None:
