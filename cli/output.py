@@ -1,12 +1,13 @@
 """Rows on the terminal or in a pipe: a table for people, CSV and JSON for programs.
 
 A terminal gets nothing that it would act upon, whatever the cells hold. Leaves out the end of a run
-(`tasks.evaluation.publication`). Imported by the commands that print rows: pandas is slow to import.
+(`tasks.evaluation.publication`). Commands import it when they print rows: pandas is slow to import. Exhibits, which
+bring matplotlib, are imported where they are printed.
 """
 
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import pandas as pd
@@ -14,13 +15,11 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from cyclealign.report.blocks import Table
-from cyclealign.report.exhibits import Exhibit
-from cyclealign.report.render import as_latex, exhibit_blocks, markdown, rich_table
 from cyclealign.report.untrusted import for_message, for_terminal
-from storage.exhibits import read_exhibit
-from storage.ledger import Ledger
-from tasks.context import home_folder
+
+if TYPE_CHECKING:
+    from cyclealign.report.blocks import Table
+    from cyclealign.report.exhibits import Exhibit
 
 WIDTH = 200
 """Characters of a table's line where there is no terminal to ask."""
@@ -61,8 +60,10 @@ def print_frame(frame: pd.DataFrame, style: str) -> None:
         click.echo(f"{len(frame)} rows", err=True)
 
 
-def print_exhibit(exhibit: Exhibit, style: str) -> None:
+def print_exhibit(exhibit: "Exhibit", style: str) -> None:
     """Print an exhibit as `table`, `markdown`, `latex`, `csv` or `json`."""
+    from cyclealign.report.render import as_latex, exhibit_blocks, markdown
+
     if style in ("csv", "json"):
         print_frame(exhibit.frame, style)
     elif style == "table":
@@ -75,18 +76,28 @@ def print_exhibit(exhibit: Exhibit, style: str) -> None:
 def print_systems(run: str) -> None:
     """Print the systems of a run's evaluation beside its own model, and what its judges said; nothing without any."""
     for name, known in (("table-1", {"before", "after"}), ("table-2", set())):
-        found = read_exhibit(Ledger(home_folder()), name, [run], {})
+        found = _exhibit(name, run)
         if set(found.frame.loc[found.frame["source"] == "ours", "role"]) - known:
             print_exhibit(found, "table")
 
 
 def print_audit(run: str) -> None:
     """Print all that audits of a run have found."""
-    found = read_exhibit(Ledger(home_folder()), "run-audit", [run], {})
+    found = _exhibit("run-audit", run)
     _print(found, found.below)
 
 
-def _print(exhibit: Exhibit, tables: Sequence[Table]) -> None:
+def _exhibit(name: str, run: str) -> "Exhibit":
+    from storage.exhibits import read_exhibit
+    from storage.ledger import Ledger
+    from tasks.context import home_folder
+
+    return read_exhibit(Ledger(home_folder()), name, [run], {})
+
+
+def _print(exhibit: "Exhibit", tables: "Sequence[Table]") -> None:
+    from cyclealign.report.render import rich_table
+
     console = Console() if sys.stdout.isatty() else Console(width=WIDTH)
     for table in tables:
         console.print(rich_table(table))
