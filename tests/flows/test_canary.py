@@ -13,7 +13,7 @@ import pickle
 import sqlite3
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -39,101 +39,76 @@ KEY = "sk-canary-7Qe2mXw9Zr4Tt1Yb6Kc8"
 
 
 class Talkative(JudgeServer):
-    """Repeats the key that it was sent wherever it can, and behaves as it is told: `mode`."""
-
-    mode = "answers"
-    heard: list[str]
+    """Repeats the key that it was sent wherever it can, fails the first call, and behaves by its `mode`."""
 
     def __init__(self, home: Path, overrides: dict[str, Any]) -> None:
         super().__init__(home, overrides)
-        self.heard = []
+        self.mode = "answers"
+        self.heard: list[str] = []
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One chat completion."""
         sent = dict(scope["headers"])[b"authorization"].decode()
         self.heard.append(sent)
-        error = JSONResponse({"error": {"message": f"no: {sent}", "code": sent}}, self._status(), {"x-sent": sent})
+
+        async def repeat(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], (b"x-sent", sent.encode())]
+            await send(message)
+
         if self.mode == "cuts":
             receive.__self__.transport.abort()  # type: ignore[attr-defined]  uvicorn's request cycle
         elif self.mode == "hangs":
             while (await receive())["type"] != "http.disconnect":
                 pass
         elif self.mode == "refuses" or len(self.heard) == 1:
-            await error(scope, receive, send)
+            body = {"error": {"message": f"no: {sent}", "code": sent}}
+            await JSONResponse(body, 401 if self.mode == "refuses" else 500)(scope, receive, repeat)
         else:
-            await super().handle(scope, receive, _repeating(send, sent))
-
-    def _status(self) -> int:
-        return 401 if self.mode == "refuses" else 500
+            await super().handle(scope, receive, repeat)
 
 
-def _repeating(send: Send, sent: str) -> Send:
-    async def repeat(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            message["headers"] = [*message["headers"], (b"x-sent", sent.encode())]
-        await send(message)
-
-    return repeat
-
-
-class Endings:
-    """Has runs end in several ways; each returns what was said and raised on the way."""
-
-    def __init__(self, home: Path, judge: Talkative, folder: Path) -> None:
-        self.home, self.judge, self.output, self.results = home, judge, folder / "output", folder / "results"
-
-    def settings(self, **black_box: Any) -> dict[str, Any]:
-        """Of a run at the judge; each ending has a seed of its own, so that it asks questions of its own."""
-        price = {"input": 1.0, "output": 2.0}
-        base = {"endpoint": "api", "base_url": self.judge.url, "price": price, "attempts": 2}
-        return merge(TINY, {"black_box": {**base, **black_box}})
-
-    def success(self) -> BaseException | None:
-        """The first call fails once, then all is well."""
-        result = train(profile="laptop", overrides=self.settings(), run="canary-success")
-        assert result["state"] == "complete"
-        return None
-
-    def refused(self) -> BaseException | None:
-        """The key is refused with a message that repeats it."""
-        self.judge.mode = "refuses"
-        return self._fails(EndpointRefused, "canary-refused", {"seed": 1})
-
-    def transport(self) -> BaseException | None:
-        """Every connection is cut after the request was read."""
-        self.judge.mode = "cuts"
-        return self._fails(EndpointRefused, "canary-transport", {"seed": 2})
-
-    def crash(self) -> BaseException | None:
-        """The flow breaks in the middle, with answers behind it."""
-        return self._fails(Exception, "canary-crash", {"seed": 3, "training": {"learning_rate": 1e30}})
-
-    def kill(self) -> BaseException | None:
-        """The process is killed while its calls are under way."""
-        self.judge.mode = "hangs"
-        place = Place.here(self.home, key=KEY, output=self.output, results=self.results)
-        child = start(train_there, place, "canary-kill", merge(self.settings(), {"seed": 4}))
-        while not self.judge.heard and child.is_alive():
-            time.sleep(0.02)
-        child.kill()
-        child.join()
-        open_calls = "select count(*) from api_attempts where run_name = 'canary-kill' and state = 'in_flight'"
-        assert answer(self.home, open_calls)[0].iloc[0, 0] > 0, self.output.read_text()
-        return None
-
-    def _fails(self, expected: type[Exception], run: str, changes: dict[str, Any]) -> BaseException:
-        with pytest.raises(expected) as caught:
-            train(profile="laptop", overrides=merge(self.settings(), changes), run=run)
-        assert runs.status(Ledger(self.home), run)[0].state in ("paused", "failed")
-        return caught.value
+ENDINGS: dict[str, tuple[str, dict[str, Any], type[Exception] | None]] = {
+    "success": ("answers", {}, None),
+    "refused": ("refuses", {}, EndpointRefused),
+    "transport": ("cuts", {}, EndpointRefused),
+    "crash": ("answers", {"training": {"learning_rate": 1e30}}, Exception),
+    "kill": ("hangs", {}, None),
+}
+"""Of a run: the judge's mode, settings, and what the flow raises; each has questions of its own by its seed."""
 
 
 @pytest.fixture
-def endings(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Endings]:
-    """The ways to end, with the key in the environment and Prefect told to keep every result."""
+def judge(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Talkative]:
+    """The judge, with the key in the environment and Prefect told to keep every result."""
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     with Talkative(home, TINY) as judge, temporary_settings(kept_results(tmp_path / "results")):
-        yield Endings(home, judge, tmp_path)
+        yield judge
+
+
+def end(home: Path, judge: Talkative, ending: str, folder: Path) -> BaseException | None:
+    """Have a run end so; returns what was raised on the way."""
+    judge.mode, changes, expected = ENDINGS[ending]
+    endpoint = {"endpoint": "api", "base_url": judge.url, "price": {"input": 1.0, "output": 2.0}, "attempts": 2}
+    settings = merge(merge(TINY, {"black_box": endpoint, "seed": [*ENDINGS].index(ending)}), changes)
+    run = f"canary-{ending}"
+    if ending == "kill":  # while its calls are under way
+        place = Place.here(home, key=KEY, output=folder / "output", results=folder / "results")
+        child = start(train_there, place, run, settings)
+        while not judge.heard and child.is_alive():
+            time.sleep(0.02)
+        child.kill()
+        child.join()
+        open_calls = f"select count(*) from api_attempts where run_name = '{run}' and state = 'in_flight'"
+        assert answer(home, open_calls)[0].iloc[0, 0] > 0, place.output.read_text()
+    elif expected is None:
+        assert train(profile="laptop", overrides=settings, run=run)["state"] == "complete"
+    else:
+        with pytest.raises(expected) as caught:
+            train(profile="laptop", overrides=settings, run=run)
+        assert runs.status(Ledger(home), run)[0].state in ("paused", "failed")
+        return caught.value
+    return None
 
 
 def prefect_folder() -> Path:
@@ -150,29 +125,26 @@ def said_by(error: BaseException | None) -> Iterator[tuple[str, bytes]]:
     yield "exception", repr(vars(error)).encode() + pickle.dumps(error)
 
 
-@pytest.mark.parametrize(
-    "ending",
-    [Endings.success, Endings.refused, Endings.transport, Endings.crash, Endings.kill],
-    ids=lambda e: e.__name__,
-)
-def test_the_key_is_found_nowhere_after(
-    endings: Endings,
-    ending: Callable[[Endings], BaseException | None],
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_the_key_is_found_nowhere_after(  # noqa: PLR0917  fixtures
+    home: Path,
+    judge: Talkative,
+    ending: str,
     caplog: pytest.LogCaptureFixture,
     capfd: pytest.CaptureFixture[str],
     tmp_path: Path,
 ) -> None:
     with caplog.at_level(logging.DEBUG), caplog.at_level(logging.INFO, "httpcore2"):  # its trace shows all headers
-        error = ending(endings)
-    assert f"Bearer {KEY}" in endings.judge.heard
+        error = end(home, judge, ending, tmp_path)
+    assert f"Bearer {KEY}" in judge.heard
     said = [("log", caplog.text.encode()), ("output", "".join(capfd.readouterr()).encode()), *said_by(error)]
-    Ledger(endings.home).close()
-    written = [*everything_below([endings.home, tmp_path, prefect_folder()])]
+    Ledger(home).close()
+    written = [*everything_below([home, tmp_path, prefect_folder()])]
     assert found_in(KEY, [*said, *written]) == []
     places = {place for place, _ in written}
     assert any(place.endswith("ledger.duckdb: attempts") for place in places)
     assert any(place.endswith("prefect-test.db: flow_run_state") for place in places)
-    if ending is not Endings.kill:  # who is killed in its first segment has stored no result yet
+    if ending != "kill":  # a process that is killed in its first segment has stored no result yet
         assert any(place.startswith(str(tmp_path / "results")) for place in places)
 
 
