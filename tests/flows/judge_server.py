@@ -1,17 +1,15 @@
 """The offline judge served over HTTP on loopback, with a switch that makes it refuse keys."""
 
-import socket
-import threading
-import time
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-import uvicorn
 from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
 from tasks.context import load_settings
 from tasks.models import standalone_judge
+from tests.serving import serving
 
 
 class JudgeServer:
@@ -20,28 +18,24 @@ class JudgeServer:
     def __init__(self, home: Path, overrides: dict[str, Any]) -> None:
         self._app = standalone_judge(load_settings("laptop", overrides), home)
         self._left: int | None = None
+        self._serving: AbstractContextManager[Self]
         self.answered = 0
-        with socket.socket() as found:
-            found.bind(("127.0.0.1", 0))
-            self._port = found.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self._port}/v1"
-        config = uvicorn.Config(
-            self.handle,
-            port=self._port,
-            log_config=None,  # setting loggers up waits five seconds for Prefect's handler, which waits for the lock
-            lifespan="off",
-            interface="asgi3",
-        )
-        self._server = uvicorn.Server(config)
-        self._thread = threading.Thread(target=self._server.run, daemon=True)
+        self.url = ""
 
     def refuse_after(self, answers: int) -> None:
         """Refuse the key from the answer after `answers` on."""
         self._left = answers
 
     def accept(self) -> None:
-        """Answer everybody again."""
+        """Answer every request again."""
         self._left = None
+
+    def app(self) -> Self:
+        """Itself."""
+        return self
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self.handle(scope, receive, send)
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self._left is not None and self._left <= 0:
@@ -53,12 +47,9 @@ class JudgeServer:
         self.answered += 1
         await self._app(scope, receive, send)
 
-    def __enter__(self) -> "JudgeServer":
-        self._thread.start()
-        while not self._server.started:
-            time.sleep(0.05)
-        return self
+    def __enter__(self) -> Self:
+        self._serving = serving(self)
+        return self._serving.__enter__()
 
     def __exit__(self, *_: object) -> None:
-        self._server.should_exit = True
-        self._thread.join(timeout=10)
+        self._serving.__exit__(None, None, None)
