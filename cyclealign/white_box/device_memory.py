@@ -6,25 +6,18 @@ out how much a phase takes (`cyclealign.model_sizes`).
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import torch
 
 from cyclealign.errors import DeviceMemoryFull
 
-_QUOTED = 300
-"""Characters of torch's message, which names the device, its size and who holds how much."""
 
+class Remedies(NamedTuple):
+    """Settings that make a phase smaller: without a change of results, so that the same run continues, or with one."""
 
-@dataclass(frozen=True, slots=True)
-class Remedies:
-    """Settings that make a phase smaller."""
-
-    same_run: tuple[str, ...] = ()
-    """They change no result: the same run continues with them."""
-    other_run: tuple[str, ...] = ()
-    """They are part of a run's settings digest."""
+    same_run: tuple[str, ...]
+    other_run: tuple[str, ...]
 
 
 _REWARDS_LATER = "evaluation.score_during_training=false, where it and evaluation.score_candidates are true"
@@ -58,17 +51,12 @@ def fitting(doing: str, remedies: Remedies) -> Iterator[None]:
     try:
         yield
     except torch.OutOfMemoryError as error:
-        raise DeviceMemoryFull(
-            f"{doing} ran out of a device's memory: {_quoted(str(error))} {advice(remedies)}"
-        ) from error
-
-
-def _quoted(message: str) -> str:
-    """Whole sentences of torch's message, less its advice at the end."""
-    text = " ".join(message.split())
-    if len(text) > _QUOTED:
-        text = text[:_QUOTED].rpartition(". ")[0] or text[:_QUOTED]
-    return text.removesuffix(".") + "."
+        # Whole sentences of torch's message: the device, its size, who holds how much; less the advice at its end.
+        text = " ".join(str(error).split())
+        if len(text) > 300:
+            text = text[:300].rpartition(". ")[0] or text[:300]
+        said = text.removesuffix(".")
+        raise DeviceMemoryFull(f"{doing} ran out of a device's memory: {said}. {advice(remedies)}") from error
 
 
 def advice(remedies: Remedies) -> str:
@@ -77,9 +65,6 @@ def advice(remedies: Remedies) -> str:
         "Expected room for it: `cyclealign estimate` says what each phase takes, `nvidia-smi` who else holds memory.",
         "What was computed is in the ledger, and the same command continues",
     ]
-    if remedies.same_run:
-        parts[-1] += f", also with {' or '.join(remedies.same_run)}"
-    parts[-1] += "."
-    if remedies.other_run:
-        parts.append(f"Under another run name, for it changes results: {' or '.join(remedies.other_run)}.")
+    parts[-1] += f", also with {' or '.join(remedies.same_run)}."
+    parts.append(f"Under another run name, for it changes results: {' or '.join(remedies.other_run)}.")
     return " ".join(parts)

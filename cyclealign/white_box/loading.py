@@ -30,6 +30,7 @@ from transformers import (
     PretrainedConfig,
     PreTrainedTokenizerBase,
 )
+from transformers.pytorch_utils import Conv1D
 from transformers.utils import logging as transformers_logging
 
 from cyclealign.errors import ModelError
@@ -173,10 +174,11 @@ def add_adapter(model: Any, lora: LoraSettings, seed: int) -> PeftModel:
         try:
             return get_peft_model(model, config)
         except ValueError as error:
-            linear = {name.split(".")[-1] for name, part in model.named_modules() if _is_linear(part)}
+            linear = {name for name, part in model.named_modules() if isinstance(part, nn.Linear | Conv1D)}
+            known = ", ".join(sorted({name.split(".")[-1] for name in linear}))
             raise ModelError(
                 f"white_box.lora.target_modules = {lora.target_modules!r} does not fit: {str(error)[:200]} "
-                f"Linear modules of this model: {', '.join(sorted(linear))}. Name some of them, or use all-linear."
+                f"Linear modules of this model: {known}. Name some of them, or use all-linear."
             ) from None
 
 
@@ -333,7 +335,3 @@ def _compute_alike(model: Any) -> None:
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
             module.support_avx512bf16_for_cpu = False
-
-
-def _is_linear(module: nn.Module) -> bool:
-    return isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D"

@@ -1,9 +1,7 @@
 """The group in which the ranks of a run meet, and a process that is alone by itself: on this machine only.
 
 torch would wait for the others at a port of every network interface. Here ranks find each other through a file in a
-private folder and talk over loopback. Called by `training` and by both sides of `ranks`; leaves out who starts the
-ranks. A program without a flow, only models, may also be started by `torchrun`, which then brings its ranks together
-instead; the flows refuse a launcher (`tasks.context.refuse_launcher`).
+private folder and talk over loopback. Called by `training` and by both sides of `ranks`, which start the ranks.
 """
 
 import inspect
@@ -54,7 +52,7 @@ def join(folder: Path, device: torch.device) -> None:
 
 
 def meet_nobody(backend: str) -> None:
-    """Make this process the only rank of a group, unless a launcher started several; until `leave`.
+    """Make this process the only rank of a group, unless it is one of several; until `leave`.
 
     DeepSpeed looks at a launcher's environment at every step.
     """

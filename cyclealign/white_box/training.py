@@ -1,10 +1,9 @@
 """One optimizer step on L = L_rank + λ·L_sft, averaged over prompts, and the engines under it: plain torch and ZeRO.
 
 The losses are `cyclealign.method.objectives`; p(y) is always the length-normalised mean here, whatever ranks. Engines
-split the work over the ranks that this process is one of, or do all of it where it is alone, on CPU and GPU, and keep
+split the work over the ranks that this process has joined (`process_group`), or do all of it, on CPU and GPU, and keep
 the same checkpoint: AdamW's moments by adapter tensor, whole and in float32, so that a run may continue under another
-engine or on another number of ranks. A run's flow starts its ranks (`ranks`); torchrun may start those of a program
-without a flow. Called by `white_box`; leaves out what is learnt from and when. Paper: Section 2.3, Eq. 1 and 2.
+engine or on another number of ranks. Called by `white_box`. Paper: Section 2.3, Eq. 1 and 2.
 """
 
 import io
@@ -16,7 +15,7 @@ from contextlib import redirect_stdout
 from typing import Any, NamedTuple, TypeVar
 
 import torch
-from accelerate import Accelerator, DeepSpeedPlugin, PartialState
+from accelerate import Accelerator, DeepSpeedPlugin
 from accelerate.state import AcceleratorState
 from accelerate.utils import InitProcessGroupKwargs
 from torch import Tensor, distributed, nn
@@ -142,13 +141,7 @@ def _refuse_divergence(recipe: Recipe, examples: Sequence[TrainingExample], loss
 
 
 class TrainingEngine:
-    """One AdamW over the adapter of `scores`, in plain torch; several ranks sum the adapter's gradients, no more.
-
-    Args:
-        scores: Maps rows to log-probabilities.
-        training: Learning rate, weight decay, clipping; the engine and its stage.
-        device: Where the model is.
-    """
+    """One AdamW over the adapter of `scores`, in plain torch; several ranks sum the adapter's gradients, no more."""
 
     equal_passes = False
     """Whether every rank must run as many backward passes as the others."""
@@ -163,14 +156,12 @@ class TrainingEngine:
         self._adamw = torch.optim.AdamW(
             list(self._parameters.values()), lr=training.learning_rate, weight_decay=training.weight_decay
         )
-        self.rank, self.ranks = self._meet(device)
-
-    def _meet(self, device: torch.device) -> tuple[int, int]:
-        """Which rank this process is, of how many."""
-        if not distributed.is_initialized():
-            PartialState(cpu=device.type == "cpu")  # meets torchrun's other processes, where there are any
+        self._wrap(device)
         together = distributed.is_initialized()
-        return (distributed.get_rank(), distributed.get_world_size()) if together else (0, 1)
+        self.rank, self.ranks = (distributed.get_rank(), distributed.get_world_size()) if together else (0, 1)
+
+    def _wrap(self, device: torch.device) -> None:
+        """Put scores and optimizer under the engine; plain torch takes them as they are."""
 
     def backward(self, loss: Tensor) -> None:
         """Adds the gradient of this rank's share of the loss; what is minimised is the sum of all shares."""
@@ -242,7 +233,7 @@ class DeepSpeedEngine(TrainingEngine):
 
     equal_passes = True  # every backward pass ends in a collective reduction
 
-    def _meet(self, device: torch.device) -> tuple[int, int]:
+    def _wrap(self, device: torch.device) -> None:
         backend = "gloo" if device.type == "cpu" else "nccl"
         if device.type == "cpu":
             os.environ.setdefault("DS_ACCELERATOR", "cpu")
@@ -259,7 +250,6 @@ class DeepSpeedEngine(TrainingEngine):
             self.scores, _ = accelerator.prepare(self.scores, self._adamw)
         # Else transformers would partition whatever this process loads from now on while it is loading.
         unset_hf_deepspeed_config()
-        return accelerator.process_index, accelerator.num_processes
 
     def _config(self) -> dict[str, Any]:
         return {

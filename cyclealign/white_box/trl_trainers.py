@@ -17,7 +17,7 @@ from torch.utils.data import Sampler, SequentialSampler
 from transformers import PrinterCallback, TrainerCallback
 from trl import DPOConfig, DPOTrainer, RLOOConfig, RLOOTrainer
 
-from cyclealign.records import PreferencePair, Prompt
+from cyclealign.records import PreferencePair
 from cyclealign.reward_models.reward_model import RewardModel
 from cyclealign.seeds import derive_seed
 from cyclealign.settings import Settings
@@ -28,8 +28,9 @@ from cyclealign.white_box.white_box import WhiteBox
 
 @dataclass(frozen=True)
 class Curriculum:
-    """What is learnt."""
+    """Who learns what, for how long."""
 
+    white_box: WhiteBox
     settings: Settings
     pairs: Sequence[PreferencePair]
     steps: int
@@ -38,6 +39,36 @@ class Curriculum:
     """None for DPO."""
     workspace: Path
     """Where the trainer writes its checkpoints, which the keeper then moves."""
+
+    def arguments(self, batch: int, save_every: int) -> dict[str, Any]:
+        """The arguments of both trainers; precision is that of the loaded weights."""
+        training = self.settings.training
+        return {
+            "output_dir": str(self.workspace),
+            "per_device_train_batch_size": batch,
+            "gradient_accumulation_steps": 1,
+            "max_steps": self.steps,
+            "max_grad_norm": training.clip_norm,
+            "logging_steps": 1,
+            "save_steps": save_every,
+            "seed": derive_seed(self.settings.seed, "trl") % 2**32,
+            "bf16": False,
+            "gradient_checkpointing": False,  # the white box has turned it on where the settings want it
+            "use_cpu": self.settings.white_box.device == "cpu" or not torch.cuda.is_available(),
+            "report_to": [],
+            "disable_tqdm": True,
+        }
+
+    def optimizer(self) -> tuple[Any, Any]:
+        """AdamW over the adapter, and the learning rate that every run of these settings has."""
+        training, parameters = self.settings.training, adapter_parameters(self.white_box.model)
+        rate = training.learning_rate
+        optimizer = torch.optim.AdamW(list(parameters.values()), lr=rate, weight_decay=training.weight_decay)
+
+        def share(step: int) -> float:
+            return learning_rate(training, step, step / self.steps) / rate
+
+        return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, share)
 
 
 class Keeper(Protocol):
@@ -50,6 +81,25 @@ class Keeper(Protocol):
     def checkpoint_written(self, steps: int, folder: Path) -> None:
         """A checkpoint after this many steps is complete in `folder`, from where it may be moved."""
         ...
+
+
+def train(curriculum: Curriculum, keeper: Keeper, checkpoint: Path | None) -> None:
+    """Train the white box to the curriculum's last step, from a checkpoint that an earlier call wrote if given.
+
+    Afterwards the white box holds the trained adapter and samples with it.
+    """
+    trainer = (preference_trainer if curriculum.reward is None else on_policy_trainer)(curriculum)
+    trainer.remove_callback(PrinterCallback)
+    trainer.add_callback(Telling(keeper, curriculum.settings.training.examples))
+    trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    curriculum.white_box.model.delete_adapter("ref")  # the frozen copy that the trainer compares with
+
+
+def take_adapter(white_box: WhiteBox, checkpoint: Path) -> None:
+    """Give the white box the adapter of a checkpoint after the last step, from which there is nothing to train."""
+    parameters = adapter_parameters(white_box.model)
+    for name, tensor in read_adapter(checkpoint, parameters).items():
+        parameters[name].data.copy_(tensor)
 
 
 class PreferenceTrainer(DPOTrainer):  # type: ignore[misc]  # untyped
@@ -65,65 +115,53 @@ class PreferenceTrainer(DPOTrainer):  # type: ignore[misc]  # untyped
         """None: the run has a report."""
 
 
-class OnPolicyTrainer(RLOOTrainer):  # type: ignore[misc]  # untyped
-    """RLOO on prompts that the white box encodes."""
+def preference_trainer(curriculum: Curriculum) -> DPOTrainer:
+    """DPO on the data set's pairs."""
+    settings, box = curriculum.settings, curriculum.white_box
+    limit = settings.white_box.sampling.max_new_tokens
+    rows = [
+        {
+            "prompt_ids": box.encode_prompt(pair.prompt, limit),
+            "chosen_ids": list(box.encode_reply(pair.chosen, limit).tokens),
+            "rejected_ids": list(box.encode_reply(pair.rejected, limit).tokens),
+        }
+        for pair in curriculum.pairs
+    ]
+    arguments = DPOConfig(
+        **curriculum.arguments(settings.training.examples, settings.training.checkpoint_every),
+        beta=settings.baseline.dpo_beta,
+        max_length=None,  # the white box has cut what is too long
+    )
+    return PreferenceTrainer(
+        model=box.model,
+        args=arguments,
+        train_dataset=Dataset.from_list(rows),
+        processing_class=box.prompt_format.tokenizer,
+        optimizers=curriculum.optimizer(),
+    )
 
-    def encode_with(self, prompts: dict[str, list[int]]) -> "OnPolicyTrainer":
-        """Take token ids by prompt id; the data set's prompts are ids."""
-        self._encoded = prompts
-        return self
+
+class OnPolicyTrainer(RLOOTrainer):  # type: ignore[misc]  # untyped
+    """RLOO on prompts that the white box encodes; those of the data set are ids."""
+
+    encoded: dict[str, list[int]]
+    """Token ids by prompt id."""
 
     def _tokenize_prompts(self, prompts: list[str]) -> tuple[list[list[int]], None, dict[str, Any]]:
-        return [self._encoded[prompt_id] for prompt_id in prompts], None, {}
+        return [self.encoded[prompt_id] for prompt_id in prompts], None, {}
 
     def create_model_card(self, *_: Any, **__: Any) -> None:
         """None: the run has a report."""
 
 
-def train(white_box: WhiteBox, curriculum: Curriculum, keeper: Keeper, checkpoint: Path | None) -> None:
-    """Train the white box to the curriculum's last step, from a checkpoint that an earlier call wrote if given.
-
-    Afterwards the white box holds the trained adapter and samples with it.
-    """
-    build = on_policy_trainer if curriculum.reward is not None else preference_trainer
-    trainer = build(white_box, curriculum)
-    trainer.remove_callback(PrinterCallback)
-    trainer.add_callback(Telling(keeper, curriculum))
-    trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
-    white_box.model.delete_adapter("ref")  # the frozen copy that the trainer compares with
-
-
-def take_adapter(white_box: WhiteBox, checkpoint: Path) -> None:
-    """Give the white box the adapter of a checkpoint after the last step, from which there is nothing to train."""
-    parameters = adapter_parameters(white_box.model)
-    for name, tensor in read_adapter(checkpoint, parameters).items():
-        parameters[name].data.copy_(tensor)
-
-
-def preference_trainer(white_box: WhiteBox, curriculum: Curriculum) -> DPOTrainer:
-    """DPO on the data set's pairs."""
-    settings, size = curriculum.settings, curriculum.settings.training.examples
-    arguments = DPOConfig(
-        **_arguments(curriculum, size, settings.training.checkpoint_every),
-        beta=settings.baseline.dpo_beta,
-        max_length=None,  # the white box has cut what is too long
-    )
-    return PreferenceTrainer(
-        model=white_box.model,
-        args=arguments,
-        train_dataset=Dataset.from_list([_pair_row(white_box, pair, settings) for pair in curriculum.pairs]),
-        processing_class=white_box.prompt_format.tokenizer,
-        optimizers=_optimizer(white_box, curriculum),
-    )
-
-
-def on_policy_trainer(white_box: WhiteBox, curriculum: Curriculum) -> RLOOTrainer:
+def on_policy_trainer(curriculum: Curriculum) -> RLOOTrainer:
     """RLOO on the prompts: as many responses to each as the cycle has candidates, scored by the reward model."""
-    settings, iterations = curriculum.settings, curriculum.settings.baseline.rl_iterations
+    settings, box, reward_model = curriculum.settings, curriculum.white_box, curriculum.reward
     sampling, candidates = settings.white_box.sampling, settings.method.candidates
+    iterations = settings.baseline.rl_iterations
     every = -(-settings.training.checkpoint_every // iterations) * iterations  # no responses half used
     arguments = RLOOConfig(
-        **_arguments(curriculum, settings.training.examples * candidates, every),
+        **curriculum.arguments(settings.training.examples * candidates, every),
         num_generations=candidates,
         num_iterations=iterations,
         epsilon=settings.baseline.rl_clip,
@@ -134,25 +172,30 @@ def on_policy_trainer(white_box: WhiteBox, curriculum: Curriculum) -> RLOOTraine
         shuffle_dataset=False,
     )
     prompts = {pair.prompt.prompt_id: pair.prompt for pair in curriculum.pairs}
+
+    def reward(**given: Any) -> list[float]:
+        assert reward_model is not None  # noqa: S101  the caller has looked
+        texts = [box.prompt_format.response(tokens).text for tokens in given["completion_ids"]]
+        items = [(prompts[prompt_id], text) for prompt_id, text in zip(given["prompts"], texts, strict=True)]
+        return list(reward_model.score(items))
+
     trainer = OnPolicyTrainer(
-        model=white_box.model,
-        reward_funcs=_reward(white_box, curriculum, prompts),
+        model=box.model,
+        reward_funcs=reward,
         args=arguments,
         train_dataset=Dataset.from_list([{"prompt": prompt_id} for prompt_id in prompts]),
-        processing_class=white_box.prompt_format.tokenizer,
-        optimizers=_optimizer(white_box, curriculum),
+        processing_class=box.prompt_format.tokenizer,
+        optimizers=curriculum.optimizer(),
     )
-    encoded = {key: white_box.encode_prompt(prompt, sampling.max_new_tokens) for key, prompt in prompts.items()}
-    return trainer.encode_with(encoded)
+    trainer.encoded = {name: box.encode_prompt(prompt, sampling.max_new_tokens) for name, prompt in prompts.items()}
+    return trainer
 
 
 class Telling(TrainerCallback):  # type: ignore[misc]  # untyped
-    """Tells the keeper about steps and checkpoints, of which one follows the last step."""
+    """Reports steps and checkpoints to the keeper, of which one follows the last step."""
 
-    def __init__(self, keeper: Keeper, curriculum: Curriculum) -> None:
-        self._keeper = keeper
-        self._examples = curriculum.settings.training.examples
-        self._clock = time.monotonic()
+    def __init__(self, keeper: Keeper, examples: int) -> None:
+        self._keeper, self._examples, self._clock = keeper, examples, time.monotonic()
 
     def on_step_begin(self, *_: Any, **__: Any) -> None:
         """Start the step's clock."""
@@ -175,58 +218,3 @@ class Telling(TrainerCallback):  # type: ignore[misc]  # untyped
         """Hand over the checkpoint, which is complete by now."""
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         self._keeper.checkpoint_written(state.global_step, folder)
-
-
-def _arguments(curriculum: Curriculum, batch: int, save_every: int) -> dict[str, Any]:
-    """The arguments of both trainers; precision is that of the loaded weights."""
-    training = curriculum.settings.training
-    return {
-        "output_dir": str(curriculum.workspace),
-        "per_device_train_batch_size": batch,
-        "gradient_accumulation_steps": 1,
-        "max_steps": curriculum.steps,
-        "max_grad_norm": training.clip_norm,
-        "logging_steps": 1,
-        "save_steps": save_every,
-        "seed": derive_seed(curriculum.settings.seed, "trl") % 2**32,
-        "bf16": False,
-        "gradient_checkpointing": False,  # the white box has turned it on where the settings want it
-        "use_cpu": curriculum.settings.white_box.device == "cpu" or not torch.cuda.is_available(),
-        "report_to": [],
-        "disable_tqdm": True,
-    }
-
-
-def _optimizer(white_box: WhiteBox, curriculum: Curriculum) -> tuple[Any, Any]:
-    """AdamW over the adapter, and the learning rate that every run of these settings has."""
-    training, parameters = curriculum.settings.training, adapter_parameters(white_box.model)
-    optimizer = torch.optim.AdamW(
-        list(parameters.values()), lr=training.learning_rate, weight_decay=training.weight_decay
-    )
-
-    def share(step: int) -> float:
-        return learning_rate(training, step, step / curriculum.steps) / training.learning_rate
-
-    return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, share)
-
-
-def _pair_row(white_box: WhiteBox, pair: PreferencePair, settings: Settings) -> dict[str, list[int]]:
-    limit = settings.white_box.sampling.max_new_tokens
-    chosen, rejected = (white_box.encode_reply(text, limit).tokens for text in (pair.chosen, pair.rejected))
-    return {
-        "prompt_ids": white_box.encode_prompt(pair.prompt, limit),
-        "chosen_ids": list(chosen),
-        "rejected_ids": list(rejected),
-    }
-
-
-def _reward(white_box: WhiteBox, curriculum: Curriculum, prompts: dict[str, Prompt]) -> Any:
-    reward_model = curriculum.reward
-    assert reward_model is not None  # noqa: S101  asked for by the caller
-
-    def reward(**given: Any) -> list[float]:
-        texts = [white_box.prompt_format.response(tokens).text for tokens in given["completion_ids"]]
-        items = [(prompts[prompt_id], text) for prompt_id, text in zip(given["prompts"], texts, strict=True)]
-        return list(reward_model.score(items))
-
-    return reward

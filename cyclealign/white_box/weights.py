@@ -41,14 +41,6 @@ def sha256_of(tensors: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def lora_shape(model: Any) -> dict[str, Any] | None:
-    """Rank and alpha of the adapter, which its tensors do not tell; None without one."""
-    if not hasattr(model, "peft_config"):
-        return None
-    config = model.peft_config["default"]
-    return {"rank": config.r, "alpha": config.lora_alpha}
-
-
 def can_merge(model: Any) -> bool:
     """Whether sampling may run on merged weights.
 

@@ -48,12 +48,13 @@ class WhiteBox:
         self.server: Sampler = no_server
         """What samples in the place of this process, where `sampling.engine` says so."""
         self.optimizer_steps = 0
+        lora = getattr(model, "peft_config", {}).get("default")
         self.description: dict[str, Any] = {
             **pretrained.identity,
             "prompt_format": self.prompt_format.kind,
             "system_prompt": settings.system_prompt,
             "max_length": settings.max_length,
-            "lora": weights.lora_shape(model),
+            "lora": None if lora is None else {"rank": lora.r, "alpha": lora.lora_alpha},
         }
         """With `weights_sha256`, all that determines what this model answers."""
         self._settings = settings

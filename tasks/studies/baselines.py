@@ -175,9 +175,9 @@ def train_with_trl(course: Course, reward: RewardModel | None, report: Report) -
     if found is not None and found.step >= course.steps:
         take_adapter(course.white_box, context.ledger.home / found.path)
         return
-    curriculum = Curriculum(context.settings, course.pairs, course.steps, reward, workspace)
+    curriculum = Curriculum(course.white_box, context.settings, course.pairs, course.steps, reward, workspace)
     with device_slots(context.settings), fitting(f"TRL's trainer for {course.method}", TRAINING):
-        train(course.white_box, curriculum, Keeper(course, report), context.ledger.home / found.path if found else None)
+        train(curriculum, Keeper(course, report), context.ledger.home / found.path if found else None)
     shutil.rmtree(workspace, ignore_errors=True)  # its checkpoints were moved
 
 

@@ -57,8 +57,10 @@ def load(settings: Settings) -> WhiteBox:
     return WhiteBox.load(Recipe(settings.white_box, settings.training, settings.method, seed=3))
 
 
-def curriculum(settings: Settings, folder: Path, reward: Shortness | None) -> Curriculum:
-    return Curriculum(settings, PAIRS, STEPS, reward, folder / "workspace")
+def learn(
+    white_box: WhiteBox, settings: Settings, notes: Notes, reward: Shortness | None, start: Path | None = None
+) -> None:
+    train(Curriculum(white_box, settings, PAIRS, STEPS, reward, notes.folder / "workspace"), notes, start)
 
 
 def margin(white_box: WhiteBox) -> float:
@@ -71,7 +73,7 @@ def margin(white_box: WhiteBox) -> float:
 def test_dpo_starts_at_the_log_of_two_and_widens_the_margin(settings: Settings, tmp_path: Path) -> None:
     white_box, notes = load(settings), Notes(tmp_path)
     before = margin(white_box)
-    train(white_box, curriculum(settings, tmp_path, None), notes, None)
+    learn(white_box, settings, notes, None)
     assert notes.steps[0]["loss"] == pytest.approx(math.log(2), abs=1e-5)
     assert [one["optimizer_step"] for one in notes.steps] == list(range(STEPS))
     assert margin(white_box) > before
@@ -82,7 +84,7 @@ def test_the_rl_baseline_scores_its_own_responses_and_uses_them_for_several_step
 ) -> None:
     white_box, notes = load(settings), Notes(tmp_path)
     before = white_box.weights_sha256()
-    train(white_box, curriculum(settings, tmp_path, Shortness()), notes, None)
+    learn(white_box, settings, notes, Shortness())
     assert [one["reward"] is not None for one in notes.steps] == [True, False, True, False]
     assert white_box.weights_sha256() != before
 
@@ -92,8 +94,8 @@ def test_training_that_stopped_at_a_checkpoint_ends_with_the_same_weights(
     settings: Settings, tmp_path: Path, reward: Shortness | None
 ) -> None:
     whole, continued, ended = load(settings), load(settings), load(settings)
-    train(whole, curriculum(settings, tmp_path, reward), Notes(tmp_path), None)
+    learn(whole, settings, Notes(tmp_path), reward)
     take_adapter(ended, tmp_path / str(STEPS))
     (tmp_path / "again").mkdir()
-    train(continued, curriculum(settings, tmp_path, reward), Notes(tmp_path / "again"), tmp_path / "2")
+    learn(continued, settings, Notes(tmp_path / "again"), reward, tmp_path / "2")
     assert continued.weights_sha256() == ended.weights_sha256() == whole.weights_sha256()
