@@ -28,14 +28,14 @@ states as (
     select
         run_events.run_name,
         arg_max(case event when 'began' then 'running' else event end, happened_at)
-            filter (where event in ('began', 'paused', 'complete', 'failed')) as state,
-        arg_max({'reason': reason}, happened_at)
-            filter (where event in ('began', 'paused', 'complete', 'failed')) as why,
-        arg_max({'host': process_host, 'id': process_id}, happened_at)
-            filter (where event in ('began', 'paused', 'complete', 'failed')) as process,
+        filter (where event in ('began', 'paused', 'complete', 'failed')) as state,
+        arg_max({ 'reason': reason }, happened_at)
+        filter (where event in ('began', 'paused', 'complete', 'failed')) as why,
+        arg_max({ 'host': process_host, 'id': process_id }, happened_at)
+        filter (where event in ('began', 'paused', 'complete', 'failed')) as process,
         arg_max(estimate::varchar, happened_at) filter (where event = 'estimated') as estimate,
-        arg_max({'path': adapter_path, 'sha256': weights_sha256}, happened_at)
-            filter (where event = 'adapter') as adapter,
+        arg_max({ 'path': adapter_path, 'sha256': weights_sha256 }, happened_at)
+        filter (where event = 'adapter') as adapter,
         max(happened_at) as at_last
     from run_events
     left join forgotten on run_events.run_name = forgotten.run_name
@@ -100,7 +100,7 @@ select
     sample_digest,
     purpose,
     dataset_digest,
-    generate_subscripts(prompt_ids, 1) - 1 as position,  -- noqa: RF04
+    generate_subscripts(prompt_ids, 1) - 1 as position,
     unnest(prompt_ids) as prompt_id
 from drawn_samples;
 
@@ -263,7 +263,7 @@ select
     run_name,
     step,
     round,
-    generate_subscripts(demonstrations_shown, 1) - 1 as position,  -- noqa: RF04
+    generate_subscripts(demonstrations_shown, 1) - 1 as position,
     unnest(demonstrations_shown) as demonstration
 from ranked_rounds;
 

@@ -23,6 +23,26 @@ candidates as (
         list(same_as order by slot asc) as same_as
     from texts
     group by step, round
+),
+
+calls as (
+    select audits.call_key from audits
+    where audits.run_name = $run_name
+    union
+    select rounds.call_key from rounds
+    where rounds.run_name = $run_name
+),
+
+answered as (
+    select outcomes.*
+    from outcomes
+    semi join calls on outcomes.call_key = calls.call_key
+    where outcomes.state not in ('failed', 'unknown')
+    qualify
+        row_number() over (
+            partition by outcomes.call_key
+            order by outcomes.state <> 'answered', outcomes.ended_at
+        ) = 1
 )
 
 select
@@ -35,14 +55,14 @@ select
     candidates.same_as,
     rounds.permutation as recorded_permutation,
     rankings.ranking as recorded_ranking,
-    first_calls.served_model as recorded_model,
-    first_calls.answered_at as recorded_at,
-    try_cast(first_calls.raw as json) ->> '$.system_fingerprint' as recorded_fingerprint,
+    first_calls.reply.model as recorded_model,
+    first_calls.ended_at as recorded_at,
+    try_cast(first_calls.reply.raw as json) ->> '$.system_fingerprint' as recorded_fingerprint,
     audits.permutation as repeated_permutation,
     audits.ranking as repeated_ranking,
-    second_calls.served_model as repeated_model,
-    second_calls.answered_at as repeated_at,
-    try_cast(second_calls.raw as json) ->> '$.system_fingerprint' as repeated_fingerprint,
+    second_calls.reply.model as repeated_model,
+    second_calls.ended_at as repeated_at,
+    try_cast(second_calls.reply.raw as json) ->> '$.system_fingerprint' as repeated_fingerprint,
     audits.reason
 from audits
 inner join rounds
@@ -58,7 +78,7 @@ inner join rankings
         and rankings.ranker = 'black_box'
 inner join prompts on rounds.prompt_id = prompts.prompt_id
 inner join candidates on audits.step = candidates.step and audits.round = candidates.round
-left join api_calls as first_calls on rounds.call_key = first_calls.call_key
-left join api_calls as second_calls on audits.call_key = second_calls.call_key
+left join answered as first_calls on rounds.call_key = first_calls.call_key
+left join answered as second_calls on audits.call_key = second_calls.call_key
 where audits.run_name = $run_name
 order by audits.audit_seed, audits.step, audits.round;

@@ -2,7 +2,7 @@
 -- Parameters: $run_name.
 -- One row per purpose and model.
 -- reused_calls were answered before this run needed them and cost it nothing; tokens are those it paid for.
-with attempts as (
+with paid as (
     select
         api_attempts.call_key,
         count(*) as attempts,
@@ -14,25 +14,48 @@ with attempts as (
 ),
 
 used as (
-    select attempts.call_key from attempts
+    select paid.call_key from paid
     union
     select rounds.call_key from rounds
     where rounds.run_name = $run_name and rounds.call_key is not null
+),
+
+asked as (
+    select
+        attempts.call_key,
+        any_value(attempts.purpose) as purpose,
+        any_value(attempts.model) as model
+    from attempts
+    semi join used on attempts.call_key = used.call_key
+    group by attempts.call_key
+),
+
+answered as (
+    select outcomes.*
+    from outcomes
+    semi join used on outcomes.call_key = used.call_key
+    where outcomes.state not in ('failed', 'unknown')
+    qualify
+        row_number() over (
+            partition by outcomes.call_key
+            order by outcomes.state <> 'answered', outcomes.ended_at
+        ) = 1
 )
 
 select
-    api_calls.purpose,
-    api_calls.model,
+    asked.purpose,
+    asked.model,
     count(*) as calls,
-    count(*) filter (where attempts.call_key is null) as reused_calls,
-    coalesce(sum(attempts.attempts), 0)::bigint as attempts,
-    coalesce(sum(api_calls.prompt_tokens) filter (where attempts.answered), 0)::bigint as prompt_tokens,
+    count(*) filter (where paid.call_key is null) as reused_calls,
+    coalesce(sum(paid.attempts), 0)::bigint as attempts,
+    coalesce(sum(answered.reply.prompt_tokens) filter (where paid.answered), 0)::bigint as prompt_tokens,
     coalesce(
-        sum(api_calls.completion_tokens) filter (where attempts.answered), 0
+        sum(answered.reply.completion_tokens) filter (where paid.answered), 0
     )::bigint as completion_tokens,
-    coalesce(sum(attempts.cost_usd), 0)::double as cost_usd
+    coalesce(sum(paid.cost_usd), 0)::double as cost_usd
 from used
-inner join api_calls on used.call_key = api_calls.call_key
-left join attempts on used.call_key = attempts.call_key
-group by api_calls.purpose, api_calls.model
-order by api_calls.purpose, api_calls.model;
+inner join asked on used.call_key = asked.call_key
+left join answered on used.call_key = answered.call_key
+left join paid on used.call_key = paid.call_key
+group by asked.purpose, asked.model
+order by asked.purpose, asked.model;

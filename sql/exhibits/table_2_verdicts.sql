@@ -26,12 +26,24 @@ with shown as (
         comparisons.judge_kind = 'model'
         and comparisons.call_key is not null
         and ($run_name::varchar is null or earlier.run_name = $run_name)
+),
+
+answered as (
+    select outcomes.*
+    from outcomes
+    semi join shown on outcomes.call_key = shown.call_key
+    where outcomes.state not in ('failed', 'unknown')
+    qualify
+        row_number() over (
+            partition by outcomes.call_key
+            order by outcomes.state <> 'answered', outcomes.ended_at
+        ) = 1
 )
 
 select
     shown.run_name,
     shown.judge,
-    case when shown.ours_first then shown.first_role else shown.second_role end as role,  -- noqa: RF04
+    case when shown.ours_first then shown.first_role else shown.second_role end as role,
     case when shown.ours_first then shown.second_role else shown.first_role end as against,
     shown.subset,
     shown.prompt_id,
@@ -40,7 +52,7 @@ select
     shown.reason,
     shown.first_length,
     shown.second_length,
-    api_calls.served_model
+    answered.reply.model as served_model
 from shown
-left join api_calls on shown.call_key = api_calls.call_key
+left join answered on shown.call_key = answered.call_key
 order by shown.run_name, shown.judge, role, against, shown.position, shown.ours_first;
