@@ -7,7 +7,7 @@ from prefect import flow
 from cyclealign.extras import require_extra
 from flows.train import finish, get_ready
 from storage import runs
-from tasks.context import RunContext, running
+from tasks.context import RunContext, holding, running
 from tasks.cycle.assembly import loaded_white_box
 from tasks.cycle.progress import say
 from tasks.evaluation.generation import Part, respond_as
@@ -36,7 +36,8 @@ def baseline(
         require_extra("trl", "baselines")
     context, new = open_baseline(source, method, run, overrides or {})
     if is_done(context):
-        return publish_report(context)
+        with holding(context):
+            return publish_report(context)
     say(f"Run {run}, the {method} baseline of {source}: " + ("new" if new else "continues"))
     with running(context):
         prepared = get_ready(context)

@@ -5,7 +5,7 @@ from typing import Any
 from prefect import flow
 
 from flows.train import cycle_through, finish, get_ready, score_left
-from tasks.context import RunContext, running
+from tasks.context import RunContext, holding, running
 from tasks.cycle.progress import say
 from tasks.evaluation.generation import Part
 from tasks.evaluation.publication import is_done, publish_report
@@ -26,8 +26,9 @@ def refold(source: str, run: str, overrides: dict[str, Any] | None = None) -> di
     """
     context, new = open_refold(source, run, overrides or {})
     if is_done(context):
-        score_left(context)
-        return publish_report(context)
+        with holding(context):
+            score_left(context)
+            return publish_report(context)
     say(f"Run {run}, a refold of {source}: " + ("new" if new else "continues"))
     with running(context):
         prepared = get_ready(context)

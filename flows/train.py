@@ -15,7 +15,7 @@ from prefect.runtime import flow_run
 from cyclealign.errors import CycleAlignError
 from cyclealign.white_box.ranks import refuse_too_many_ranks
 from storage import response_rewards, runs
-from tasks.context import RunContext, load_settings, open_run, run_name, running
+from tasks.context import RunContext, holding, load_settings, open_run, run_name, running
 from tasks.cycle.assembly import Assembly, assemble, require_black_box
 from tasks.cycle.candidate_rewards import score_candidates, score_segment
 from tasks.cycle.checkpointing import save_checkpoint
@@ -61,8 +61,9 @@ def train(profile: str = "laptop", overrides: dict[str, Any] | None = None, run:
     """
     context, new = open_run(profile, overrides or {}, run)
     if is_done(context):
-        score_left(context)
-        return publish_report(context)
+        with holding(context):
+            score_left(context)
+            return publish_report(context)
     status = runs.status(context.ledger, context.name)[0]
     say(f"Run {context.name}: " + ("new" if new else f"continues at step {status.step} of {status.steps}"))
     with running(context):

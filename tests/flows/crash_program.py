@@ -96,7 +96,7 @@ def live(start: Start) -> None:
     os.environ["CYCLEALIGN_HOME"] = str(start.home)
     os.environ["OPENAI_API_KEY"] = start.run  # tells the judge who asks
     note_draws(start.draws)
-    ledger.JOURNAL_BYTES = 1  # so that a small run posts at every checkpoint
+    ledger.JOURNAL_BYTES, ledger.JOURNAL_SHARE = 1, 2**40  # so that a small run posts at every checkpoint
     if start.trap is not None:
         start.trap.set()
     settings = {PREFECT_API_URL: start.prefect_url, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}

@@ -155,7 +155,9 @@ class Story:
         key = {"call_key": f"{step}/{number}", "run_name": RUN, "state": "answered", "cost_usd": 0}
         request = {"purpose": "ranking", "model": "offline-judge", "origin": "o", "slot": "[]", "request": "{}"}
         tokens = {"prompt_tokens": self.random.randint(400, 900), "completion_tokens": 60}
-        self.add("api_calls", **key, **request, **tokens, asked_at=START)
+        self.add("attempts", call_key=key["call_key"], run_name=RUN, **request, started_at=START)
+        reply = dict.fromkeys(("raw", "content", "refusal", "finish_reason", "model")) | tokens
+        self.add("outcomes", **key, reply=reply, ended_at=START)
         self.add("api_attempts", **key, reserved_usd=0, started_at=START)
         known = [row["demonstration"] for row in self.tables["demonstrations"]]
         for position, demonstration in enumerate([0, *known[1:][-5:]]):

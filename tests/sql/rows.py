@@ -25,6 +25,14 @@ def insert(connection: duckdb.DuckDBPyConnection, table: str, *rows: Mapping[str
         connection.execute(f"insert into {table} ({', '.join(row)}) values ({places})", list(row.values()))
 
 
+def answer_call(connection: duckdb.DuckDBPyConnection, call_key: str, purpose: str = "ranking", **reply: Any) -> None:
+    """A call of the run that was answered."""
+    insert(connection, "attempts", {"call_key": call_key, "run_name": RUN, "purpose": purpose, "model": "m"})
+    outcome = {"call_key": call_key, "run_name": RUN, "state": "answered", "ended_at": NOW}
+    parts = ("raw", "content", "refusal", "finish_reason", "model", "prompt_tokens", "completion_tokens")
+    insert(connection, "outcomes", {**outcome, "reply": {name: reply.get(name) for name in parts}})
+
+
 def register(connection: duckdb.DuckDBPyConnection, name: str = RUN, **columns: Any) -> None:
     """A finished run of four steps and ninety seconds."""
     row = {"run_name": name, "profile": "laptop", "seed": 3, "settings": json.dumps(SETTINGS), "settings_digest": name}

@@ -11,7 +11,21 @@ import pytest
 from cyclealign.records import SUBSETS
 from cyclealign.report.exhibits import paper_rows
 from tests.plain_ledger import plain_connection
-from tests.sql.rows import RUN, SETTINGS, ask, compare, evaluate, insert, rank, register, say, score, use, values
+from tests.sql.rows import (
+    RUN,
+    SETTINGS,
+    answer_call,
+    ask,
+    compare,
+    evaluate,
+    insert,
+    rank,
+    register,
+    say,
+    score,
+    use,
+    values,
+)
 
 Ledger = duckdb.DuckDBPyConnection
 OF_ALL_RUNS = (
@@ -152,9 +166,7 @@ def test_people_and_prompts_of_other_samples_are_none_of_table_2_and_models_none
 def test_table_2_verdicts_know_order_lengths_and_who_answered(evaluated: Ledger) -> None:
     both(evaluated, "p0", "first", "missing")
     compare(evaluated, "after/p1", "PRO/p1", "tie", call_key=None)  # identical responses: not asked
-    call = {"call_key": "after/p0 PRO/p0", "run_name": RUN, "purpose": "comparison", "model": "m", "origin": "o"}
-    rest = {"slot": "[]", "request": "{}", "state": "answered", "asked_at": "2026-01-01", "served_model": "m-0613"}
-    insert(evaluated, "api_calls", {**call, **rest})
+    answer_call(evaluated, "after/p0 PRO/p0", "comparison", model="m-0613")
     names = ("ours_first", "verdict", "first_length", "second_length", "served_model")
     assert values(ask(evaluated, "table_2_verdicts", run_name=RUN), *names) == [
         (False, "missing", 3, 5, None),

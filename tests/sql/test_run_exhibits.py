@@ -8,12 +8,11 @@ import duckdb
 import pytest
 
 from storage import exhibits, queries
-from tests.sql.rows import NOW, ROUND, RUN, ask, insert, rank, score, values
+from tests.sql.rows import NOW, ROUND, RUN, answer_call, ask, insert, rank, score, values
 
 FILES = sorted({exhibits.query_of(exhibits.file_name(name)) for name in exhibits.known()})
 OF_A_RUN = [exhibits.file_name(name) for name in exhibits.known() if name.startswith("run-")]
 PARAMETERS = {"bins": 2, "reward_model": "r", "role": "after", "against": "before", "run_name": RUN}
-CALL = {"run_name": RUN, "purpose": "ranking", "model": "m", "origin": "o", "slot": "[]", "request": "{}"}
 Ledger = duckdb.DuckDBPyConnection
 
 
@@ -46,9 +45,8 @@ def test_run_settings_say_what_the_run_is_and_how_far_it_got(connection: Ledger)
 
 
 def test_run_spend_charges_unknown_attempts_at_their_reserve_and_tells_what_was_reused(connection: Ledger) -> None:
-    tokens = {"prompt_tokens": 100, "completion_tokens": 10, "state": "answered", "asked_at": NOW}
     for key in ("asked", "reused", "of another run"):
-        insert(connection, "api_calls", {**CALL, **tokens, "call_key": key})
+        answer_call(connection, key, prompt_tokens=100, completion_tokens=10)
     attempt = {"run_name": RUN, "started_at": NOW}
     insert(
         connection,
@@ -234,8 +232,7 @@ def test_an_audit_stands_beside_what_was_recorded(evaluated: Ledger, raw: str | 
     asked = {"permutation": [0, 1, 2], "ranking": [2, 0, 1], "call_key": "second", "audited_at": NOW}
     insert(evaluated, "audits", {**key, "audit_seed": 7, **asked})
     for name, served, body in (("first", "m-0613", raw), ("second", "m-1106", None)):
-        row = {**CALL, "call_key": name, "state": "answered", "served_model": served, "raw": body, "asked_at": NOW}
-        insert(evaluated, "api_calls", row)
+        answer_call(evaluated, name, model=served, raw=body)
     (row,) = ask(evaluated, "run_audit", run_name=RUN)
     assert values([row], "audit_seed", "subset", "lengths", "same_as") == [(7, "harmless-base", [4, 4, 5], [0, 0, 2])]
     for when, permutation, ranking, model in (
