@@ -13,7 +13,7 @@ from storage.comparisons import Comparison
 from storage.evaluations import System
 from storage.ledger import Ledger
 from storage.posting import shapes
-from tests.storage.test_calls import REPLY, description
+from tests.storage.test_calls import REPLY, call_of
 from tests.storage.test_evaluations import generation
 from tests.storage.values import new_run, ranked, sampled, trained
 
@@ -95,8 +95,8 @@ def test_unfinished_runs_stay_where_they_are(ledger: Ledger, other: Ledger) -> N
 def test_an_answer_that_both_bought_stays_and_the_money_of_both_counts(ledger: Ledger, other: Ledger) -> None:
     for one in (ledger, other):
         add_run(one, "a-run" if one is ledger else "b-run")
-        asked = description() if one is ledger else description(run_name="b-run")
-        attempt = calls.begin_attempt(one, asked, Decimal("0.5"), cap=None)
+        asked = call_of("0.5", run_name="a-run" if one is ledger else "b-run")
+        attempt = calls.begin_attempt(one, asked, cap=None)
         calls.settle(one, attempt, REPLY, Decimal("0.25"))
     other.close()
     imports.merge(ledger, other.path)

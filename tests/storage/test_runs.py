@@ -10,7 +10,7 @@ from cyclealign.errors import RunUnknown, SettingsChanged, UsageError
 from storage import calls, checkpoints, runs, samples
 from storage.ledger import Ledger
 from tests.storage.conftest import RunScript
-from tests.storage.test_calls import description
+from tests.storage.test_calls import call_of
 from tests.storage.values import new_run, ranked, sampled, settings, trained, unranked
 
 HOLD = """
@@ -113,7 +113,7 @@ def test_status_counts_steps_rounds_spend_agreement_and_names_the_weights(ledger
     ledger.record(trained(0))
     ledger.record(sampled(0, 2), sampled(1, 2))
     ledger.record(ranked(0, 2), unranked(1, 2))
-    attempt = calls.begin_attempt(ledger, description(), Decimal("0.5"), cap=None)
+    attempt = calls.begin_attempt(ledger, call_of("0.5"), cap=None)
     calls.fail_attempt(ledger, attempt, "timeout", cost_usd=Decimal("0.25"))
     before = runs.status(ledger, "a-run")[0]
     assert (before.step, before.steps, before.rounds) == (1, 4, 4)  # step 1 ended unranked; step 0 is not trained on
