@@ -169,7 +169,7 @@ def ask_all(ledger: Ledger, url: str, count: int, cap_usd: float) -> tuple[list[
 def account(server: str, ledger: Ledger, cap_usd: float, results: Sequence[Ended], seconds: float) -> Counts:
     """The counts by the ledger and the outcomes; `rankings` are those given, beside the order that was shown."""
     done = [(step, one) for step, one in enumerate(results) if isinstance(one, Result)]
-    rows: list[dict[str, Any]] = ledger.query_anywhere(ATTEMPTS, {"run": RUN})[0].to_dict("records")  # type: ignore[assignment]
+    rows: list[dict[str, Any]] = ledger.query(ATTEMPTS, {"run": RUN}).to_dict("records")  # type: ignore[assignment]
     bought = Counter(row["call_key"] for row in rows if row["state"] == "answered")
     shown = [(one.answer, shown_order(SETTINGS, sampled(step), one.asks - 1)) for step, one in done]
     return {

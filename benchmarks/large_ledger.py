@@ -62,7 +62,7 @@ def rows(repeats: int = REPEATS) -> list[Row]:
     with large_ledger() as home:
         asked = {name: [seconds(ask) for _ in range(repeats)] for name, ask in questions(home).items()}
         size = (home / "ledger.duckdb").stat().st_size / 2**30
-        count = len(answer(home, "select 1 from rounds")[0])
+        count = len(answer(home, "select 1 from rounds"))
     slowest = sorted(asked, key=lambda name: -median(asked[name]))
     named = ", ".join(f"{name} {median(asked[name]):.2f} s" for name in slowest[:3])
     note = f"{count:,} rounds in {RUNS} runs, {size:.1f} GiB; slowest of {len(asked)}: {named}"
@@ -73,7 +73,7 @@ def rows(repeats: int = REPEATS) -> list[Row]:
 def questions(home: Path) -> dict[str, Callable[[], object]]:
     """Every exhibit and every shipped query, of one run where it is about one run."""
     run = f"{RUN}-{RUNS // 2}"
-    prompt = str(answer(home, f"select prompt_id from rounds where run_name = '{run}' limit 1")[0].iloc[0, 0])
+    prompt = str(answer(home, f"select prompt_id from rounds where run_name = '{run}' limit 1").iloc[0, 0])
     known: dict[str, Callable[[], object]] = {}
     for name in queries.for_users():
         about_run = "$run_name" in queries.load(f"{queries.FOR_USERS}/{name}")

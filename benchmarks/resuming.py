@@ -114,7 +114,7 @@ def run_and_kill(home: Path) -> None:
 def trained(home: Path) -> int:
     """Rounds that are trained by now."""
     try:
-        return int(Ledger(home).query_anywhere(TRAINED, {"run": RUN})[0].to_numpy()[0, 0])
+        return int(Ledger(home).query(TRAINED, {"run": RUN}).to_numpy()[0, 0])
     except UsageError:  # there is no ledger yet
         return 0
 
@@ -124,7 +124,7 @@ def continued(killed: Path, home: Path) -> Continuation:
     shutil.copytree(killed, home, symlinks=True)
     started = time.time()
     train(home, SETTINGS)
-    [row] = Ledger(home).query_anywhere(TIMES, {"run": RUN, "started": started})[0].to_numpy().tolist()
+    [row] = Ledger(home).query(TIMES, {"run": RUN, "started": started}).to_numpy().tolist()
     found = Continuation(*row)
     if not found.replayed:
         raise RuntimeError("Found no replayed round, expected those behind the last checkpoint.")

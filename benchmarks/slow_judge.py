@@ -87,7 +87,7 @@ def cycle(url: str, world: Path, wave: int) -> Cycle:
     with tempfile.TemporaryDirectory() as folder:
         home = new_home(Path(folder), "home", world)
         train(home, settings)
-        found = [Ledger(home).query_anywhere(query, {"run": RUN})[0] for query in (CYCLE, COMPUTING, ANSWERS)]
+        found = [Ledger(home).query(query, {"run": RUN}) for query in (CYCLE, COMPUTING, ANSWERS)]
     [[per_minute]], computing, answers = (frame.to_numpy().tolist() for frame in found)
     within = (min(begin for begin, _ in computing), max(end for _, end in computing))
     return Cycle(per_minute, within[1] - within[0], covered(computing, within), covered(answers, within))

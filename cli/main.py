@@ -224,9 +224,7 @@ def sql(query: str, style: str) -> None:
     from storage.asking import answer
     from tasks.context import home_folder
 
-    frame, source = answer(home_folder(), query)
-    if source:
-        click.echo(source, err=True)
+    frame = answer(home_folder(), query)
     print_frame(frame, style)
 
 

@@ -17,8 +17,8 @@ LIST = "queries"
 """What a user asks to see the shipped queries."""
 
 
-def answer(home: Path, question: str) -> "tuple[pd.DataFrame, str]":
-    """The rows that answer `question`, and a note on where they come from (empty: the ledger itself).
+def answer(home: Path, question: str) -> "pd.DataFrame":
+    """The rows that answer `question`.
 
     `question` is a reading statement in SQL; or `queries`; or the name of a shipped query with `name=value`
     after it, where parameters that are left out are null (mostly: all).
@@ -28,19 +28,18 @@ def answer(home: Path, question: str) -> "tuple[pd.DataFrame, str]":
     """
     words = _words(question)
     if words == [LIST]:
-        return _shipped(), ""
+        return _shipped()
+    ledger = Ledger(home)
     if words and words[0] in queries.for_users():
         statement = queries.load(f"{queries.FOR_USERS}/{words[0]}")
-        frame, source = Ledger(home).query_anywhere(statement, _parameters(words[0], words[1:]))
-    else:
-        try:
-            frame, source = Ledger(home).query_anywhere(question)
-        except UsageError as error:
-            near = get_close_matches(words[0], queries.for_users(), n=1) if words else []
-            if not near:
-                raise
-            raise UsageError(f"{error} Did you mean the shipped query {near[0]}?") from None
-    return frame, "" if source == "ledger" else f"from the {source}; the ledger is in use"
+        return ledger.query(statement, _parameters(words[0], words[1:]))
+    try:
+        return ledger.query(question)
+    except UsageError as error:
+        near = get_close_matches(words[0], queries.for_users(), n=1) if words else []
+        if not near:
+            raise
+        raise UsageError(f"{error} Did you mean the shipped query {near[0]}?") from None
 
 
 def _words(question: str) -> list[str]:

@@ -131,10 +131,6 @@ class Ledger:
                 problem = str(error)
         raise UsageError(f"The statement could not be answered: {problem}\nExpected one reading statement (select …).")
 
-    def query_anywhere(self, statement: str, parameters: Mapping[str, Any] | None = None) -> "tuple[pd.DataFrame, str]":
-        """The same as `query`, and where the answer comes from."""
-        return self.query(statement, parameters), "ledger"
-
     def is_empty(self) -> bool:
         """Whether nothing was recorded here yet."""
         return not journals(self.journals) and not self.path.exists()  # in this order: a posting renames, then removes

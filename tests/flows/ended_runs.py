@@ -42,7 +42,7 @@ class EndedRun:
             if table == "evaluation"
             else f"select {COLUMNS[table]} from {table} where run_name = '{self.name}'"
         )
-        frame, _ = answer(self.home, f"select one::varchar as line from ({selected}) one order by line")
+        frame = answer(self.home, f"select one::varchar as line from ({selected}) one order by line")
         return list(frame["line"])
 
 

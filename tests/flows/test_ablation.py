@@ -26,12 +26,12 @@ def test_a_grid_leaves_finished_runs_alone_shows_every_variant_and_is_merged_els
     first = ablation(grid="controls", objectives=("pro",), overrides=TINY)
     assert [(row["name"], row["state"]) for row in first] == [(name, "complete") for name in NAMES]
     updated = "select max(updated_at) from runs"
-    before = answer(home, updated)[0].iloc[0, 0]
+    before = answer(home, updated).iloc[0, 0]
     table = Artifact.get("table-4")
     assert table is not None
     assert all(str(table.data).count(f"| {value} |") > 0 for value in ("none", "off"))
     assert ablation(grid="controls", objectives=("pro",), overrides=TINY) == first
-    assert answer(home, updated)[0].iloc[0, 0] == before
+    assert answer(home, updated).iloc[0, 0] == before
     with pytest.raises(SettingsChanged, match=r"data\.prompts: 4 -> 8"):
         ablation(grid="controls", objectives=("pro",), overrides=merge(TINY, {"data": {"prompts": 8}}))
 

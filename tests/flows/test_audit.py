@@ -13,12 +13,12 @@ from storage.asking import answer
 def test_an_audit_asks_a_share_again_and_a_second_one_nothing(whole: Path) -> None:
     question = "select count(*) from api_attempts"
     rows = audit(run="whole", share=0.5)
-    asked = answer(whole, question)[0].iloc[0, 0]
-    ranked = answer(whole, "select count(*) from rankings where run_name = 'whole' and ranker = 'black_box'")[0]
+    asked = answer(whole, question).iloc[0, 0]
+    ranked = answer(whole, "select count(*) from rankings where run_name = 'whole' and ranker = 'black_box'")
     assert rows[-1]["Subset"] == "all"
     assert int(rows[-1]["n"]) + int(rows[-1]["Unread"]) == -(-int(ranked.iloc[0, 0]) // 2)
     assert audit(run="whole", share=0.5) == rows
-    assert answer(whole, question)[0].iloc[0, 0] == asked
+    assert answer(whole, question).iloc[0, 0] == asked
 
 
 def test_the_command_line_prints_consistency_position_and_length(whole: Path) -> None:

@@ -16,7 +16,7 @@ from tests.flows.remains import forget
 
 
 def column(home: Path, question: str) -> list[Any]:
-    return answer(home, question)[0].iloc[:, 0].tolist()
+    return answer(home, question).iloc[:, 0].tolist()
 
 
 @pytest.mark.parametrize("method", ["pro", "dpo", "rl"])
@@ -54,11 +54,11 @@ def test_a_quantised_run_is_a_system_of_its_own_is_evaluated_again_alike_and_trl
         "select prompt_id, role, text from generations join run_systems using (system_id)"
         " where run_name = 'nf4' order by all"
     )
-    before, _ = answer(whole, texts)
+    before = answer(whole, texts)
     assert len(before) == 2 * 8
     systems = "select system_id from run_systems where run_name = 'nf4'"
     forget(whole, f"delete from generations where system_id in ({systems})")
     evaluate(run="nf4")
-    assert answer(whole, texts)[0].equals(before)
+    assert answer(whole, texts).equals(before)
     with pytest.raises(UsageError, match="no trained rounds"):
         baseline(source="nf4", method="pro", run="never")

@@ -100,7 +100,7 @@ def end(home: Path, judge: Talkative, ending: str, folder: Path) -> BaseExceptio
         child.kill()
         child.join()
         open_calls = f"select count(*) from api_attempts where run_name = '{run}' and state = 'in_flight'"
-        assert answer(home, open_calls)[0].iloc[0, 0] > 0, place.output.read_text()
+        assert answer(home, open_calls).iloc[0, 0] > 0, place.output.read_text()
     elif expected is None:
         assert train(profile="laptop", overrides=settings, run=run)["state"] == "complete"
     else:

@@ -46,7 +46,7 @@ def crowded(home: Path, tmp_path: Path) -> Path:
 
 
 def told(home: Path, question: str) -> Any:
-    return answer(home, question)[0].iloc[0].to_dict()
+    return answer(home, question).iloc[0].to_dict()
 
 
 @pytest.mark.filterwarnings("ignore:Python code from the repository")

@@ -43,14 +43,14 @@ def compared(world_home: Path, trained: dict[str, Any]) -> None:
 
 
 def counts(home: Path) -> dict[str, Any]:
-    return {name: answer(home, question)[0].iloc[0, 0] for name, question in COUNTS.items()}
+    return {name: answer(home, question).iloc[0, 0] for name, question in COUNTS.items()}
 
 
 def test_systems_are_evaluated_beside_the_run_and_compared_with_it(whole: Path, compared: None) -> None:
-    roles, _ = answer(whole, "select role, system_id from run_systems where run_name = 'whole' order by role")
+    roles = answer(whole, "select role, system_id from run_systems where run_name = 'whole' order by role")
     assert list(roles["role"]) == ["Backbone", "Other seed", "after", "before"]
     assert roles["system_id"].nunique() == 3  # the backbone is the untrained model
-    pairs, _ = answer(
+    pairs = answer(
         whole,
         "select generation_id from comparison_outcomes join generations using (generation_id)"
         " join run_systems using (system_id) where run_name = 'whole' and role = 'after'",
@@ -82,7 +82,7 @@ def test_lost_scores_alone_are_made_again_and_lost_verdicts_read_from_the_record
     evaluate(run="whole", systems=SYSTEMS, judge=True)
     after = counts(whole)
     assert {**after, "last reward": None, "last verdict": None} == {**before, "last reward": None, "last verdict": None}
-    again, _ = answer(whole, f"select count(*) from reward_scores where scored_at > '{before['last reward']}'")
+    again = answer(whole, f"select count(*) from reward_scores where scored_at > '{before['last reward']}'")
     assert again.iloc[0, 0] == 8 * 3
 
 
@@ -127,9 +127,9 @@ def test_a_chat_model_and_a_judge_are_paid_once_the_judge_through_one_batch(whol
                 evaluate(run="whole", systems=[*SYSTEMS, chat], judge=True, overrides={"evaluation": changed})
             assert (len(judging.batches), judging.requests) == (1, [])
         assert (len(server.batches), len(server.requests)) == (0, 8)
-    scored, _ = answer(
+    scored = answer(
         whole, "select count(*) from evaluated_generations join reward_scores using (generation_id) where role = 'Chat'"
     )
     assert scored.iloc[0, 0] == 8 * 3
-    judged, _ = answer(whole, "select distinct judge from comparisons where judge like 'paid-model%'")
+    judged = answer(whole, "select distinct judge from comparisons where judge like 'paid-model%'")
     assert len(judged) == 1

@@ -89,7 +89,7 @@ def test_the_waves_of_these_runs_go_through_several_rounds(at_once: Chain) -> No
 
 def test_answers_of_one_wave_are_outstanding_while_another_trains(late: Chain) -> None:
     assert late.status.state == "complete", late.said
-    assert answer(late.home, OUTSTANDING_WHILE_ANOTHER_WAVE_TRAINS)[0].iloc[0, 0] > 0
+    assert answer(late.home, OUTSTANDING_WHILE_ANOTHER_WAVE_TRAINS).iloc[0, 0] > 0
 
 
 def test_late_answers_come_in_another_order_than_they_were_asked_for(late: Chain) -> None:

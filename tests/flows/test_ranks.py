@@ -107,7 +107,7 @@ def test_the_last_start_completes_the_run_with_the_losses_of_one_rank(home: Path
 
 def rounds(home: Path, run: str) -> dict[tuple[int, int], dict[str, Any]]:
     """What each trained round taught, by step and round."""
-    frame, _ = answer(
+    frame = answer(
         home,
         "select step, round, loss, rank_loss, sft_loss, gradient_norm, optimizer_step from rounds"
         f" where run_name = '{run}' and state = 'trained'",

@@ -18,7 +18,7 @@ from tests.tiny_llama import save_tiny_llama
 
 
 def count(home: Path, question: str) -> Any:
-    return answer(home, question)[0].iloc[0, 0]
+    return answer(home, question).iloc[0, 0]
 
 
 def test_a_refold_with_unchanged_settings_ends_with_the_weights_of_its_source(whole: Path) -> None:
@@ -44,7 +44,7 @@ def test_another_order_objective_and_backbone_learn_from_the_same_texts(whole: P
     ended = refold("whole", "elsewhere", {"seed": 5, "white_box": {"model": str(backbone)}, "method": method})
     assert ended["state"] == "complete"
     longest = "select max(len(tokens)), max(list_max(tokens)) from responses where run_name = 'elsewhere'"
-    most, highest = answer(whole, longest)[0].iloc[0]
+    most, highest = answer(whole, longest).iloc[0]
     assert (most <= 12, highest < 300) == (True, True)
     texts = "select md5(string_agg(text, '' order by text)) from responses where run_name = '{}'"
     tokens = "select md5(string_agg(tokens::varchar, '' order by text, step)) from responses where run_name = '{}'"

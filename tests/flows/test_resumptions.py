@@ -19,7 +19,7 @@ RANKED = f"select count(*), count(distinct optimizer_step) from rounds where run
 
 
 def rows(home: Path, question: str) -> list[tuple[Any, ...]]:
-    return [tuple(row) for row in answer(home, question)[0].itertuples(index=False)]
+    return [tuple(row) for row in answer(home, question).itertuples(index=False)]
 
 
 def test_continuing_counts_the_rounds_that_it_replays_and_says_where_new_ones_begin(home: Path) -> None:

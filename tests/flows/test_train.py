@@ -47,7 +47,7 @@ def over_http(judge: JudgeServer, **black_box: Any) -> dict[str, Any]:
 
 
 def count(home: Path, question: str) -> Any:
-    return answer(home, question)[0].iloc[0, 0]
+    return answer(home, question).iloc[0, 0]
 
 
 def test_a_run_ends_with_adapter_ledger_and_report(home: Path, trained: dict[str, Any]) -> None:
@@ -109,7 +109,7 @@ def test_rewards_are_the_same_whether_they_come_during_the_training_or_after_it(
     later = merge(SMALL, {"evaluation": {"score_during_training": False}})
     train(profile="laptop", overrides=later, run="scored-at-the-end")
     rewards = "select step, round, slot, reward_model, reward from response_rewards where run_name = '{}' order by all"
-    first, second = (answer(whole, rewards.format(run))[0] for run in ("whole", "scored-at-the-end"))
+    first, second = (answer(whole, rewards.format(run)) for run in ("whole", "scored-at-the-end"))
     assert len(first) > 3 * 3 * 12
     assert first.equals(second)
 

@@ -76,7 +76,7 @@ def done(*processes: BaseProcess) -> list[int | None]:
 
 def generations(home: Path, run: str) -> list[Any]:
     """What a run's evaluation generated, and when."""
-    frame, _ = answer(
+    frame = answer(
         home,
         "select generation_id, text, created_at from generations join run_systems using (system_id)"
         f" where run_name = '{run}' order by all",

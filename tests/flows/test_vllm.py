@@ -41,7 +41,7 @@ def on(server: Standin, *parts: str) -> dict[str, Any]:
 
 
 def told(home: Path, question: str) -> list[Any]:
-    return answer(home, question)[0].to_dict("records")
+    return answer(home, question).to_dict("records")
 
 
 def test_a_server_that_dies_pauses_the_run_which_continues_with_all_that_was_recorded(

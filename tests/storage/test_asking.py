@@ -9,18 +9,17 @@ from storage.ledger import Ledger
 from tests.storage.values import new_run, ranked, sampled
 
 
-def test_own_sql_is_answered_from_the_ledger_without_a_note(ledger: Ledger) -> None:
+def test_own_sql_is_answered(ledger: Ledger) -> None:
     runs.register(ledger, new_run())
-    frame, note = answer(ledger.home, "select run_name from runs where run_name = 'a-run'")
+    frame = answer(ledger.home, "select run_name from runs where run_name = 'a-run'")
     assert frame.to_dict("records") == [{"run_name": "a-run"}]
-    assert note == ""
 
 
 def test_a_shipped_query_takes_parameters_and_leaves_out_others(ledger: Ledger) -> None:
     for name in ("a-run", "another"):
         ledger.record(sampled(0, run_name=name), ranked(0, run_name=name))
-    assert len(answer(ledger.home, "rankings_side_by_side")[0]) == 2
-    frame, _ = answer(ledger.home, "rankings_side_by_side run_name=a-run step=0")
+    assert len(answer(ledger.home, "rankings_side_by_side")) == 2
+    frame = answer(ledger.home, "rankings_side_by_side run_name=a-run step=0")
     assert frame["run_name"].tolist() == ["a-run"]
     assert frame["agreement"].tolist()[0].tolist() == [0, 2]
 
@@ -31,7 +30,7 @@ def test_a_misspelt_query_is_told_its_name(ledger: Ledger) -> None:
 
 
 def test_the_shipped_queries_are_listed_with_what_they_are_about(ledger: Ledger) -> None:
-    frame, _ = answer(ledger.home, "queries")
+    frame = answer(ledger.home, "queries")
     assert frame["query"].tolist() == queries.for_users()
     assert all("One row per" in about for about in frame["about"])
 

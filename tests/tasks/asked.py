@@ -75,7 +75,7 @@ def script(*behaviours: str) -> Callable[[int, dict[str, Any]], str]:
 
 def rows(ledger: Ledger, statement: str) -> list[dict[str, Any]]:
     """The rows that answer a statement."""
-    frame, _ = ledger.query_anywhere(statement)
+    frame = ledger.query(statement)
     return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
 
 
