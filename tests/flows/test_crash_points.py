@@ -42,7 +42,6 @@ MOMENTS: dict[str, Trap | int] = {
     "before a checkpoint is put in place": Trap("pathlib:Path.replace", about="checkpoints/step-"),
     "after a checkpoint was put in place, before it is recorded": Trap(RECORD, about="Checkpoint("),
     "while journals are posted": Trap("storage.posting:insert"),
-    "before the posted ledger is put in place": Trap("pathlib:Path.replace", about="ledger.duckdb"),
     "while a segment's candidates are scored": Trap("storage.response_rewards:put", "after", 2),
     "while a later checkpoint replaces older ones": Trap("shutil:rmtree", about="checkpoints/step-"),
     "after the adapter was written, before it is recorded": Trap("storage.runs:record_adapter"),
@@ -50,6 +49,7 @@ MOMENTS: dict[str, Trap | int] = {
     "while rewards are stored": Trap("storage.evaluations:put_reward_scores", number=4),
     "before the run is noted as complete": Trap("storage.runs:finish"),
     "while the report is written": Trap("cyclealign.report.render:markdown"),
+    "before the posted ledger is put in place": Trap("pathlib:Path.replace", about="ledger.duckdb"),
     "after everything was posted, before the journals of the dead go": Trap("pathlib:Path.unlink", about=".jsonl"),
 }
 

@@ -125,7 +125,7 @@ def test_a_run_may_leave_its_candidates_unscored_until_they_are_wanted(home: Pat
 
     without = page(scored=False)
     assert rewards() == 0
-    assert "Mean reward" in without
+    assert "## Reward before and after" in without
     assert "Black box accuracy" not in without
     assert "Candidates were left without rewards" in without
     later = page(scored=True)
@@ -217,7 +217,7 @@ def test_another_name_with_the_same_settings_buys_nothing_and_ends_the_same(
 
 
 def test_another_seed_ends_differently(home: Path, trained: dict[str, Any]) -> None:
-    other = train(profile="laptop", overrides=merge(SMALL, {"seed": 1}), run="other-seed")
+    other = train(profile="laptop", overrides=merge(SMALL, {"seed": 1}), run="another-seed")
     assert other["weights_sha256"] != trained["weights_sha256"]
 
 
