@@ -246,3 +246,17 @@ select
 from varied_runs
 inner join evaluated on varied_runs.run_name = evaluated.run_name
 inner join means on varied_runs.run_name = means.run_name;
+
+-- what calls came to, by their keys: a call's first answer, where it has none its first other outcome. A window over
+-- all outcomes would take seconds on a large ledger
+create or replace macro outcomes_of(call_keys) as table
+    select outcomes.*
+    from outcomes
+    where
+        outcomes.call_key in (select unnest(call_keys))
+        and outcomes.state not in ('failed', 'unknown')
+    qualify
+        row_number() over (
+            partition by outcomes.call_key
+            order by outcomes.state <> 'answered', outcomes.ended_at
+        ) = 1;

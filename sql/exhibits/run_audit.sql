@@ -34,15 +34,7 @@ calls as (
 ),
 
 answered as (
-    select outcomes.*
-    from outcomes
-    semi join calls on outcomes.call_key = calls.call_key
-    where outcomes.state not in ('failed', 'unknown')
-    qualify
-        row_number() over (
-            partition by outcomes.call_key
-            order by outcomes.state <> 'answered', outcomes.ended_at
-        ) = 1
+    select * from outcomes_of((select list(calls.call_key) from calls))
 )
 
 select

@@ -31,15 +31,7 @@ asked as (
 ),
 
 answered as (
-    select outcomes.*
-    from outcomes
-    semi join used on outcomes.call_key = used.call_key
-    where outcomes.state not in ('failed', 'unknown')
-    qualify
-        row_number() over (
-            partition by outcomes.call_key
-            order by outcomes.state <> 'answered', outcomes.ended_at
-        ) = 1
+    select * from outcomes_of((select list(used.call_key) from used))
 )
 
 select

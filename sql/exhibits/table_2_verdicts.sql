@@ -29,15 +29,7 @@ with shown as (
 ),
 
 answered as (
-    select outcomes.*
-    from outcomes
-    semi join shown on outcomes.call_key = shown.call_key
-    where outcomes.state not in ('failed', 'unknown')
-    qualify
-        row_number() over (
-            partition by outcomes.call_key
-            order by outcomes.state <> 'answered', outcomes.ended_at
-        ) = 1
+    select * from outcomes_of((select list(shown.call_key) from shown))
 )
 
 select
