@@ -53,9 +53,10 @@ MARKS = ("prose", "duplicates", "cut", "filtered", "breaks", "unacceptable")
 """Words in brackets by which a server may know questions that it never answers well."""
 FAILS = ("rate limit", "rate limit, retry-after", "rate limit, retry-after-ms", "500", "502", "503", "reset", "hang")
 BREAKS = ("truncated body", "empty body", "no choices", "error with status 200", "broken json")
+INSIDE = ("rate limit with status 200", "other model", "too long")
 MISLEADS = ("wrong permutation", "duplicate ids", "missing ids", "prose", "null content", "refusal", "length")
-FAULTS = (*FAILS, *BREAKS, *MISLEADS, "filtered answer", "slow first byte", "bad request", "filtered prompt")
-CHARGED = {*MISLEADS, "filtered answer", "slow first byte", "good"}
+FAULTS = (*FAILS, *BREAKS, *INSIDE, *MISLEADS, "filtered answer", "slow first byte", "bad request", "filtered prompt")
+CHARGED = {*MISLEADS, "filtered answer", "slow first byte", "other model", "good"}
 """Behaviours for which a provider would send a bill."""
 PRICE = PriceSettings(input=1.0, output=2.0)
 """US dollars per million tokens."""
@@ -143,15 +144,15 @@ def sampled(step: int) -> SampledRound:
 def ask_all(ledger: Ledger, url: str, count: int, cap_usd: float) -> tuple[list[Ended], float]:
     """The outcomes of so many questions, asked at the same time over the path of the training loop, and the seconds.
 
-    Every fiftieth question carries the first mark, the one after it the second, and so on. Where the cap or a refusal
+    Every eighth question carries a mark, one after the other. Where the cap or a refusal
     stopped a question, the outcome is that.
     """
     black_box = BlackBoxSettings(
         base_url=url, model="some-model", concurrency=CONCURRENCY, timeout_s=3.0, budget_usd=cap_usd, price=PRICE
     )
     settings = SETTINGS.model_copy(update={"black_box": black_box})
-    marks = dict(enumerate(f" [{mark}]" for mark in MARKS))
-    texts = [f"Which fruit is best in month {step}?{marks.get(step % 50, '')}" for step in range(count)]
+    marks = {8 * place: f" [{mark}]" for place, mark in enumerate(MARKS)}  # many in a row would be a misfit
+    texts = [f"Which fruit is best in month {step}?{marks.get(step % 48, '')}" for step in range(count)]
     prompts = [Prompt.from_turns("helpful-base", "train", [Turn("human", text)]) for text in texts]
     way = Direct(Account(ledger, RUN, black_box, lambda: ChatEndpoint(black_box)), Backoff(first_s=0.02, most_s=0.5))
     results: list[Ended] = []

@@ -1,6 +1,7 @@
 """The command line. Every heavy import happens inside the command that needs it, so `--help` answers at once.
 
-Exit codes: 0 done, 1 failed, 2 wrong use, 3 paused and resumable (budget, quota, key).
+Exit codes: 0 done, 1 failed, 2 wrong use, 3 paused and resumable (budget, quota, key, an endpoint that misfits), 4 done
+but incomplete (a tenth of the rounds or more could not be ranked).
 """
 
 import atexit
@@ -63,7 +64,7 @@ def main() -> None:
 def train(profile: str, run: str | None, assignments: tuple[str, ...]) -> None:
     """The whole job; the same command again continues an unfinished run."""
     name, _ = _flow_of_profile("flows.train:train", profile, run, assignments)
-    _print_end(name)
+    _end_training(name)
 
 
 @main.command()
@@ -333,6 +334,20 @@ def _print_end(run: str) -> None:
     from tasks.evaluation.publication import print_end
 
     print_end(run)
+
+
+def _end_training(run: str) -> None:
+    """Print the end of a run that learnt from its rounds; an incomplete one says so first, and by its exit code."""
+    from storage import runs
+    from storage.ledger import Ledger
+    from tasks.context import home_folder
+
+    row = runs.get(Ledger(home_folder()), run)
+    if row.state == "incomplete":
+        click.echo(f"Run {run} is incomplete: {row.state_reason}")
+    _print_end(run)
+    if row.state == "incomplete":
+        raise SystemExit(4)
 
 
 if __name__ == "__main__":

@@ -80,7 +80,9 @@ class CallEstimate:
     prompt_tokens: int
     completion_tokens: int
     usd: Decimal | None
-    """None: the price is unknown."""
+    """Of `calls_high`, each asked once; None: the price is unknown."""
+    usd_at_most: Decimal | None
+    """The same where each answer comes to its limit in every ask, and each byte of a prompt is a token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,13 +114,17 @@ def estimate_calls(settings: Settings, mean_prompt_characters: float) -> CallEst
     text = render_ranking_prompt(instruction, [response] * method.candidates, shown, rewrite=rewrites)
     prompt = round(len(text) / CHARACTERS_PER_TOKEN)
     completion = min(settings.black_box.max_tokens, rewrites * reply + 8 * method.candidates)
-    usd = Prices(settings.black_box).cost_usd(settings.black_box.model, prompt, completion)
+    prices, model, asks = Prices(settings.black_box), settings.black_box.model, settings.black_box.asks
+    usd = prices.cost_usd(model, prompt, completion)
+    body = {"model": model, "messages": [{"content": text}], "max_tokens": settings.black_box.max_tokens}
+    worst = prices.worst_case_usd(body)
     return CallEstimate(
         calls_low=settings.data.prompts,
         calls_high=calls,
         prompt_tokens=calls * prompt,
         completion_tokens=calls * completion,
         usd=None if usd is None else calls * usd,
+        usd_at_most=None if worst is None else calls * asks * worst,
     )
 
 

@@ -63,7 +63,7 @@ def finished(cell: Cell) -> bool:
     known = {run.name: run.state for run in runs.status(context.ledger)}
     if cell.run_name in known:
         runs.refuse_changed(runs.get(context.ledger, cell.run_name), new_run(context))
-    return known.get(cell.run_name) == "complete"
+    return known.get(cell.run_name) in runs.DONE
 
 
 def one_after_another(cells: Sequence[Cell]) -> list[str]:
@@ -93,6 +93,6 @@ def spread(cells: Sequence[Cell]) -> list[str]:
         except CycleAlignError as error:  # of this cell alone: the others have their turn
             problem = f": {error}"
         states = {run.name: run.state for run in runs.status(ledger)}
-        if not collected or states.get(cell.run_name) != "complete":
+        if not collected or states.get(cell.run_name) not in runs.DONE:
             failed.append(f"  {cell.run_name}: not merged{problem}")
     return failed

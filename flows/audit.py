@@ -6,8 +6,8 @@ from prefect import flow
 from pydantic import Field
 
 from storage import calls
-from tasks.asking.protocol import Direct, account
-from tasks.asking.questions import Asker
+from tasks.asking.protocol import account
+from tasks.asking.questions import asker_of
 from tasks.context import holding
 from tasks.evaluation.audit import audit_rankings
 from tasks.evaluation.publication import publish_audit
@@ -33,6 +33,6 @@ def audit(
         calls.close_orphans(context.ledger, run)
         prepared = prepare(context)
         open_endpoint = ranking_endpoint(context.settings, context.home, prepared.stand_ins)
-        with Asker(Direct(account(context, context.settings.black_box, open_endpoint))) as asker:
+        with asker_of(account(context, context.settings.black_box, open_endpoint)) as asker:
             audit_rankings(context, asker, share, seed)
         return publish_audit(context)

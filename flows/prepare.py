@@ -23,7 +23,7 @@ def prepare(
         run: The run's name; by default the profile and its seed.
     """
     context, _ = open_run(profile, overrides or {}, run)
-    if runs.get(context.ledger, context.name).state == "complete":
+    if runs.get(context.ledger, context.name).state in runs.DONE:
         return filter_counts(context, prepare_run(context))
     with running(context):
         counts = filter_counts(context, prepare_run(context))

@@ -205,6 +205,25 @@ create table verdicts (
 );
 comment on table verdicts is 'key: call_key, read_at';
 
+-- one row per time an endpoint was tried under settings: what it takes of their parameters
+create table probes (
+    origin varchar,
+    model varchar,
+    parameters varchar,               -- those asked for, as JSON
+    left_out varchar[],               -- those that it refuses
+    token_limit varchar,              -- its name for the limit on completion tokens
+    answer varchar,                   -- what was wrong with its answer; empty: nothing
+    probed_at timestamptz
+);
+comment on table probes is 'key: origin, model, parameters, probed_at';
+
+-- one row per time a call's outcomes so far were given up: most questions failed like it, and the run paused
+create table dismissals (
+    call_key varchar,
+    dismissed_at timestamptz
+);
+comment on table dismissals is 'key: call_key, dismissed_at';
+
 -- one row per thing that happened to a batch: planned, uploaded, submitted, collected or failed
 create table batch_events (
     batch varchar,                    -- our name for it; it stands in the metadata at the provider

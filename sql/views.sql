@@ -28,11 +28,11 @@ states as (
     select
         run_events.run_name,
         arg_max(case event when 'began' then 'running' else event end, happened_at)
-        filter (where event in ('began', 'paused', 'complete', 'failed')) as state,
+        filter (where event in ('began', 'paused', 'complete', 'incomplete', 'failed')) as state,
         arg_max({ 'reason': reason }, happened_at)
-        filter (where event in ('began', 'paused', 'complete', 'failed')) as why,
+        filter (where event in ('began', 'paused', 'complete', 'incomplete', 'failed')) as why,
         arg_max({ 'host': process_host, 'id': process_id }, happened_at)
-        filter (where event in ('began', 'paused', 'complete', 'failed')) as process,
+        filter (where event in ('began', 'paused', 'complete', 'incomplete', 'failed')) as process,
         arg_max(estimate::varchar, happened_at) filter (where event = 'estimated') as estimate,
         arg_max({ 'path': adapter_path, 'sha256': weights_sha256 }, happened_at)
         filter (where event = 'adapter') as adapter,
@@ -66,7 +66,7 @@ select
     states.adapter.sha256 as weights_sha256,
     registered.registered_at as created_at,
     greatest(registered.last_registered_at, states.at_last) as updated_at,
-    case when states.state = 'complete' then states.at_last end as finished_at
+    case when states.state in ('complete', 'incomplete') then states.at_last end as finished_at
 from registered
 left join states on registered.run_name = states.run_name;
 
@@ -315,6 +315,23 @@ select
 from attempts
 left join outcomes on attempts.attempt = outcomes.attempt and attempts.run_name = outcomes.run_name;
 
+-- one row per attempt that brought something which stands: an answer, or the word that the endpoint takes no such call
+create or replace view standing_outcomes as
+with given_up as (
+    select
+        call_key,
+        max(dismissed_at) as at_last
+    from dismissals
+    group by call_key
+)
+
+select outcomes.*
+from outcomes
+left join given_up on outcomes.call_key = given_up.call_key
+where
+    outcomes.state not in ('failed', 'unknown')
+    and (given_up.at_last is null or outcomes.ended_at > given_up.at_last);
+
 -- one row per distinct call: a request body at an endpoint in a slot. answered: content to be read; the other states
 -- are never served as answers
 create or replace view api_calls as
@@ -326,8 +343,7 @@ with asked as (
 
 settled as (
     select *
-    from outcomes
-    where state not in ('failed', 'unknown')
+    from standing_outcomes
     qualify
         row_number() over (
             partition by call_key

@@ -193,7 +193,7 @@ select
         )::varchar
     )[1:8] as other_settings
 from runs
-where kind = 'cycle' and state = 'complete';
+where kind = 'cycle' and state in ('complete', 'incomplete');
 
 -- of those with the same settings and seed the earliest
 create or replace view varied_runs as
@@ -251,10 +251,8 @@ inner join means on varied_runs.run_name = means.run_name;
 -- all outcomes would take seconds on a large ledger
 create or replace macro outcomes_of(call_keys) as table
     select outcomes.*
-    from outcomes
-    where
-        outcomes.call_key in (select unnest(call_keys))
-        and outcomes.state not in ('failed', 'unknown')
+    from standing_outcomes as outcomes
+    where outcomes.call_key in (select unnest(call_keys))
     qualify
         row_number() over (
             partition by outcomes.call_key

@@ -77,6 +77,31 @@ class Verdict:
     verdict: str
 
 
+@fact("probes")
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """What an endpoint was found to take of the parameters that settings ask for."""
+
+    origin: str
+    model: str
+    parameters: str
+    """Those asked for, as JSON."""
+    left_out: tuple[str, ...]
+    """Those of them that it refuses."""
+    token_limit: str
+    """Its name for the limit on completion tokens."""
+    answer: str
+    """What was wrong with its answer to a question of known answer; empty: nothing."""
+
+
+@fact("dismissals")
+@dataclass(frozen=True, slots=True)
+class Dismissal:
+    """What a call came to so far is not served any more: most questions failed like it, and the run paused."""
+
+    call_key: str
+
+
 @dataclass
 class _Book:
     """What this process knows of the calls of a home and need not ask the ledger for."""
@@ -98,8 +123,15 @@ def call_key(body: Mapping[str, Any], origin: str, slot: Sequence[int | str]) ->
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
+def probed(ledger: Ledger, origin: str, model: str, parameters: str) -> Probe | None:
+    """What an endpoint was found to take under these parameters; None where it was not tried."""
+    with ledger.session() as session:
+        row = session.row("calls/probe", origin=origin, model=model, parameters=parameters)
+    return None if row is None else value(Probe, row)
+
+
 def find(ledger: Ledger, call_key: str) -> Outcome | None:
-    """What a call came to, None where it has no outcome; only `answered` ones may be served as answers."""
+    """What a call came to, None where it has no outcome that stands; `answered` ones alone may be served as answers."""
     book = _book(ledger)
     with book.turn:
         if (seen := ledger.seen_elsewhere()) != book.seen:

@@ -98,7 +98,7 @@ def merge(ledger: Ledger, other: Path) -> Imported:
         ledger.home.mkdir(parents=True, exist_ok=True)
         post(ledger.path.absolute(), ledger.journals.absolute(), also=take)
     new = tuple(name for name in runs.names(ledger) if name not in before)
-    skipped = tuple(sorted(name for name, state in states.items() if state != "complete"))
+    skipped = tuple(sorted(name for name, state in states.items() if state not in runs.DONE))
     return Imported(new, skipped, sum(counts))
 
 
@@ -128,7 +128,7 @@ def _words(table: str) -> dict[str, str]:
     """What stands for the words of the templates."""
     shape = shapes()[table]
     content = [column for column in shape.columns if column not in NOT_COMPARED.get(table, frozenset())]
-    finished = "run_name in (select runs.run_name from other.runs where runs.state = 'complete')"
+    finished = "run_name in (select runs.run_name from other.runs where runs.finished_at is not null)"
     of_runs = "run_name" in shape.columns and table not in PAID
     return {
         "this_table": table,

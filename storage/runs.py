@@ -25,10 +25,14 @@ from cyclealign.profiles import completed, differences
 from storage.facts import fact, value
 from storage.ledger import Ledger, Session
 
-State = Literal["running", "interrupted", "paused", "complete", "failed"]
+State = Literal["running", "interrupted", "paused", "complete", "incomplete", "failed"]
+"""`incomplete`: everything of the run is done, and a tenth of its rounds or more could not be ranked."""
+DONE = frozenset({"complete", "incomplete"})
 Kind = Literal["cycle", "refold", "baseline"]
 Baseline = Literal["sft", "rrhf", "pro", "dpo", "rl"]
 LOCK = ".lock"
+UNRANKED_SHARE = 0.1
+"""Of a run's rounds: from here on it does not count as complete."""
 _held: dict[Path, int] = {}
 """Descriptors of the locks that this process holds."""
 
@@ -61,7 +65,7 @@ class RunEvent:
     """Something that happened to a run."""
 
     run_name: str
-    event: Literal["began", "paused", "complete", "failed", "estimated", "adapter", "forgotten"]
+    event: Literal["began", "paused", "complete", "incomplete", "failed", "estimated", "adapter", "forgotten"]
     reason: str | None = None
     process_host: str | None = None
     process_id: int | None = None
@@ -110,6 +114,8 @@ class RunStatus:
     steps: int
     rounds: int
     spend_usd: Decimal
+    unranked: float
+    """Share of the rounds that could not be ranked and so trained nothing."""
     agreement: float | None
     """Mean share of the candidates in the agreement over the last 40 ranked rounds."""
     adapter_path: str | None
@@ -195,8 +201,16 @@ def begin(ledger: Ledger, run_name: str) -> None:
 
 
 def finish(ledger: Ledger, run_name: str) -> None:
-    """Note that everything of the run is done."""
-    ledger.record(RunEvent(run_name, "complete"))
+    """Note that everything of the run is done; `incomplete` where a tenth of its rounds or more taught nothing."""
+    with ledger.session() as session:
+        unranked = session.rows("exhibits/run_unranked", run_name=run_name)
+    share = sum(row["share_of_rounds"] for row in unranked)
+    if share < UNRANKED_SHARE:
+        ledger.record(RunEvent(run_name, "complete"))
+        return
+    reasons = ", ".join(f"{row['reason']} {row['rounds']}" for row in unranked)
+    words = f"{100 * share:.0f} % of its rounds could not be ranked and taught nothing ({reasons})"
+    ledger.record(RunEvent(run_name, "incomplete", words))
 
 
 def pause(ledger: Ledger, run_name: str, reason: str) -> None:

@@ -6,6 +6,7 @@ for a connection.
 
 import asyncio
 import importlib.util
+import json
 import math
 import os
 import platform
@@ -20,6 +21,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
+from cyclealign.black_box.capabilities import parameters_for
 from cyclealign.black_box.endpoint import ChatEndpoint
 from cyclealign.black_box.prices import Prices
 from cyclealign.errors import CallFailed, CycleAlignError, EndpointRefused, UsageError
@@ -27,6 +29,7 @@ from cyclealign.extras import require_quantization
 from cyclealign.model_sizes import HUB_REWARD_MODELS, parameter_count
 from cyclealign.settings import BlackBoxSettings, Settings
 from storage import runs
+from storage.calls import probed
 from storage.file_systems import require_local
 from storage.ledger import Ledger
 from tasks.context import home_folder
@@ -222,9 +225,15 @@ def _endpoints(settings: Settings) -> Iterator[Finding]:
         yield Finding("black box", f"offline judge ({judge}), costs nothing")
     for who, endpoint in (("black box", settings.black_box), ("pairwise judge", pairwise)):
         if endpoint is not None and endpoint.endpoint == "api":
+            try:
+                origin = ChatEndpoint(endpoint).origin
+            except UsageError as error:
+                yield Finding(f"{who}, endpoint", endpoint.base_url, True, str(error))
+                continue
             there = listens(who, endpoint.base_url)
             yield there
             yield from _key(who, endpoint, ask=not there.bad)
+            yield _form(who, endpoint, origin)
             yield _price(who, endpoint)
 
 
@@ -274,6 +283,18 @@ def _failed(what: str, variable: str, error: CycleAlignError) -> Finding:
         return Finding(what, "the endpoint refuses the key (HTTP 401)", True, f"Put a valid one into {variable}.")
     why = f"HTTP {status}" if status else str(error)
     return Finding(what, f"{variable} is set, but could not be tried", todo=f"The list of models failed: {why}.")
+
+
+def _form(who: str, settings: BlackBoxSettings, origin: str) -> Finding:
+    """What the probe of an earlier run found out about the endpoint; none is paid here."""
+    ledger, what = Ledger(home_folder()), f"{who}, form of questions"
+    wanted = json.dumps(parameters_for(settings, 0), sort_keys=True)
+    found = None if ledger.is_empty() else probed(ledger, origin, settings.model, wanted)
+    if found is None:
+        return Finding(what, "not tried yet", todo="A run asks it at most three small questions before any other.")
+    left_out = f"without {', '.join(found.left_out)}" if found.left_out else "as the settings say"
+    todo = f"Asked a question of known answer, {found.answer}: is it the model you mean?" if found.answer else ""
+    return Finding(what, f"{left_out}, limit by {found.token_limit}", todo=todo)
 
 
 def _price(who: str, settings: BlackBoxSettings) -> Finding:

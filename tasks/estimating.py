@@ -3,7 +3,6 @@
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from decimal import Decimal
 
 import torch
 
@@ -58,8 +57,8 @@ class Estimate:
         lines = [
             f"Profile {self.profile}: estimated, not measured",
             f"  calls     {calls.calls_low:,} to {calls.calls_high:,} ranking calls",
-            f"  tokens    {calls.prompt_tokens:,} in, {calls.completion_tokens:,} out (at most)",
-            f"  money     {_dollars(calls.usd)}, {cap} ({self.price_source})",
+            f"  tokens    {calls.prompt_tokens:,} in, {calls.completion_tokens:,} out, if all rounds are used",
+            f"  money     {_dollars(calls)}, {cap} ({self.price_source})",
         ]
         for one in self.machines:
             lines += _machine_lines(one)
@@ -83,8 +82,10 @@ def _number(value: float | None) -> str:
     return "unknown" if value is None else f"{value:.1f}"
 
 
-def _dollars(usd: Decimal | None) -> str:
-    return "price unknown, black_box.price sets it" if usd is None else f"${usd:.2f} at most"
+def _dollars(calls: CallEstimate) -> str:
+    if calls.usd is None:
+        return "price unknown, black_box.price sets it"
+    return f"about ${calls.usd:.2f}; at most ${calls.usd_at_most:.2f}, if every answer comes to its limit in every ask"
 
 
 def estimate(settings: Settings, mean_prompt_characters: float = TYPICAL_PROMPT_CHARACTERS) -> Estimate:

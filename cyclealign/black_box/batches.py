@@ -13,8 +13,8 @@ from openai import AsyncOpenAI
 from openai.types import Batch
 
 from cyclealign.black_box.endpoint import ChatEndpoint, mapping, read_reply
-from cyclealign.black_box.failures import FILTER_CODES, TRANSIENT_KINDS, WORDS_SHOWN, blot
-from cyclealign.errors import CallFailed, CallRejected, CallTransient
+from cyclealign.black_box.failures import WORDS_SHOWN, blot, failure_of
+from cyclealign.errors import CallFailed, CallRejected, CallTransient, EndpointRefused
 from cyclealign.records import ChatReply
 
 MARK: Final = "cyclealign_batch"
@@ -127,15 +127,13 @@ def outcome_of(line: Mapping[str, Any] | None, status: str) -> ChatReply | CallF
     if code == 200:
         try:
             return read_reply(json.dumps(response.get("body"), ensure_ascii=False))
-        except CallTransient as error:
-            return error
-    code, words, codes = code if isinstance(code, int) else 0, _words(body), mapping(body.get("error"))
-    words = f"HTTP {code}: {words}"
-    if {str(codes.get("code")), str(codes.get("type"))} & FILTER_CODES:
-        return CallRejected(words, kind="content_filter", http_status=code)
-    if code in TRANSIENT_KINDS or not 400 <= code < 500:
-        return CallTransient(words, kind=TRANSIENT_KINDS.get(code, "server_error"), http_status=code)
-    return CallRejected(words, kind="bad_request", http_status=code)
+        except (CallFailed, EndpointRefused) as error:
+            found = error
+    else:
+        found = failure_of(code if isinstance(code, int) and code != 200 else 500, body.get("error"))
+    if isinstance(found, EndpointRefused):  # of this call: the batch as a whole was taken
+        return CallRejected(str(found), kind=found.kind, http_status=found.http_status)
+    return found
 
 
 def _words(said: Mapping[str, Any]) -> str:

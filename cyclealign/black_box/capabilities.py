@@ -4,17 +4,22 @@ One row per family, first match wins, everything unknown counts as a plain serve
 docstrings of `openai` 3.54 (`types/chat/completion_create_params.py`: o-series models do not take the deprecated
 `max_tokens`), OpenAI's reasoning guide and the section "parameter compatibility" of its latest-model guide (sampling
 parameters only at effort `none`, which exists from gpt-5.1 on), and the HTTP 400 bodies that users report
-(`unsupported_parameter`, `unsupported_value`). Not checked against the live API. An endpoint that disagrees answers
-with such a 400; that pauses the run once and names the parameter (`failures`).
+(`unsupported_parameter`, `unsupported_value`). Not checked against the live API. The rows are first guesses: what an
+endpoint really takes is found out before it is paid (`tasks.asking.probe`).
 """
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from cyclealign.errors import UsageError
 from cyclealign.settings import BlackBoxSettings
+
+LIMITS: Final = ("max_completion_tokens", "max_tokens")
+"""The names of the limit on completion tokens."""
+OPTIONAL: Final = ("response_format", "temperature", "reasoning_effort", "seed")
+"""Parameters that a request can do without, those first that servers refuse most."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ what a failure means (`failures`), what an answer says (`cyclealign.method.answe
 
 import asyncio
 import json
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import Any, Final, TypeVar
@@ -17,8 +18,8 @@ import httpx2
 from openai import AsyncOpenAI, DefaultAsyncHttpx2Client
 
 from cyclealign.black_box.capabilities import parameters_of
-from cyclealign.black_box.failures import WORDS_SHOWN, blot, how_to_set, key_in, translate
-from cyclealign.errors import CallTransient, CycleAlignError, EndpointRefused, UsageError
+from cyclealign.black_box.failures import blot, failure_of, how_to_set, key_in, translate
+from cyclealign.errors import CallFailed, CallTransient, CycleAlignError, EndpointRefused, UsageError
 from cyclealign.loopback import LOOPBACK
 from cyclealign.records import ChatReply
 from cyclealign.settings import BlackBoxSettings
@@ -26,6 +27,8 @@ from cyclealign.settings import BlackBoxSettings
 PLACEHOLDER_KEY: Final = "none"
 """Sent where no key is needed; the `openai` library insists on one."""
 OFFLINE_URL: Final = "http://offline.invalid/v1"
+API_VERSION: Final = "api-version="
+"""What the only query of a base URL begins with: https://NAME.openai.azure.com/openai/deployments/MODEL?api-version=…"""
 T = TypeVar("T")
 
 
@@ -125,9 +128,13 @@ class ChatEndpoint:
         key = self.require_key()
         self._secret = "" if key == PLACEHOLDER_KEY else key
         transport = None if self._app is None else httpx2.ASGITransport(self._app, raise_app_exceptions=False)
+        address, _, query = self._settings.base_url.partition("?")
+        versioned = query.startswith(API_VERSION)  # Azure's way, where the key goes by a header of its own too
         return AsyncOpenAI(
             api_key=key,
-            base_url=self._settings.base_url if self._settings.endpoint == "api" else OFFLINE_URL,
+            base_url=address if self._settings.endpoint == "api" else OFFLINE_URL,
+            default_query={API_VERSION[:-1]: query.removeprefix(API_VERSION)} if versioned else None,
+            default_headers={"api-key": key} if versioned else None,
             max_retries=0,  # the library would also repeat quota errors and paid timeouts
             timeout=self._settings.timeout_s,
             # a moved address is a setting to mend, not a place to send to
@@ -142,17 +149,25 @@ def read_reply(raw: str) -> ChatReply:
 
     Raises:
         CallTransient: the body is empty, is not JSON or has no choices; `raw` is attached.
+        CycleAlignError: the body is an error, whatever its HTTP status said; see `failures.failure_of`.
     """
     body, problem = dict[str, Any](), "unreadable_body" if raw.strip() else "empty_body"
     with suppress(ValueError, RecursionError):
         body, problem = mapping(json.loads(raw, strict=False)), "no_choices"
     choices = body.get("choices")
     choice = choices[0] if isinstance(choices, list) and choices else None
+    usage = mapping(body.get("usage"))
     if not isinstance(choice, dict):
-        said = " ".join(raw.split())[:WORDS_SHOWN] if "error" in body else f"{len(raw)} characters"
-        words = f"HTTP 200, but {problem.replace('_', ' ')}: {said}."
+        if body.get("error"):
+            code = _tokens(mapping(body["error"]).get("code"))
+            counted = any(_tokens(usage.get(name)) for name in ("prompt_tokens", "completion_tokens"))
+            found = failure_of(code if 400 <= code < 600 else 200, body["error"])
+            if isinstance(found, CallFailed):
+                found.billed, found.raw = found.billed or counted, raw
+            raise found
+        words = f"HTTP 200, but {problem.replace('_', ' ')}: {len(raw)} characters."
         raise CallTransient(words, kind=problem, http_status=200, billed=True, raw=raw)
-    message, usage = mapping(choice.get("message")), mapping(body.get("usage"))
+    message = mapping(choice.get("message"))
     return ChatReply(
         raw=raw,
         content=_content(message.get("content")),
@@ -207,11 +222,12 @@ def _origin(settings: BlackBoxSettings, app: Any | None) -> str:
         port = f":{url.port}" if url.port else ""
     except ValueError:
         url, port = urlsplit(""), ""
-    if url.scheme not in ("http", "https") or not url.hostname or url.username or url.query:
+    plain = url.scheme in ("http", "https") and not url.username
+    if not plain or not url.hostname or (url.query and not re.fullmatch(rf"{API_VERSION}[\w.-]+", url.query)):
         raise UsageError(
-            "black_box.base_url must be http(s)://host[:port]/path without user, password or query, for "
-            "example https://api.openai.com/v1; a key belongs into the environment variable that "
-            "black_box.api_key_env names."
+            "black_box.base_url must be http(s)://host[:port]/path without user or password and without a query "
+            "other than Azure's api-version=…, for example https://api.openai.com/v1; a key belongs into the "
+            "environment variable that black_box.api_key_env names."
         )
     host = f"[{url.hostname}]" if ":" in url.hostname else url.hostname
     return f"{url.scheme}://{host}{port}{url.path.rstrip('/')}"

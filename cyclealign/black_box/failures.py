@@ -8,6 +8,7 @@ a failure (`tasks.asking.protocol`).
 
 import math
 import os
+import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -17,7 +18,7 @@ from typing import Any, Final
 import httpx2
 import openai
 
-from cyclealign.errors import CallRejected, CallTransient, CycleAlignError, EndpointRefused
+from cyclealign.errors import CallFailed, CallRejected, CallTransient, CycleAlignError, EndpointRefused
 
 WORDS_SHOWN: Final = 300
 """Characters of a server's own message that are quoted."""
@@ -33,6 +34,20 @@ PARAMETER_CODES: Final = frozenset(
 )
 """Also the names of what `capabilities.parameters_for` may send: refused once, refused for every prompt."""
 FILTER_CODES: Final = frozenset({"content_filter", "content_policy_violation"})
+LENGTH_CODES: Final = frozenset({"context_length_exceeded", "string_above_max_length"})
+TOO_LONG: Final = re.compile(
+    r"context.{0,10}(length|window|size)|maximum context|too many tokens|reduce the length"
+    r"|(prompt|input|request|message).{0,20} too (long|large)|exceed.{0,40}(context|token)",
+    re.IGNORECASE,
+)
+"""How servers say that a request does not fit into the model's context, where they give no code."""
+STATUS_OF_CODES: Final[Mapping[str, int]] = {
+    **dict.fromkeys(("rate_limit_exceeded", "rate_limit_error", "rate_limit"), 429),
+    **dict.fromkeys(("overloaded_error", "overloaded", "engine_overloaded"), 529),
+    **dict.fromkeys(("invalid_api_key", "authentication_error"), 401),
+    "invalid_request_error": 400,
+}
+"""What an error without an HTTP status of its own amounts to; any other is a `server_error`."""
 TRANSIENT_KINDS: Final[Mapping[int, str]] = {
     **dict.fromkeys((425, 502, 503, 504, 529), "overloaded"),
     **{408: "timeout", 409: "conflict", 429: "rate_limit"},
@@ -96,28 +111,43 @@ def retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
 
 
 def _status(error: openai.APIStatusError, secret: str) -> CycleAlignError:
-    """An HTTP status other than 2xx; error codes first: quota errors come as 429 and filters as 403."""
-    body = error.body if isinstance(error.body, dict) else {"message": error.body}
-    said = " ".join(str(body.get("message") or error.response.reason_phrase or "no message").split())
-    printable = "".join(character for character in blot(said, secret) if character.isprintable())
-    status, words = error.status_code, f"HTTP {error.status_code}: {printable[:WORDS_SHOWN]}"
-    codes = {str(error.code), str(error.type), str(error.param)}
+    """An HTTP status other than 2xx."""
+    said = error.body if isinstance(error.body, dict) else {"message": error.body or error.response.reason_phrase}
+    wait = retry_after(error.response.headers, datetime.now(UTC))
+    return failure_of(error.status_code, said, secret, wait)
+
+
+def failure_of(status: int, said: Any, secret: str = "", wait: float | None = None) -> CallFailed | EndpointRefused:
+    """The error that a status and an error object stand for; codes first: quota errors come as 429, filters as 403.
+
+    Args:
+        status: The HTTP status; of an error inside a 200 the code that it gives, or 200 where it gives none.
+        said: The value of `error` in the body: an object with message and codes, or a bare string.
+        secret: The key, which is blotted out of all quoted words.
+        wait: Seconds that the server asks to wait, where it said so.
+    """
+    body = said if isinstance(said, dict) else {"message": said}
+    message = " ".join(str(body.get("message") or "no message").split())
+    if body.get("param") and str(body["param"]) not in message:
+        message = f"{body['param']}: {message}"
+    printable = "".join(character for character in blot(message, secret) if character.isprintable())
+    codes = {str(body.get(name)) for name in ("code", "type", "param")}
+    if status == 200:
+        status = next((STATUS_OF_CODES[code] for code in sorted(codes & STATUS_OF_CODES.keys())), 500)
+    words = f"HTTP {status}: {printable[:WORDS_SHOWN]}"
     metadata = body.get("metadata")
     flagged = isinstance(metadata, dict) and "flagged_input" in metadata  # by a gateway (OpenRouter, with a 403)
     if codes & FILTER_CODES or flagged:
         return CallRejected(words, kind="content_filter", http_status=status)
+    if status == 413 or codes & LENGTH_CODES or (status in (400, 422) and TOO_LONG.search(message)):
+        return CallRejected(words, kind="context_length", http_status=status)
     refusal = _refusal(status, codes)
     if refusal:
         kind, advice = refusal
         return EndpointRefused(f"{advice} ({words}) {AGAIN}", kind=kind, http_status=status)
     if status in TRANSIENT_KINDS or status >= 500:
-        return CallTransient(
-            words,
-            kind=TRANSIENT_KINDS.get(status, "server_error"),
-            http_status=status,
-            retry_after=retry_after(error.response.headers, datetime.now(UTC)),
-            billed=status in GATEWAY_TIMEOUTS,
-        )
+        kind, billed = TRANSIENT_KINDS.get(status, "server_error"), status in GATEWAY_TIMEOUTS
+        return CallTransient(words, kind=kind, http_status=status, retry_after=wait, billed=billed)
     return CallRejected(words, kind="bad_request", http_status=status)
 
 

@@ -20,7 +20,7 @@ IN_A_REPORT = tuple(
     for name in (
         *("rewards", "scores", "gains", "text", "cases", "agreement", "ranking_agreement", "ranking_accuracy"),
         *("losses", "spend", "unranked", "filter", "timings", "preference_accuracies", "preference_correlations"),
-        "demonstrations",
+        *("demonstrations", "judge"),
     )
 )
 """The exhibits whose rows a report needs."""

@@ -1,5 +1,6 @@
 """What a reader must know before believing the figures of a run, derived from them."""
 
+import math
 from collections.abc import Iterator
 
 from cyclealign.report.blocks import count, number, percent, signed
@@ -10,6 +11,10 @@ QUALITY_TOLERANCE = 0.05
 """A note tells of a larger fall of well-formedness, and of a larger share of repeated 4-grams."""
 LENGTH_TOLERANCE = 0.15
 """A note tells of a larger relative change of the mean length: reward models like length."""
+ENOUGH = 20
+"""Rankings, at least, before a note tells of what they have in common."""
+DEVIATIONS = 4
+"""Standard deviations from chance before a note tells of a judge's liking for what it is shown first."""
 _WORLD = (
     "to a generated dialogue world. What the figures show holds there; they say nothing about human preference or "
     "safety."
@@ -18,13 +23,15 @@ _WORLD = (
 
 def honesty_notes(figures: RunFigures) -> list[str]:
     """One paragraph per reservation, the ones that weigh most first."""
-    parts = (_progress, _relation, _correlations, _evidence, _text, _counts)
+    parts = (_progress, _judge, _relation, _correlations, _evidence, _text, _counts)
     return [note for part in parts for note in part(figures)]
 
 
 def _progress(figures: RunFigures) -> Iterator[str]:
     run = figures.run
-    if run["state"] != "complete":
+    if run["state"] == "incomplete":
+        yield f"The run is done but incomplete: {run['state_reason']}. Its weights come from the other rounds alone."
+    elif run["state"] != "complete":
         reason = f": {run['state_reason']}" if run["state_reason"] else ""
         yield (
             f"The run is {run['state']}{reason}. Figures cover the {count(run['steps_done'])} of "
@@ -32,6 +39,31 @@ def _progress(figures: RunFigures) -> Iterator[str]:
         )
     if not figures.overall:
         yield "Nothing has been evaluated yet, so this page says nothing about the effect of training."
+
+
+def _judge(figures: RunFigures) -> Iterator[str]:
+    """What the ledger shows of the model that ranked, for free: who answered, whether it read, whether it counts."""
+    rows, name = figures.frames["judge"], figures.setting("black_box.model")
+    if not len(rows):
+        return
+    rankings = rows["rankings"].sum()
+    if len(rows) > 1:
+        shares = ", ".join(
+            f"{row['served_model']} ({percent(row['rankings'] / rankings)})" for row in rows.to_dict(orient="records")
+        )
+        yield f"Rankings under the name {name} came from several models: {shares}."
+    first, chance = rows["first_shown_best"].sum() / rankings, 1 / rows["candidates"].max()
+    if rankings >= ENOUGH and first > chance + DEVIATIONS * math.sqrt(chance * (1 - chance) / rankings):
+        yield (
+            f"The judge named the response that it was shown first the best in {percent(first)} of {count(rankings)} "
+            f"rankings, where {percent(chance)} is chance: it heeds the order more than the texts."
+        )
+    tokens, lengths = rows["most_tokens"].max(), (rows["shortest_prompt"].min(), rows["longest_prompt"].max())
+    if rankings >= ENOUGH and 0 < rows["least_tokens"].min() == tokens and lengths[1] > 1.2 * lengths[0]:
+        yield (
+            f"The endpoint reports {count(tokens)} prompt tokens for every prompt, from {count(lengths[0])} to "
+            f"{count(lengths[1])} characters: its usage, and what the ledger charges by it, cannot be right."
+        )
 
 
 def _relation(figures: RunFigures) -> Iterator[str]:
@@ -132,7 +164,7 @@ def _text(figures: RunFigures) -> Iterator[str]:
 
 def _counts(figures: RunFigures) -> Iterator[str]:
     """What a complete run, its rounds and its data leave out."""
-    if figures.unscored and figures.run["state"] == "complete":
+    if figures.unscored and figures.run["finished_at"]:
         yield (
             "Candidates were left without rewards: how often each ranker is right is shown for the others alone, if "
             "there are any. The same command with evaluation.score_candidates=true scores them."

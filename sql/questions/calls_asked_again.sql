@@ -45,9 +45,8 @@ settled as (
     select
         outcomes.call_key,
         min_by(outcomes.state, outcomes.state <> 'answered') as state
-    from outcomes
+    from standing_outcomes as outcomes
     semi join repeated on outcomes.call_key = repeated.call_key
-    where outcomes.state not in ('failed', 'unknown')
     group by outcomes.call_key
 )
 

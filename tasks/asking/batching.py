@@ -66,7 +66,7 @@ class Batches:
         lost = CallTransient("The batch brought no answer to this call.", kind="no_answer")
         return [self.records.outcome(call.call_key) or lost for call in calls]
 
-    def stop(self) -> None:
+    def stop(self, _why: RunPaused | None = None) -> None:
         """Wait for nothing any more: a batch goes on at the provider without us."""
         self._stopped.set()
 

@@ -67,6 +67,11 @@ class Account:
         return self.open_endpoint().origin
 
     @property
+    def section(self) -> str:
+        """The settings of the endpoint, as users write them."""
+        return self.cap.rpartition(".")[0]
+
+    @property
     def budget(self) -> Decimal | None:
         """The cap, US dollars."""
         return None if self.settings.budget_usd is None else Decimal(str(self.settings.budget_usd))
@@ -143,6 +148,8 @@ class Direct:
         self._gate = Gate(account.settings.concurrency or AT_ONCE)
         self._outstanding = 0
         self._last_success = 0.0
+        self._fruitless = 0
+        """Calls in a row that were given up while no other came through."""
         self._locks: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
 
     async def send(self, calls: Sequence[Attempt]) -> list[ChatReply | CallFailed]:
@@ -157,9 +164,9 @@ class Direct:
         """
         return list(await asyncio.gather(*map(self._outcome, calls)))
 
-    def stop(self) -> None:
+    def stop(self, why: RunPaused | None = None) -> None:
         """Send nothing any more; calls under way still bring and record their outcome."""
-        self._gate.close(RunPaused(f"The run is closing; no more questions are sent. {AGAIN}"))
+        self._gate.close(why or RunPaused(f"The run is closing; no more questions are sent. {AGAIN}"))
 
     async def close(self) -> None:
         """Give the connections back."""
@@ -204,7 +211,7 @@ class Direct:
         finally:
             self._outstanding -= 1
         self._gate.speed_up()
-        self._last_success = now()
+        self._last_success, self._fruitless = now(), 0
         return reply
 
     async def _begin(self, call: Attempt) -> int:
@@ -235,11 +242,15 @@ class Direct:
         self._gate.hold(error.retry_after)
 
     def _given_up(self, failure: CallTransient, started: float) -> CycleAlignError:
-        """All attempts are used up: the endpoint's fault if nothing came through meanwhile, or the call's."""
+        """All attempts are used up: the endpoint's fault if nothing came through meanwhile, or the call's.
+
+        A single call may be the reason of other failures than outages, but not two in a row, nor the first.
+        """
         words = f"{self.account.settings.attempts} attempts failed, the last one so: {failure}"
-        nothing_yet = not self._last_success  # an endpoint that has never answered is no matter of one question
-        if self._last_success < started and (failure.kind in OUTAGES or nothing_yet):
-            return self._paused(f"No call came through: {words}", failure)
+        if self._last_success < started:
+            self._fruitless += 1
+            if failure.kind in OUTAGES or self._fruitless > 1 or not self._last_success:
+                return self._paused(f"No call came through: {words}", failure)
         return CallTransient(words, kind=failure.kind, http_status=failure.http_status)
 
     def _paused(self, words: str, failure: CallFailed) -> EndpointRefused:

@@ -5,32 +5,47 @@ go out one by one (`tasks.asking.protocol`) or as a batch (`tasks.asking.batchin
 """
 
 import asyncio
+import json
+import math
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import dataclass
-from itertools import count
-from typing import Any, Generic, Literal, Self, TypeVar
+from dataclasses import dataclass, field
+from typing import Any, Final, Generic, Literal, Self, TypeVar
 
 from cyclealign.black_box.capabilities import parameters_for
-from cyclealign.errors import BudgetReached, CallFailed, CallRejected, UsageError
+from cyclealign.black_box.failures import AGAIN
+from cyclealign.errors import BudgetReached, CallFailed, CallRejected, EndpointRefused, UsageError
 from cyclealign.method.answers import AnswerRejected, Reason
 from cyclealign.records import ChatReply
 from cyclealign.report.blocks import usd
 from cyclealign.settings import BatchSettings, BlackBoxSettings
 from storage import batches, calls
-from storage.calls import Attempt
+from storage.calls import Attempt, Dismissal, Probe
 from tasks.asking.batching import Batches
+from tasks.asking.probe import fitted, probe
 from tasks.asking.protocol import RUN_CAP, Account, Direct
 from tasks.cycle.progress import say
 
 T = TypeVar("T")
 Slot = tuple[int | str, ...]
 ACCEPTED = "accepted"
+NEVER: Final = -math.inf
+DIRECTLY: Final = BatchSettings()
 PORTION = 64
 """Questions that go out together where calls are sent one by one."""
+REMEDIES: Final[Mapping[str, str]] = {
+    "malformed": "Choose a model that follows the prompt's form, or change {section}.json_mode.",
+    "truncated": (
+        "Thoughts count into the limit of {max_tokens} tokens: raise {section}.max_tokens, or set "
+        "{section}.reasoning_effort lower."
+    ),
+    "call_rejected": "Change what the endpoint's words name under {section}.",
+}
+"""What to do where questions fail for a reason that may lie with the endpoint or its settings. A refusal is the model's
+word on one question."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +60,10 @@ class Question(Generic[T]):
     asks: int = 1
     step: int | None = None
     round: int | None = None
+    shorter: "Callable[[], Question[T]] | None" = None
+    """The same question with less context, where it can be shortened."""
+    left_out: int = 0
+    """How often it was shortened."""
 
 
 @dataclass(frozen=True)
@@ -55,16 +74,28 @@ class Result(Generic[T]):
     reason: Reason | None
     detail: str
     """What was found and expected, where there is a reason."""
-    call_key: str
-    """Of the last ask."""
+    call_keys: tuple[str, ...]
+    """Of its asks."""
     asks: int
     seconds: float
     """From the question to the result, all asks and waits together."""
+    left_out: int = 0
+    """How often the question was shortened, because the model's context was too short for it."""
+
+    @property
+    def call_key(self) -> str:
+        """Of the last ask."""
+        return self.call_keys[-1]
 
 
 @contextmanager
-def asker_of(account: Account, settings: BatchSettings) -> "Iterator[Asker]":
+def asker_of(account: Account, settings: BatchSettings = DIRECTLY, *, probing: bool = True) -> "Iterator[Asker]":
     """Asks in batches where the settings want that; else one by one, after a batch that an earlier start left.
+
+    Args:
+        account: Who pays which endpoint.
+        settings: Whether to use batches.
+        probing: Try an endpoint before its first question; only a system under evaluation is asked as it is set.
 
     Raises:
         UsageError: the settings want batches, and the endpoint is an offline one.
@@ -75,12 +106,12 @@ def asker_of(account: Account, settings: BatchSettings) -> "Iterator[Asker]":
             f"{account.settings.model} answers in this process. Expected evaluation.batches.enabled=false."
         )
     if settings.enabled or batches.unfinished(account.ledger, account.run_name, account.origin):
-        with Asker(Batches(account, settings)) as asker:
+        with Asker(Batches(account, settings), probing=probing) as asker:
             if settings.enabled:
                 yield asker
                 return
             asker.ask([])  # nothing is bought twice
-    with Asker(Direct(account)) as asker:
+    with Asker(Direct(account), probing=probing) as asker:
         yield asker
 
 
@@ -89,11 +120,21 @@ class Asker:
 
     Args:
         way: How calls are sent; the asker closes it at its own end.
+        probing: Try the endpoint before the first question that it is asked.
     """
 
-    def __init__(self, way: Direct | Batches) -> None:
+    def __init__(self, way: Direct | Batches, *, probing: bool = False) -> None:
         self.account = way.account
         self._way = way
+        self._probing = probing and way.account.settings.endpoint == "api"
+        self._probed: asyncio.Task[Probe] | None = None
+        self._form: Probe | None = None
+        self._failed: list[Result[Any]] = []
+        """The last ones in a row."""
+        self._accepted_at = NEVER
+        self._misfit: EndpointRefused | None = None
+        self._too_long: float = math.inf
+        """Bytes of the shortest request that was too long for the model's context."""
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="asker", daemon=True)
         self._thread.start()
@@ -110,6 +151,14 @@ class Asker:
     def submit(self, questions: Sequence[Question[T]]) -> "Future[list[Result[T]]]":
         """Ask these questions and return at once; the future holds what `ask` returns or raises."""
         return asyncio.run_coroutine_threadsafe(self._ask_all(questions), self._loop)
+
+    def try_out(self) -> None:
+        """Find out what the endpoint takes, as the first question would.
+
+        Raises:
+            EndpointRefused: it takes our questions in no form.
+        """
+        asyncio.run_coroutine_threadsafe(self._find_form(), self._loop).result()
 
     def ask_ahead(self, questions: Sequence[Question[Any]]) -> None:
         """Say what questions may cost; where calls are the better the more go together, ask them all now.
@@ -154,7 +203,15 @@ class Asker:
         await self._way.close()
         await self._loop.shutdown_default_executor()
 
+    async def _find_form(self) -> None:
+        if self._probing and self._probed is None:
+            self._probed = asyncio.create_task(probe(self.account))
+        if self._probed is not None:
+            self._form = await self._probed
+
     async def _ask_all(self, questions: Sequence[Question[T]]) -> list[Result[T]]:
+        if questions:
+            await self._find_form()
         groups = [questions] if self._way.together else [[one] for one in questions]
         results = await asyncio.gather(*map(self._ask, groups), return_exceptions=True)
         found: list[Result[T]] = []
@@ -168,26 +225,85 @@ class Asker:
 
     async def _ask(self, questions: Sequence[Question[T]]) -> list[Result[T]]:
         """Ask again what came back unreadable, until every question has an answer, a failed call or no ask left."""
-        started, results, open_ = time.monotonic(), dict[int, Result[T]](), list(range(len(questions)))
-        for ask in count():
-            sent = [self._call(questions[place], ask) for place in open_]
+        started, under_way = time.monotonic(), [_UnderWay(self._short_enough(one)) for one in questions]
+        open_ = under_way
+        while True:
+            sent = [self._call(one.question, one.ask) for one in open_]
             replies = await self._way.send(sent)
-            verdicts, again = dict[str, str](), list[int]()
-            for place, call, reply in zip(open_, sent, replies, strict=True):
-                question, seconds = questions[place], time.monotonic() - started
-                results[place] = result = _result(question, call.call_key, ask, reply, seconds)
+            verdicts, again = dict[str, str](), list[_UnderWay[T]]()
+            for one, call, reply in zip(open_, sent, replies, strict=True):
+                one.call_keys.append(call.call_key)
+                if self._shorten(one, call, reply):
+                    again.append(one)
+                    continue
+                result = one.come_to(reply, time.monotonic() - started)
                 if isinstance(reply, ChatReply):  # a call that cannot be made is not worth another ask
                     verdicts[call.call_key] = result.reason or ACCEPTED
-                    again += [place] if result.reason and ask + 1 < question.asks else []
+                    if result.reason and one.ask + 1 < one.question.asks:
+                        one.ask += 1
+                        again.append(one)
             if verdicts:
                 calls.record_verdicts(self.account.ledger, verdicts)
             open_ = again
             if not open_:
                 break
-        return [results[place] for place in range(len(questions))]
+        results = [one.result for one in under_way if one.result]
+        self._watch(results)
+        return results
+
+    def _short_enough(self, question: Question[T]) -> Question[T]:
+        """The question, shortened until its request is shorter than those that were too long."""
+        while question.shorter and _size(question.request(0)[0]) >= self._too_long:
+            question = question.shorter()
+        return question
+
+    def _shorten(self, one: "_UnderWay[T]", call: Attempt, reply: ChatReply | CallFailed) -> bool:
+        """Shorten a question that does not fit into the model's context; whether that could be done."""
+        if not isinstance(reply, CallRejected) or reply.kind != "context_length":
+            return False
+        self._too_long = min(self._too_long, _size(call.request))
+        if one.question.shorter is None:
+            return False
+        one.question = one.question.shorter()
+        return True
+
+    def _watch(self, results: Sequence[Result[Any]]) -> None:
+        """Tell bad luck from a misfit: few questions fail in a row where the endpoint fits.
+
+        Raises:
+            EndpointRefused: too many did. Their answers are given up, so that they are asked again after mending.
+        """
+        now = time.monotonic()
+        for result in results:
+            if result.reason is None:
+                self._accepted_at, self._failed = now, []
+            elif result.reason in REMEDIES and now - result.seconds > self._accepted_at:
+                self._failed.append(result)  # where others came through meanwhile, it is this question's own fault
+        if self._failed and self._misfit is None and len(self._failed) >= self._patience():
+            self._misfit = EndpointRefused(self._what_misfits(), kind="misfit")
+            self._way.stop(self._misfit)
+        if self._misfit is not None:
+            given_up = [Dismissal(key) for result in self._failed for key in result.call_keys]
+            self.account.ledger.record(*given_up)
+            self._failed = []
+            raise self._misfit
+
+    def _patience(self) -> int:
+        """How many questions in a row may fail: fewer where none was answered yet."""
+        return 3 if self._accepted_at == NEVER else 4
+
+    def _what_misfits(self) -> str:
+        settings, last = self.account.settings, self._failed[-1]
+        remedy = REMEDIES[str(last.reason)].format(section=self.account.section, max_tokens=settings.max_tokens)
+        return (
+            f"The last {len(self._failed)} questions to {settings.model} at {self.account.origin} all failed, the last "
+            f"one so: {last.reason}, {last.detail} Expected answers that can be read. {remedy} {AGAIN} What failed is "
+            "asked again; other settings need a new --run."
+        )
 
     def _call(self, question: Question[Any], ask: int) -> Attempt:
         body, slot = question.request(ask)
+        body = body if self._form is None else fitted(body, self._form)
         return Attempt(
             call_key=calls.call_key(body, self.account.origin, slot),
             run_name=self.account.run_name,
@@ -209,20 +325,41 @@ class Asker:
             return
         worst = [self._way.prices.worst_case_usd(question.request(0)[0]) for question in questions]
         known = [one for one in worst if one is not None]
-        most = usd(float(sum(known))) if len(known) == len(worst) else "an unknown price"
         asks = questions[0].asks
-        again = f", times {asks} if no answer can be read" if asks > 1 else ""
+        most = usd(asks * float(sum(known))) if len(known) == len(worst) else "an unknown price"
+        again = f" with {asks} asks each" if asks > 1 else ""
         cap = "no cap" if settings.budget_usd is None else f"cap {usd(settings.budget_usd)}"
         say(f"  {settings.model}: at most {len(worst)} calls, at most {most}{again}; {cap} ({self.account.cap})")
 
 
-def _result(question: Question[T], call_key: str, ask: int, reply: ChatReply | CallFailed, seconds: float) -> Result[T]:
-    if isinstance(reply, CallFailed):
-        return Result(None, _reason(reply), str(reply), call_key, ask + 1, seconds)
-    try:
-        return Result(question.read(reply, ask), None, "", call_key, ask + 1, seconds)
-    except AnswerRejected as error:
-        return Result(None, error.reason, error.detail, call_key, ask + 1, seconds)
+@dataclass
+class _UnderWay(Generic[T]):
+    """A question that is being asked."""
+
+    question: Question[T]
+    ask: int = 0
+    call_keys: list[str] = field(default_factory=list)
+    result: Result[T] | None = None
+
+    def come_to(self, reply: ChatReply | CallFailed, seconds: float) -> Result[T]:
+        """Read what came back."""
+        answer: T | None = None
+        reason: Reason | None = None
+        detail = ""
+        if isinstance(reply, CallFailed):
+            reason, detail = _reason(reply), str(reply)
+        else:
+            try:
+                answer = self.question.read(reply, self.ask)
+            except AnswerRejected as error:
+                reason, detail = error.reason, error.detail
+        keys, left_out = tuple(self.call_keys), self.question.left_out
+        self.result = Result(answer, reason, detail, keys, self.ask + 1, seconds, left_out)
+        return self.result
+
+
+def _size(body: Mapping[str, Any]) -> int:
+    return len(json.dumps(body["messages"]))
 
 
 def _reason(error: CallFailed) -> Reason:

@@ -22,8 +22,8 @@ from cyclealign.white_box.ranks import white_box_alone, white_box_of_ranks
 from cyclealign.white_box.white_box import WhiteBox
 from storage import calls, resumptions, rounds, runs
 from storage.rounds import SampledRound, StaticDemonstration
-from tasks.asking.protocol import Account, Direct
-from tasks.asking.questions import Asker
+from tasks.asking.protocol import account
+from tasks.asking.questions import asker_of
 from tasks.context import RunContext
 from tasks.cycle.checkpointing import go_back
 from tasks.cycle.loop import Cycle
@@ -59,8 +59,7 @@ def assemble(context: RunContext, prepared: Prepared) -> Iterator[Assembly]:
         context.ledger.record(StaticDemonstration(context.name, STATIC_DEMONSTRATION))
         announce(context, prepared.training)
         black_box = ranking_endpoint(settings, context.home, prepared.stand_ins)
-        account = Account(context.ledger, context.name, settings.black_box_of_the_cycle(), black_box)
-        with Asker(Direct(account)) as asker:
+        with asker_of(account(context, settings.black_box_of_the_cycle(), black_box)) as asker:
             cycle = Cycle(
                 ledger=context.ledger,
                 run_name=context.name,
@@ -76,7 +75,7 @@ def assemble(context: RunContext, prepared: Prepared) -> Iterator[Assembly]:
 
 
 def require_black_box(context: RunContext) -> None:
-    """Price, key and endpoint are looked for before anything is built or loaded; a run whose steps are done needs none.
+    """Price, key and endpoint are tried before anything is built or loaded; a run whose steps are done needs none.
 
     Raises:
         UsageError: there is a cap and no known price, or a parameter is set that the model does not take.
@@ -93,6 +92,9 @@ def require_black_box(context: RunContext) -> None:
         raise EndpointRefused(
             f"The endpoint {black_box.base_url} does not answer: {there.found}. {there.todo} {AGAIN}", kind="connection"
         )
+    calls.close_orphans(context.ledger, context.name)
+    with asker_of(account(context, black_box, lambda: ChatEndpoint(black_box))) as asker:
+        asker.try_out()
 
 
 @contextmanager

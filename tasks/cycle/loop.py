@@ -13,7 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -42,7 +42,7 @@ from storage.resumptions import Resumption
 from storage.rounds import RankedRound, RecordedRound, SampledRound, TrainedRound
 from tasks.asking.questions import Question, Result
 from tasks.cycle.progress import Progress
-from tasks.cycle.ranking import ranking_question, shown_order
+from tasks.cycle.ranking import ranking_question, shown_order, without_oldest
 from tasks.cycle.segments import Segment, SegmentSummary
 from tasks.devices import device_slots
 
@@ -64,6 +64,22 @@ class Cycle:
     progress: Progress
     resumption: Resumption | None
     """None when the run was not begun before."""
+    _uncertain: list[SampledRound | RankedRound] = field(default_factory=list)
+    """Rounds since the last one that was ranked. Should it turn out that the black box misfits, they did not happen:
+    the same command samples and asks again."""
+
+    def record(self, *found: SampledRound | RankedRound, certain: bool = False) -> None:
+        """Record rounds; those that could not be ranked, and what follows them, when the next one is ranked."""
+        unranked = any(isinstance(one, RankedRound) and one.answer is None for one in found)
+        if certain or not (unranked or self._uncertain):
+            self.ledger.record(*self._uncertain, *found)
+            self._uncertain.clear()
+        else:
+            self._uncertain.extend(found)
+
+    def settle(self) -> None:
+        """Record what is uncertain: a checkpoint follows."""
+        self.record(certain=True)
 
 
 @dataclass(frozen=True)
@@ -109,6 +125,7 @@ def _run_segment(cycle: Cycle, segment: Segment) -> SegmentSummary:
         unfinished = [one.step for one in ranked if not one.stops_step]
         if unfinished:
             turns.append(begin(cycle, unfinished, ranked[0].round + 1, recorded, turn.wave))
+    cycle.settle()
     candidates = cycle.settings.method.candidates
     return SegmentSummary.of(segment, done, candidates, len(recorded), time.monotonic() - started)
 
@@ -127,7 +144,7 @@ def begin(
         sampled = tuple(one.sampled for one in known if one)
     else:
         sampled = sample(cycle, steps, round_, wave)
-        cycle.ledger.record(*sampled)
+        cycle.record(*sampled)
     ranked = tuple(one.ranked for one in known if one and one.ranked)
     if len(ranked) == len(sampled):
         return Turn(sampled, tuple(one.demonstrations_shown for one in ranked), None, ranked)
@@ -186,7 +203,7 @@ def conclude(cycle: Cycle, turn: Turn) -> tuple[RankedRound, ...]:
         agree(cycle, sampled, result, shown)
         for sampled, result, shown in zip(turn.sampled, turn.answers.result(), turn.shown, strict=True)
     )
-    cycle.ledger.record(*ranked)
+    cycle.record(*ranked, certain=any(one.answer for one in ranked))
     return ranked
 
 
@@ -203,12 +220,19 @@ def agree(cycle: Cycle, sampled: SampledRound, result: Result[Answer], shown: tu
         call_key=result.call_key,
         asks=result.asks,
         permutation=shown_order(cycle.settings, sampled, result.asks - 1),
-        demonstrations_shown=shown,
+        demonstrations_shown=shown_of(shown, result.left_out),
         agreement=agreed,
         stops_step=black_box == sampled.white_box_ranking or sampled.round == cycle.settings.method.rounds,
         admitted=admit(cycle, sampled, agreed),
         waiting_seconds=result.seconds,
     )
+
+
+def shown_of(shown: tuple[int, ...], left_out: int) -> tuple[int, ...]:
+    """The numbers of the demonstrations that a prompt showed in the end."""
+    for _ in range(left_out):
+        shown = tuple(without_oldest(shown))
+    return shown
 
 
 def admit(cycle: Cycle, sampled: SampledRound, agreed: tuple[int, ...]) -> AdmittedDemonstration | None:

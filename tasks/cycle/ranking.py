@@ -6,7 +6,7 @@ Each ask shows the candidates in an order of its own. Leaves out the prompt and 
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from cyclealign.method.answers import Answer, read_ranking_answer
 from cyclealign.method.demonstrations import Demonstration
@@ -18,11 +18,20 @@ from cyclealign.settings import Settings
 from storage.rounds import SampledRound
 from tasks.asking.questions import Question, Slot, body_of
 
+T = TypeVar("T")
+
 
 def ranking_question(
-    settings: Settings, sampled: SampledRound, prompt: Prompt, demonstrations: Sequence[Demonstration]
+    settings: Settings,
+    sampled: SampledRound,
+    prompt: Prompt,
+    demonstrations: Sequence[Demonstration],
+    left_out: int = 0,
 ) -> Question[Answer]:
-    """What the black box is asked in one round; `demonstrations` stand in the order they are shown."""
+    """What the black box is asked in one round; `demonstrations` stand in the order they are shown.
+
+    The question gets shorter by the oldest demonstration, the static one last; `left_out` were taken out before.
+    """
     place, rewrite = (sampled.step, sampled.round), settings.method.rewrite != "off"
     candidates = [response.text for response in sampled.responses]
 
@@ -37,7 +46,16 @@ def ranking_question(
     def read(reply: ChatReply, ask: int) -> Answer:
         return read_answer(reply, shown_order(settings, sampled, ask), rewrite)
 
-    return Question("ranking", request, read, settings.black_box.asks, *place)
+    def shorter() -> Question[Answer]:
+        return ranking_question(settings, sampled, prompt, without_oldest(demonstrations), left_out + 1)
+
+    asks, can_shorten = settings.black_box.asks, bool(demonstrations)
+    return Question("ranking", request, read, asks, *place, shorter if can_shorten else None, left_out)
+
+
+def without_oldest(shown: Sequence[T]) -> Sequence[T]:
+    """What is left of the demonstrations of a prompt without the oldest dynamic one, or without the static one."""
+    return [*shown[:1], *shown[2:]] if len(shown) > 1 else []
 
 
 def shown_order(settings: Settings, sampled: SampledRound, ask: int) -> tuple[int, ...]:

@@ -114,16 +114,16 @@ def is_done(context: RunContext) -> bool:
     A run that was imported is left alone: its adapter stayed where it was trained.
     """
     row = runs.get(context.ledger, context.name)
-    if row.state != "complete":
+    if row.state not in runs.DONE:
         return False
     there = _adapter_folder(context, row.adapter_path) is not None
     elsewhere = bool(row.adapter_path) and not Path(str(row.adapter_path)).is_relative_to(context.home)
     if there or elsewhere:
         trained = "" if there else f" It was trained in another home, its adapter is or was at {row.adapter_path}."
-        say(f"Run {context.name} is complete; nothing to do.{trained} Its report is printed below.")
+        say(f"Run {context.name} is {row.state}; nothing to do.{trained} Its report is printed below.")
         return True
     say(
-        f"Run {context.name} is complete, but its adapter is gone from {row.adapter_path}: made again from what is "
+        f"Run {context.name} is {row.state}, but its adapter is gone from {row.adapter_path}: made again from what is "
         "recorded; nothing is asked again"
     )
     return False

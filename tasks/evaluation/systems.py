@@ -88,7 +88,7 @@ def responder_of(context: RunContext, system: ComparedSystem, stand_ins: StandIn
     evaluation = context.settings.evaluation
     if system.api is not None:
         parameters = generation_parameters(system.api, evaluation.sampling, system.max_tokens)
-        with asker_of(_account(context, system.label, system.api), evaluation.batches) as asker:
+        with asker_of(_account(context, system.label, system.api), evaluation.batches, probing=False) as asker:
             yield ApiResponder(asker, parameters, system.system_prompt)
         return
     settings, adapter = _backbone(context, system), None

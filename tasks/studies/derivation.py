@@ -38,7 +38,7 @@ def finished_source(name: str) -> RunContext:
     """
     source = existing_run(name)
     found = runs.status(source.ledger, name)[0]
-    if found.state != "complete":
+    if found.state not in runs.DONE:
         raise UsageError(
             f"Run {name!r} is {found.state} at step {found.step} of {found.steps}. Expected a finished run to learn "
             "from: continue it first."

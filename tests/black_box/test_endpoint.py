@@ -15,6 +15,7 @@ from cyclealign.method.ranking_prompt import render_ranking_prompt
 from cyclealign.records import ChatReply
 from cyclealign.settings import BlackBoxSettings
 from tests.black_box.model_server import USAGE, ModelServer, completion
+from tests.serving import serving
 
 CANARY = "sk-canary-0123456789-abcdefghij"
 PROMPT = render_ranking_prompt("Human: hello\n\nAssistant:", ["b", "a", "c"], ())
@@ -62,9 +63,13 @@ FAILURES: dict[str, tuple[type[CycleAlignError], str, int | None]] = {
     "truncated body": (CallTransient, "connection", None),
     "empty body": (CallTransient, "empty_body", 200),
     "no choices": (CallTransient, "no_choices", 200),
-    "error with status 200": (CallTransient, "no_choices", 200),
+    "error with status 200": (CallTransient, "overloaded", 502),
+    "rate limit with status 200": (CallTransient, "rate_limit", 429),
+    "no credit with status 200": (EndpointRefused, "quota", 500),
+    "counted error with status 200": (CallTransient, "server_error", 500),
     "broken json": (CallTransient, "unreadable_body", 200),
     "bad request": (CallRejected, "bad_request", 400),
+    "too long": (CallRejected, "context_length", 400),
     "filtered prompt": (CallRejected, "content_filter", 400),
     "quota": (EndpointRefused, "quota", 429),
     "revoked key": (EndpointRefused, "key", 401),
@@ -94,7 +99,7 @@ def test_a_failure_is_translated_after_one_request_and_holds_the_key_nowhere(
         assert ADVICE[error.kind] in str(error)
         assert "same command continues" in str(error)
     if isinstance(error, CallTransient):
-        assert error.billed == (error.http_status in (None, 200))
+        assert error.billed == (error.http_status in (None, 200) or behaviour.startswith("counted"))
         assert error.retry_after == (0.1 if behaviour == "rate limit, retry-after" else None)
     assert (error.__context__, error.__cause__) == (None, None)
     frames = traceback.TracebackException.from_exception(error, capture_locals=True)
@@ -143,19 +148,40 @@ def test_a_key_that_does_no_harm(server: ModelServer, monkeypatch: pytest.Monkey
         ("https://api.openai.com/v1", "https://api.openai.com/v1"),
         ("HTTPS://Api.Example.com:8443/a/v1/", "https://api.example.com:8443/a/v1"),
         ("http://[::1]:8000/v1", "http://[::1]:8000/v1"),
+        ("https://me.example/openai/deployments/m?api-version=2024-10-21", "https://me.example/openai/deployments/m"),
     ],
 )
 def test_the_origin_tells_endpoints_apart(url: str, origin: str) -> None:
     assert ChatEndpoint(BlackBoxSettings(base_url=url)).origin == origin
 
 
-@pytest.mark.parametrize(
-    "url", ["api.openai.com/v1", "ftp://host/v1", "https://me:secret@host/v1", "https://host/v1?key=secret"]
-)
+NO_ADDRESSES = [
+    *("api.openai.com/v1", "ftp://host/v1", "https://me:secret@host/v1", "https://host/v1?key=secret"),
+    "https://host/v1?api-version=1&key=secret",
+]
+
+
+@pytest.mark.parametrize("url", NO_ADDRESSES)
 def test_an_address_that_is_none_or_holds_a_secret_is_refused(url: str) -> None:
     with pytest.raises((UsageError, ValueError), match="base_url") as caught:
         ChatEndpoint(BlackBoxSettings(base_url=url))
     assert "secret" not in str(caught.value)
+
+
+class Azure(ModelServer):
+    """Answers with where and how it was asked."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        said = f"{scope['path']}?{scope['query_string'].decode()} {dict(scope['headers'])[b'api-key'].decode()}"
+        await JSONResponse(completion(said))(scope, receive, send)
+
+
+def test_azures_version_and_header_go_with_every_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "azures-key")
+    with serving(Azure()) as server:
+        url = f"{server.url}/openai/deployments/m?api-version=2024-10-21"
+        said = through(ChatEndpoint(BlackBoxSettings(base_url=url, model="some-model"))).content
+    assert said == "/v1/openai/deployments/m/chat/completions?api-version=2024-10-21 azures-key"
 
 
 # The offline judge: the same client over an application in this process

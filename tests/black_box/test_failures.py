@@ -57,7 +57,10 @@ def status_error(status: int, error: Any) -> Any:
 
 TRANSIENT = [(status, {}, kind) for status, kind in TRANSIENT_KINDS.items()] + [(524, {}, "server_error")]
 REJECTED: list[tuple[int, Any, str]] = [
-    *[(status, {}, "bad_request") for status in (400, 413, 418, 422)],
+    *[(status, {}, "bad_request") for status in (400, 418, 422)],
+    (413, {}, "context_length"),
+    (400, {"code": "context_length_exceeded"}, "context_length"),
+    (422, "Input validation error: `inputs` tokens exceed the context", "context_length"),
     (400, "a bare string", "bad_request"),
     (403, {"metadata": {"flagged_input": "…"}}, "content_filter"),
 ]

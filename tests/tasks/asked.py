@@ -15,7 +15,7 @@ from storage.ledger import Ledger
 from tasks.asking.pace import Backoff
 from tasks.asking.protocol import Account, Direct
 from tasks.asking.questions import Asker, Question, Result, Slot
-from tests.black_box.model_server import USAGE, ModelServer
+from tests.black_box.model_server import USAGE, ModelServer, answer
 
 QUICK = Backoff(first_s=0.01, most_s=0.05)
 PRICE = PriceSettings(input=1000, output=1000)
@@ -98,7 +98,9 @@ def prompt(number: int) -> Prompt:
 
 
 def longer_wins(body: dict[str, Any]) -> str:
-    """A judge that likes length."""
+    """A judge that likes length; of the probe it knows the answer."""
+    if "desired rank" in body["messages"][-1]["content"]:
+        return answer([1, 0])
     shown = parse_comparison_prompt(body["messages"][-1]["content"])
     gap = len(shown.first) - len(shown.second)
     return verdict("first" if gap > 0 else "second" if gap < 0 else "tie")

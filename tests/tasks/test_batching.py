@@ -172,7 +172,7 @@ def under_way(ledger: Ledger, provider: ModelServer) -> ModelServer:
 
 
 def test_a_batch_left_behind_is_finished_before_calls_are_sent_directly(ledger: Ledger, under_way: ModelServer) -> None:
-    with asker_of(account(ledger, under_way), BatchSettings(poll_s=0.05)) as asker:
+    with asker_of(account(ledger, under_way), BatchSettings(poll_s=0.05), probing=False) as asker:
         assert said(asker.ask([question(0, "a")])) == ["Heard a."]
     assert (len(under_way.batches), under_way.requests) == (1, [])
 

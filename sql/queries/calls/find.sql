@@ -9,8 +9,8 @@ select
     outcomes.reply,
     outcomes.cost_usd,
     outcomes.failure
-from outcomes
-where outcomes.call_key = $call_key and outcomes.state not in ('failed', 'unknown')
+from standing_outcomes as outcomes
+where outcomes.call_key = $call_key
 order by
     outcomes.state <> 'answered',
     case when outcomes.state = 'answered' then outcomes.ended_at end,

@@ -5,7 +5,5 @@
 select
     call_key,
     ended_at
-from outcomes
-where
-    state not in ('failed', 'unknown')
-    and ($since::timestamptz is null or ended_at > $since::timestamptz - interval 10 minutes)
+from standing_outcomes
+where $since::timestamptz is null or ended_at > $since::timestamptz - interval 10 minutes

@@ -32,6 +32,15 @@ stopped as (
     group by ranked.run_name
 ),
 
+unranked as (
+    select
+        run_name,
+        count(*) as rounds
+    from ranked_rounds
+    where answer is null and ($run_name::varchar is null or run_name = $run_name)
+    group by run_name
+),
+
 agreed as (
     select
         run_name,
@@ -71,12 +80,14 @@ select
     wanted.steps,
     coalesce(sampled.rounds, 0)::integer as rounds,
     coalesce(spent.spend_usd, 0)::decimal(18, 9) as spend_usd,
+    coalesce(unranked.rounds / sampled.rounds, 0)::double as unranked,
     agreed.agreement_length / (wanted.settings ->> '$.method.candidates')::double as agreement,
     wanted.adapter_path,
     coalesce(wanted.weights_sha256, saved.weights_sha256) as weights_sha256
 from wanted
 left join sampled on wanted.run_name = sampled.run_name
 left join stopped on wanted.run_name = stopped.run_name
+left join unranked on wanted.run_name = unranked.run_name
 left join agreed on wanted.run_name = agreed.run_name
 left join spent on wanted.run_name = spent.run_name
 left join saved on wanted.run_name = saved.run_name
