@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export CYCLEALIGN_HOME ?= runs
 export TOKENIZERS_PARALLELISM := false
+export GOMP_SPINCOUNT ?= 3000
 
 .PHONY: all run test check install up down smollm2 bench chaos faults fuzz clean
 all: check test

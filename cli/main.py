@@ -53,6 +53,9 @@ def main() -> None:
 
     Everything is kept under CYCLEALIGN_HOME (default ./runs): the ledger and its journals, a folder per run.
     """
+    # OpenMP's threads wait for each other by spinning, by default so long that two processes on the same cores take
+    # twenty times as long: set before torch is loaded, for this process and those that it starts
+    os.environ.setdefault("GOMP_SPINCOUNT", "3000")
     # DuckDB's binding lists its types as leaked at the very end. Handlers run last in, first out: this one runs last.
     atexit.register(lambda: os.dup2(os.open(os.devnull, os.O_WRONLY), 2))
 

@@ -22,6 +22,8 @@ settings.load_profile("without deadlines")
 # as every command of ours sets it (`cli/server.py`): on a busy machine a server takes longer than Prefect waits
 os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
 
+os.environ.setdefault("GOMP_SPINCOUNT", "3000")  # likewise (`cli/main.py`): tests run beside each other
+
 # DuckDB's binding lists its types as leaked when the interpreter ends; the tests' own last line comes before
 atexit.register(lambda: os.dup2(os.open(os.devnull, os.O_WRONLY), 2))
 

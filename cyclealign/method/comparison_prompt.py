@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple
 
-from cyclealign.method.answers import AnswerRejected, check_finished
+from cyclealign.method.answers import AnswerRejected, spoken
 from cyclealign.method.quoting import NOTICE, quoted, sections
 
 Verdict = Literal["first", "second", "tie"]
@@ -102,11 +102,11 @@ def read_comparison_answer(content: str | None, finish_reason: str | None, refus
     Raises:
         AnswerRejected: with the reason; nothing may be concluded from the answer.
     """
-    check_finished(finish_reason, refusal)
-    stated = list(_STATED.finditer(content or ""))
+    said = spoken(content, finish_reason, refusal)
+    stated = list(_STATED.finditer(said))
     if len(stated) != 1:
         raise AnswerRejected("malformed", f"Found {len(stated)} verdicts, expected one.")
-    found = _object_around(content or "", stated[0].start()).get("verdict")
+    found = _object_around(said, stated[0].start()).get("verdict")
     verdict = found.strip().lower() if isinstance(found, str) else None
     for known in VERDICTS:
         if verdict == known:

@@ -239,7 +239,7 @@ class Asker:
                 result = one.come_to(reply, time.monotonic() - started)
                 if isinstance(reply, ChatReply):  # a call that cannot be made is not worth another ask
                     verdicts[call.call_key] = result.reason or ACCEPTED
-                    if result.reason and one.ask + 1 < one.question.asks:
+                    if result.reason and one.again and one.ask + 1 < one.question.asks:
                         one.ask += 1
                         again.append(one)
             if verdicts:
@@ -340,6 +340,8 @@ class _UnderWay(Generic[T]):
     ask: int = 0
     call_keys: list[str] = field(default_factory=list)
     result: Result[T] | None = None
+    again: bool = True
+    """Whether another ask may bring another answer."""
 
     def come_to(self, reply: ChatReply | CallFailed, seconds: float) -> Result[T]:
         """Read what came back."""
@@ -352,7 +354,7 @@ class _UnderWay(Generic[T]):
             try:
                 answer = self.question.read(reply, self.ask)
             except AnswerRejected as error:
-                reason, detail = error.reason, error.detail
+                reason, detail, self.again = error.reason, error.detail, error.again
         keys, left_out = tuple(self.call_keys), self.question.left_out
         self.result = Result(answer, reason, detail, keys, self.ask + 1, seconds, left_out)
         return self.result

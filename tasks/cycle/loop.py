@@ -47,6 +47,8 @@ from tasks.cycle.segments import Segment, SegmentSummary
 from tasks.devices import device_slots
 
 LOGGER = logging.getLogger("cyclealign")
+MOST_CHARACTERS = 20_000
+"""Of a dynamic demonstration, some 5,000 tokens: every later ranking prompt shows it and pays for it."""
 
 
 @dataclass(frozen=True)
@@ -236,14 +238,16 @@ def shown_of(shown: tuple[int, ...], left_out: int) -> tuple[int, ...]:
 
 
 def admit(cycle: Cycle, sampled: SampledRound, agreed: tuple[int, ...]) -> AdmittedDemonstration | None:
-    """Two or more agreed responses that differ become a dynamic demonstration (Paper: Section 2.2)."""
+    """Two or more agreed responses that differ, and are not too long to be shown with every later prompt, become a
+    dynamic demonstration (Paper: Section 2.2)."""
     texts = [response.text for response in sampled.responses]
     instruction = cycle.prompts[sampled.step].instruction
     distinct = drop_repeated(agreed, texts)  # equal texts have no order to show
     shown = presentable(instruction, texts, distinct)
     if len(shown) < len(distinct):
         LOGGER.info("step %d round %d: texts imitate the ranking prompt, not shown", sampled.step, sampled.round)
-    if len(shown) < 2:
+    size = len(instruction) + sum(len(texts[candidate]) for candidate in shown)
+    if len(shown) < 2 or size > MOST_CHARACTERS:
         return None
     seed = derive_seed(cycle.settings.seed, "demonstration", sampled.step, sampled.round)
     demonstration = dynamic_demonstration(instruction, texts, shown, seed)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from cyclealign.method.answers import Answer, read_ranking_answer
+from cyclealign.method.answers import Answer, read_ranking_answer, refuse_copy
 from cyclealign.method.demonstrations import Demonstration
 from cyclealign.method.ranking_prompt import render_ranking_prompt
 from cyclealign.method.rankings import shuffled_order, to_candidates
@@ -44,7 +44,9 @@ def ranking_question(
         return body_of(settings.black_box, text, seed), ("round", settings.seed, *place, ask)
 
     def read(reply: ChatReply, ask: int) -> Answer:
-        return read_answer(reply, shown_order(settings, sampled, ask), rewrite)
+        answer = read_answer(reply, shown_order(settings, sampled, ask), rewrite)
+        refuse_copy(answer, prompt.instruction, candidates)
+        return answer
 
     def shorter() -> Question[Answer]:
         return ranking_question(settings, sampled, prompt, without_oldest(demonstrations), left_out + 1)

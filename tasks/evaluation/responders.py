@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cyclealign.black_box.capabilities import parameters_for, takes_temperature
-from cyclealign.method.answers import AnswerRejected
+from cyclealign.method.answers import AnswerRejected, without_thoughts
 from cyclealign.records import ChatReply, Prompt, Speaker
 from cyclealign.seeds import derive_seed
 from cyclealign.settings import BlackBoxSettings, EvaluationSettings, SamplingSettings
@@ -133,7 +133,7 @@ def _said(reply: ChatReply) -> tuple[str, int | None, bool]:
     Raises:
         AnswerRejected: there is none.
     """
-    text = (reply.content or reply.refusal or "").strip()
+    text = (without_thoughts(reply.content or "") or reply.refusal or "").strip()
     if reply.finish_reason == "content_filter":
         raise AnswerRejected("content_filter", "The endpoint's content filter cut the answer.")
     if not text:

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -172,6 +173,15 @@ def automations() -> list[Automation]:
 
 
 @pytest.mark.usefixtures("prefect")
+def test_openmps_threads_wait_briefly_for_each_other_unless_the_user_says_otherwise(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for given, expected in ((None, "3000"), ("7", "7")):
+        monkeypatch.delenv("GOMP_SPINCOUNT") if given is None else monkeypatch.setenv("GOMP_SPINCOUNT", given)
+        assert run("exhibit", "--help").exit_code == 0
+        assert os.environ["GOMP_SPINCOUNT"] == expected
+
+
 def test_a_flow_run_is_given_three_heartbeats_whatever_their_frequency() -> None:
     crash_zombies()
     assert automations() == []  # the tests' flow runs have no heartbeats

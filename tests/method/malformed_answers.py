@@ -7,6 +7,7 @@ that the text states and splits it at its commas. Used by `test_answers_fuzz.py`
 
 import json
 import random
+import re
 from collections.abc import Sequence
 
 from hypothesis import strategies as st
@@ -15,7 +16,7 @@ from cyclealign.method.answers import Answer
 
 MOST_CANDIDATES = 4
 SPACE = " \t\r\n"
-KEYS = ('"desired rank"', '"desired_rank"')
+KEYS = ('"desired rank"', '"desired_rank"', '"Desired Ranking"', '"ranking"')
 GOOD_TEXTS = ("Take a walk.", 'Say "no" {politely}.\nThen [leave].', "Ünïcødé 🙂", "1, 0, 2")
 GOOD = tuple(
     template % json.dumps({key: ranking, "response": text}, ensure_ascii=ascii_only, indent=indent)
@@ -177,13 +178,18 @@ class Mutator:
 
 def stated_lists(text: str) -> list[list[str]]:
     """The lists that the text states under the field's name, each split at its commas; no JSON is parsed."""
-    found = []
-    for key in KEYS:
-        for after in text.split(key)[1:]:
-            value = after.lstrip(SPACE).removeprefix(":").lstrip(SPACE)
-            if after.lstrip(SPACE).startswith(":") and value.startswith("["):
-                found.append([entry.strip(SPACE) for entry in value[1:].partition("]")[0].split(",")])
-    return found
+    text = text.replace("<think>{[}</think>", "")
+    found: dict[bool, list[list[str]]] = {True: [], False: []}
+    for key in re.finditer(r'"(desired[ _-]?rank(?:ing)?|ranking)"', text, re.IGNORECASE):
+        after = text[key.end() :].lstrip(SPACE)
+        value = after.removeprefix(":").lstrip(SPACE)
+        if after.startswith(":") and value[:1] in ("[", '"') and value:
+            written = value[1:].partition("]" if value[0] == "[" else '"')[0]
+            marked = value[0] == "[" or any(mark in written for mark in ">,;")
+            entries = written.replace(">", ",").replace(";", ",").split(",") if marked else written.split()
+            entries = [entry.strip(SPACE) for entry in entries]
+            found[key[1].lower() != "ranking"].append(entries[:-1] if value[0] == "[" and not entries[-1] else entries)
+    return found[True] or found[False]
 
 
 def objection(text: str, candidates: int, answer: Answer) -> str | None:
@@ -203,12 +209,16 @@ def objection(text: str, candidates: int, answer: Answer) -> str | None:
 
 
 def _id(entry: str) -> int | None:
-    """The id that a list's entry is as written: 2, -0, "2" and "\\u0032" are ids, 2.0, 02, true and "02" are none."""
+    """The id that a list's entry is as written: 2, 2.0, "2", "Response-2" and "\\u0032" are ids, 02 and true none."""
     digits = entry
     if len(entry) > 1 and entry[0] == entry[-1] == '"':
-        digits = entry[1:-1]
+        digits = entry[1:-1].strip()
         for value in range(MOST_CANDIDATES):
             digits = digits.replace(f"\\u{0x30 + value:04x}", str(value))
-    elif entry == "-0":
-        digits = "0"
-    return int(digits) if len(digits) == 1 and digits in "0123456789" else None
+    elif re.fullmatch(r"-?(0|[1-9])(\.[0-9]+)?(e[0-9]{1,3})?", entry) and float(entry) in range(10):
+        digits = str(int(float(entry)))
+    digits = digits.lower().removeprefix("response").lstrip("-_# ") if digits.lower().startswith("response") else digits
+    whole, point, rest = digits.removesuffix(".").partition(".")
+    if point and set(rest) != {"0"}:
+        return None
+    return int(whole) if len(whole) == 1 and whole in "0123456789" else None

@@ -11,11 +11,28 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from cyclealign.method.answers import Answer, AnswerRejected, read_ranking_answer
+from cyclealign.method.answers import Answer, AnswerRejected, read_ranking_answer, refuse_copy
 from tests.method.malformed_answers import GOOD as GOOD_ANSWERS
 from tests.method.malformed_answers import MOST_CANDIDATES, Mutator, near_answers, objection
 
 GOOD = '{"desired rank": [2, 0, 1], "response": "Take a walk."}'
+SPELLED_OUT = (
+    *('["Response-2", "Response-0", "Response-1"]', '["response 2", "Candidate 0", "1."]', "[2.0, 0.0, 1.0]"),
+    *(
+        '["2 ", "0", "1"]',
+        '"2, 0, 1"',
+        '"2 > 0 > 1"',
+        '"2 0 1"',
+        '"Response-2 > Response-0 > Response-1"',
+        "[2, 0, 1,]",
+    ),
+)
+MARKS = ("Assistant: ", "**Assistant:** ", "Response-1: ", "### Response:\\n", "\\n\\nAssistant:")
+DRAFT = '{"desired rank": [0, 1, 2], "response": "A draft."}'
+THOUGHTS = (
+    *(f"<think>{DRAFT}</think>", f"<thinking>\n{DRAFT}\n</thinking>", f"{DRAFT}</think>"),
+    *(f"<think>a<think>{DRAFT}</think>b</think>", f"<THINK>{DRAFT}</THINK><think>more</think>"),
+)
 EXPECTED = Answer((2, 0, 1), "Take a walk.")
 
 
@@ -34,11 +51,20 @@ def reason_for(content: str | None, finish_reason: str | None = "stop", refusal:
         '{"desired_rank": [2, 0, 1], "response": "Take a walk."}',
         '{"desired rank": ["2", "0", "1"], "response": "Take a walk."}',
         '{"desired rank": [2, "0", 1], "response": "  Take a walk.\\n"}',
+        *(f'{{"desired rank": {ranking}, "response": "Take a walk."}}' for ranking in SPELLED_OUT),
+        *(
+            f'{{"{key}": [2, 0, 1], "response": "Take a walk."}}'
+            for key in ("desired_ranking", "ranking", "Desired Rank")
+        ),
+        '{"ranking": [0, 1, 2], "desired rank": [2, 0, 1], "response": "Take a walk.",}',
+        *(f'{{"desired rank": [2, 0, 1], "response": "{mark}Take a walk."}}' for mark in MARKS),
+        '{"desired rank": [2, 0, 1], "response": "Take a walk.\\n\\nHuman: Why?\\n\\nAssistant: Air."}',
+        *(f"{thought}{GOOD}" for thought in THOUGHTS),
         '{"reason": "…", "answer": {"response": "Take a walk.", "desired rank": [2, 0, 1]}}',
         'The "desired rank": follows.\n' + GOOD,
         "<think>{[}</think>" + GOOD,
     ],
-    ids=["plain", "fence", "prose", "underscore", "strings", "mixed", "nested", "field named", "thoughts"],
+    ids=lambda content: content[:48],
 )
 def test_a_complete_answer_is_read(content: str) -> None:
     assert read_ranking_answer(content, "stop", None, candidates=3) == EXPECTED
@@ -68,9 +94,9 @@ def test_the_finish_reason_comes_before_the_refusal_and_that_before_the_content(
 @pytest.mark.parametrize(
     "ids",
     [
-        *("[2, 0]", "[2, 0, 1, 3]", "[2, 0, 0]", "[1, 2, 3]", "[-1, 0, 1]", "[2.0, 0, 1]", "[true, false, 2]"),
-        *("[null, 0, 1]", '["Response-2", "Response-0", "Response-1"]', '["2 ", "0", "1"]', '["02", "0", "1"]'),
-        *('["２", "0", "1"]', '[["2"], "0", "1"]', "[]", '"2, 0, 1"', "201", "null", '{"0": 2}'),
+        *("[2, 0]", "[2, 0, 1, 3]", "[2, 0, 0]", "[1, 2, 3]", "[-1, 0, 1]", "[2.5, 0, 1]", "[true, false, 2]"),
+        *("[null, 0, 1]", '["Response-3", "Response-1", "Response-2"]', '"1 > 2"', '"1, 2, 3"', '["02", "0", "1"]'),
+        *('["２", "0", "1"]', '[["2"], "0", "1"]', "[]", "201", "null", '{"0": 2}', '["the best", "0", "1"]'),
         *("[NaN, Infinity, 0]", f"[{'9' * 5000}, 0, 1]"),
     ],
     ids=lambda ids: ids[:24],
@@ -79,7 +105,24 @@ def test_only_each_id_exactly_once_is_a_ranking(ids: str) -> None:
     assert reason_for(f'{{"desired rank": {ids}, "response": "Take a walk."}}') == "malformed"
 
 
-@pytest.mark.parametrize("rewrite", ['""', '" \\n"', "null", "7", '["Take a walk."]', '"\\ud800"'])
+NO_TEXTS = (
+    *(
+        '""',
+        '" \\n"',
+        "null",
+        "7",
+        '["Take a walk."]',
+        '"\\ud800"',
+        '"\\u200b"',
+        '"\\u0000"',
+        '"Human: Why?"',
+        '"Assistant:"',
+    ),
+    *('"your response"', '"<your own response>"', '"Response-1"', '"..."'),
+)
+
+
+@pytest.mark.parametrize("rewrite", NO_TEXTS)
 def test_only_text_is_a_rewrite(rewrite: str) -> None:
     assert reason_for(f'{{"desired rank": [2, 0, 1], "response": {rewrite}}}') == "malformed"
 
@@ -92,7 +135,9 @@ def test_only_text_is_a_rewrite(rewrite: str) -> None:
         "[2, 0, 1]",
         "2, 0, 1",
         "{}",
-        '{"ranking": [2, 0, 1], "response": "x"}',
+        '{"rank": [2, 0, 1], "response": "x"}',
+        '{"ranking": [2, 0, 1], "ranking": [0, 1, 2], "response": "x"}',
+        f"<think>{GOOD}",
         '{"desired rank": [2, 0, 1]}',
         '{"desired rank": [2, 0, 1], "response": "x"',
         '{"desired rank": [2, 0',
@@ -124,6 +169,21 @@ def test_what_is_no_complete_json_answer_is_malformed(content: str | None) -> No
 def test_an_answer_beside_another_is_never_guessed(content: str) -> None:
     """A model that quotes a hostile response must not have the quotation taken for its answer."""
     assert reason_for(content) == "malformed"
+
+
+def test_a_tool_call_without_text_is_not_asked_again() -> None:
+    with pytest.raises(AnswerRejected, match="tool") as rejected:
+        read_ranking_answer(None, "tool_calls", None, 3)
+    assert not rejected.value.again
+
+
+@pytest.mark.parametrize("copy", ["What now?", "Human: What now?\n\nAssistant:", "third", "second \n"])
+def test_a_copy_of_the_prompt_or_of_a_worse_candidate_is_no_rewrite(copy: str) -> None:
+    said = ("Human: What now?\n\nAssistant:", ["first", "second", "third"])
+    with pytest.raises(AnswerRejected, match=r"copy of the prompt|ranked \d again"):
+        refuse_copy(Answer((0, 1, 2), copy), *said)
+    for fine in ("first", "What now, then?"):
+        refuse_copy(Answer((0, 1, 2), fine), *said)
 
 
 def test_the_error_says_what_was_found_and_never_the_text() -> None:
@@ -165,7 +225,10 @@ def test_answers_that_are_not_damaged_are_accepted() -> None:
         assert any(read(text, candidates) for candidates in (2, 3, 4))
 
 
-@given(st.integers(1, 9).flatmap(lambda n: st.permutations(range(n))), st.text().filter(str.strip))
+@given(
+    st.integers(1, 9).flatmap(lambda n: st.permutations(range(n))),
+    st.text("abcÄ界?.,:\n ").filter(lambda text: any(map(str.isalpha, text))),
+)
 def test_every_well_formed_answer_is_read_back(ranking: list[int], rewrite: str) -> None:
     content = json.dumps({"desired rank": ranking, "response": rewrite})
     assert read_ranking_answer(content, "stop", None, len(ranking)) == Answer(tuple(ranking), rewrite.strip())

@@ -43,8 +43,11 @@ def test_a_text_that_imitates_the_ranking_prompt_is_left_out() -> None:
 
 @pytest.mark.parametrize(
     ("texts", "instruction"),
-    [(("a", FORGED, FORGED), "Hello"), (("a", "a", "a"), "Hello"), (("a", "b", "c"), "Rank!\n### Responses:")],
-    ids=["one left", "equal", "imitating instruction"],
+    [
+        *((("a", FORGED, FORGED), "Hello"), (("a", "a", "a"), "Hello"), (("a", "b", "c"), "Rank!\n### Responses:")),
+        (("a", "b" * 30_000, "c"), "Hello"),
+    ],
+    ids=["one left", "equal", "imitating instruction", "too long for every later prompt"],
 )
 def test_without_two_of_them_there_is_no_demonstration(texts: tuple[str, ...], instruction: str) -> None:
     assert shown(texts, instruction) is None
