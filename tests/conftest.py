@@ -2,6 +2,7 @@
 
 import atexit
 import fcntl
+import gc
 import os
 import shutil
 from collections.abc import Iterator
@@ -11,12 +12,13 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+from storage import runs
 from storage.ledger import Ledger
 from tests.black_box.model_server import ModelServer
 from tests.flows.conftest import SMALL
 from tests.serving import serving
 
-settings.register_profile("without deadlines", deadline=None)  # no test asserts a time
+settings.register_profile("without deadlines", deadline=None, max_examples=50)  # no test asserts a time
 settings.load_profile("without deadlines")
 
 # as every command of ours sets it (`cli/server.py`): on a busy machine a server takes longer than Prefect waits
@@ -26,6 +28,14 @@ os.environ.setdefault("GOMP_SPINCOUNT", "3000")  # likewise (`cli/main.py`): tes
 
 # DuckDB's binding lists its types as leaked when the interpreter ends; the tests' own last line comes before
 atexit.register(lambda: os.dup2(os.open(os.devnull, os.O_WRONLY), 2))
+
+DRAWN: dict[str, Any] = {}
+"""Plots by exhibit."""
+
+
+def pytest_collection_finish() -> None:
+    """What the tests import stays: no collection of garbage has to look at it again."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
@@ -55,9 +65,9 @@ def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def world_home(prefect: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A home with the finished run `whole` in its tiny world: one worker of the session trains it, each has a copy."""
-    home, folder = tmp_path_factory.mktemp("home"), tmp_path_factory.getbasetemp()
+def trained_once(prefect: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home with the finished run `whole` in its tiny world, for copies alone: one worker of the session trains it."""
+    folder = tmp_path_factory.getbasetemp()
     shared = (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "trained-once"
     shared.mkdir(exist_ok=True)
     with (shared / "lock").open("w") as lock:
@@ -66,8 +76,13 @@ def world_home(prefect: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
             train_small(shared / "home", "whole")
             Ledger(shared / "home").close()
             (shared / "home").rename(shared / "moved")  # a copy finds its own adapter, not that of the first home
-    shutil.copytree(shared / "moved", home, dirs_exist_ok=True)
-    return home
+    return shared / "moved"
+
+
+@pytest.fixture(scope="session")
+def world_home(trained_once: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of it for the flows of this worker."""
+    return shutil.copytree(trained_once, tmp_path_factory.mktemp("home"), dirs_exist_ok=True)
 
 
 def train_small(home: Path, run: str) -> dict[str, Any]:
@@ -81,15 +96,24 @@ def train_small(home: Path, run: str) -> dict[str, Any]:
 
 @pytest.fixture
 def home(world_home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The home that the flows of a test use."""
+    """The home that the flows of a test use; each exhibit is drawn once, for plots take half of the time of a flow."""
+    from cyclealign.report import plots
+
+    def draw_once(name: str, *rest: Any) -> Any:
+        if name not in DRAWN:
+            DRAWN[name] = render(name, *rest)
+        return DRAWN[name]
+
+    render = plots._render
+    monkeypatch.setattr(plots, "_render", draw_once)
     monkeypatch.setenv("CYCLEALIGN_HOME", str(world_home))
     return world_home
 
 
 @pytest.fixture(scope="session")
 def trained(world_home: Path) -> dict[str, Any]:
-    """What the command that trained run `whole` returns; its report is published on this worker's server."""
-    return train_small(world_home, "whole")
+    """What the command that trained run `whole` returned."""
+    return runs.status(Ledger(world_home), "whole")[0].as_dict()
 
 
 @pytest.fixture

@@ -8,11 +8,11 @@ from typing import Any
 FORKS = multiprocessing.get_context("forkserver")
 PRELOADED = "tests.flows.crash_program"
 """Imports the flows; a session of tests has one fork server, so all name the same module."""
+FORKS.set_forkserver_preload([PRELOADED])
 
 
 def fork(work: Callable[..., None], *arguments: Any) -> BaseProcess:
     """A process that will do the work, not started."""
-    FORKS.set_forkserver_preload([PRELOADED])
     return FORKS.Process(target=work, args=arguments)
 
 

@@ -75,12 +75,6 @@ def test_help_imports_nothing_heavy() -> None:
     assert done.stdout.splitlines()[-1] == "[]"
 
 
-@pytest.mark.parametrize("module", ["utils", "helpers", "common", "types"])
-def test_no_module_is_named_after_nothing(module: str) -> None:
-    packages = ("cyclealign", "flows", "tasks", "storage")
-    assert [path for name in packages for path in (ROOT / name).rglob(f"{module}.py")] == []
-
-
 def test_paper_map_and_exhibits_name_each_other() -> None:
     text = (ROOT / "docs" / "paper.md").read_text()
     named = set(re.findall(r"sql/exhibits/([a-z0-9_]+)\.sql", text))

@@ -75,6 +75,13 @@ def kept_results(folder: Path) -> dict[Any, Any]:
     return {PREFECT_RESULTS_PERSIST_BY_DEFAULT: True, PREFECT_LOCAL_STORAGE_PATH: folder}
 
 
+def level_of_progress() -> int:
+    """The least level of lines that the progress of a run logs."""
+    from tasks.cycle.progress import LOGGER
+
+    return LOGGER.level
+
+
 def read_until(path: Path, reading: Event, enough: Event) -> None:
     """A client of somebody else's: opens the ledger's file for reading, and asks it again and again.
 

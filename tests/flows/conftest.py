@@ -6,7 +6,7 @@ import pytest
 
 SMALL: dict[str, Any] = {
     "data": {"prompts": 12},
-    "world": {"train_pairs": 240, "test_pairs": 60, "pretraining_steps": 40},
+    "world": {"train_pairs": 240, "test_pairs": 60, "pretraining_steps": 20},
     "white_box": {"sampling": {"max_new_tokens": 12}},
     "method": {"rounds": 2},
     "training": {"wave": 4, "prompts_per_optimizer_step": 2, "checkpoint_every": 4},

@@ -5,6 +5,7 @@ SIGKILL before or after a certain call of it. Nothing can be cleaned up then, as
 """
 
 import functools
+import gc
 import importlib
 import itertools
 import os
@@ -21,6 +22,8 @@ from cyclealign.records import Prompt, Response
 from cyclealign.white_box.white_box import WhiteBox
 from flows.train import train
 from storage import ledger
+
+gc.freeze()  # the fork server has imported all of this: no life looks at it again, or copies its pages
 
 
 @dataclass(frozen=True)

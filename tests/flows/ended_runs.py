@@ -20,11 +20,9 @@ COLUMNS = {
 }
 """Everything but times, and keys that hold the endpoint's address."""
 EVALUATION = """
-    select run_systems.role, generations.prompt_id, generations.text, reward_scores.reward_model, reward_scores.reward
-    from run_systems
-    join generations using (system_id, generation_digest)
-    left join reward_scores using (generation_id)
-    where run_systems.run_name = '{name}'
+    select role, prompt_id, text, reward_model, reward
+    from evaluated_generations left join reward_scores using (generation_id)
+    where run_name = '{name}'
 """
 
 

@@ -60,36 +60,25 @@ def test_systems_are_evaluated_beside_the_run_and_compared_with_it(whole: Path, 
     assert all(one is not None and one.data for one in shown)
     assert shown[1] is not None
     assert "no witness of its own" in str(shown[1].data)
+    assert "data:image/png;base64," in str(shown[1].data)
 
 
-def test_a_second_evaluation_repeats_nothing_and_prints_the_systems(whole: Path, compared: None) -> None:
-    before = counts(whole)
-    command = ["evaluate", "whole", "--system", "Other seed=run:other-seed", "--judge"]
-    result = CliRunner().invoke(main, command)
-    assert result.exit_code == 0, result.output
-    for words in ("Other seed", "inconsistent", "% to the first shown", "no witness of its own"):
-        assert words in result.output
-    assert counts(whole) == before
-
-
-def test_lost_scores_alone_are_made_again_and_lost_verdicts_read_from_the_recorded_answers(
+def test_a_second_evaluation_makes_lost_scores_alone_again_reads_lost_verdicts_from_the_recorded_answers_and_prints(
     whole: Path, compared: None
 ) -> None:
     before = counts(whole)
     lost = "select generation_id from generations join run_systems using (system_id) where role = 'Other seed'"
     forget(whole, f"delete from reward_scores where generation_id in ({lost})", "delete from compared_pairs")
     assert counts(whole)["rewards"] == before["rewards"] - 8 * 3  # eight prompts, three reward models
-    evaluate(run="whole", systems=SYSTEMS, judge=True)
+    systems = ["--system", "Other seed=run:other-seed", "--system", "Backbone=model:world"]
+    result = CliRunner().invoke(main, ["evaluate", "whole", *systems, "--judge"])
+    assert result.exit_code == 0, result.output
+    for words in ("Other seed", "inconsistent", "% to the first shown", "no witness of its own"):
+        assert words in result.output
     after = counts(whole)
     assert {**after, "last reward": None, "last verdict": None} == {**before, "last reward": None, "last verdict": None}
     again = answer(whole, f"select count(*) from reward_scores where scored_at > '{before['last reward']}'")
     assert again.iloc[0, 0] == 8 * 3
-
-
-def test_other_generation_settings_are_other_generations(whole: Path, compared: None) -> None:
-    before = counts(whole)
-    evaluate(run="whole", overrides={"evaluation": {"sampling": {"temperature": 0}}})
-    assert counts(whole)["generations"] == before["generations"] + 2 * 8
 
 
 def test_what_is_wrong_is_known_before_anything_is_computed(whole: Path, compared: None) -> None:
@@ -118,13 +107,15 @@ def endpoint(server: ModelServer) -> dict[str, Any]:
 
 
 def test_a_chat_model_and_a_judge_are_paid_once_the_judge_through_one_batch(whole: Path, compared: None) -> None:
+    before, greedy = counts(whole)["generations"], {"sampling": {"temperature": 0}}
     with serving(ModelServer(lambda _body: "Try this: write a list.")) as server:
         chat = ComparedSystem.model_validate({"label": "Chat", "api": endpoint(server)})
-        evaluate(run="whole", systems=[chat])
+        evaluate(run="whole", systems=[chat], overrides={"evaluation": greedy})
+        assert counts(whole)["generations"] == before + 3 * 8  # other settings: also before and after
         with serving(ModelServer(longer_wins)) as judging:
             changed = {"judge": {"endpoint": endpoint(judging)}, "batches": {"enabled": True, "poll_s": 0.05}}
             for _ in range(2):
-                evaluate(run="whole", systems=[*SYSTEMS, chat], judge=True, overrides={"evaluation": changed})
+                evaluate(run="whole", systems=[chat], judge=True, overrides={"evaluation": greedy | changed})
             assert (len(judging.batches), len(judging.requests)) == (1, 1)  # the probe is sent alone
         assert (len(server.batches), len(server.requests)) == (0, 8)
     scored = answer(

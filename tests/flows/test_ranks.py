@@ -1,8 +1,9 @@
 """The train flow on two ranks: the losses of one, a rank that dies ends the run, and it leaves nothing behind.
 
-The run on ZeRO-2 has three lives, each a process of its own with a second rank as a program beside it and gloo between
-them: of the first the other rank is killed on the way, of the second rank 0, and the third completes the run by the
-same command. Three prompts a wave and an optimizer step, so that two ranks never have equal shares.
+The run has three lives, each a process of its own with a second rank as a program beside it and gloo between them: of
+the first the other rank is killed on the way, of the second rank 0, and the third completes the run by the same
+command. Three prompts a wave and an optimizer step, so that two ranks never have equal shares. What ZeRO computes is
+tested with the white box.
 """
 
 import signal
@@ -28,7 +29,7 @@ from tests.forks import start
 SHORT = {"sampling": {"max_new_tokens": 6}}
 UNEVEN = merge(SMALL, {"data": {"prompts": 6}, "white_box": SHORT, "evaluation": {"prompts_per_subset": 1, **SHORT}})
 UNEVEN["training"] = {"wave": 3, "prompts_per_optimizer_step": 3, "checkpoint_every": 3}
-RANKED = merge(UNEVEN, {"training": {"ranks": 2, "engine": "deepspeed", "zero_stage": 2}})
+RANKED = merge(UNEVEN, {"training": {"ranks": 2}})
 SECOND_STEP = Trap("cyclealign.white_box.white_box:take_step", number=2)
 KEY = "ranked"
 """The run's name is the key that its process has."""

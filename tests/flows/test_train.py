@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -25,25 +23,37 @@ from storage.asking import answer
 from storage.ledger import Ledger
 from tasks.cycle.progress import LOGGER
 from tasks.models import reward_models
+from tests.flows.children import TINY, level_of_progress
 from tests.flows.conftest import SMALL
 from tests.flows.ended_runs import EndedRun, differing_rows
 from tests.flows.judge_server import JudgeServer
 from tests.flows.remains import forget
+from tests.forks import FORKS
 
 KEY = "sk-canary-5d1c0d9e7b"
+FEW = merge(SMALL, {"data": {"prompts": 8}, "evaluation": {"prompts_per_subset": 1}})
 
 
 @pytest.fixture(scope="module")
 def judge(world_home: Path) -> Any:
     """The offline judge over HTTP, which can be told to refuse keys after a number of answers."""
-    with JudgeServer(world_home, SMALL) as server:
+    with JudgeServer(world_home, FEW) as server:
         yield server
+
+
+@pytest.fixture(scope="module")
+def bought(world_home: Path, judge: JudgeServer) -> dict[str, Any]:
+    """A run whose rankings came from there, for a key."""
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("CYCLEALIGN_HOME", str(world_home))
+        environment.setenv("OPENAI_API_KEY", KEY)
+        return train(profile="laptop", overrides=over_http(judge), run="http-whole")
 
 
 def over_http(judge: JudgeServer, **black_box: Any) -> dict[str, Any]:
     price = {"input": 1.0, "output": 2.0}
     settings = {"endpoint": "api", "base_url": judge.url, "price": price, "attempts": 2, **black_box}
-    return merge(SMALL, {"black_box": settings})
+    return merge(FEW, {"black_box": settings})
 
 
 def count(home: Path, question: str) -> Any:
@@ -60,25 +70,14 @@ def test_a_run_ends_with_adapter_ledger_and_report(home: Path, trained: dict[str
     assert count(home, "select count(distinct prompt_id) from generations") == 8
 
 
-def test_a_complete_run_is_left_alone(home: Path, trained: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
-    calls = count(home, "select count(*) from api_attempts")
-    second = train(profile="laptop", overrides=SMALL, run="whole")
-    assert second["weights_sha256"] == trained["weights_sha256"]
-    assert count(home, "select count(*) from api_attempts") == calls
-    assert "Run whole is complete" in capsys.readouterr().err
-
-
 def test_a_complete_run_whose_files_are_gone_is_made_again_from_the_ledger_without_a_key(
-    home: Path, judge: JudgeServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    home: Path, judge: JudgeServer, bought: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    whole = train(profile="laptop", overrides=over_http(judge), run="http-whole")
     shutil.rmtree(home / "http-whole")
-    monkeypatch.delenv("OPENAI_API_KEY")
     asked = judge.answered
     again = train(profile="laptop", overrides=over_http(judge), run="http-whole")
     assert "its adapter is gone" in capsys.readouterr().err
-    assert again["weights_sha256"] == whole["weights_sha256"]
+    assert again["weights_sha256"] == bought["weights_sha256"]
     assert (home / "http-whole" / "adapter" / "adapter_model.safetensors").is_file()
     assert judge.answered == asked
 
@@ -94,6 +93,7 @@ def test_a_run_of_another_home_is_left_alone_and_one_of_a_home_that_was_moved_fo
     shutil.copytree(home, tmp_path / "moved", ignore=shutil.ignore_patterns("prefect"))
     imports.merge(Ledger(tmp_path / "other"), tmp_path / "moved" / "ledger.duckdb")
     adapter, aside = home / "whole" / "adapter", tmp_path / "aside"
+    calls = count(home, "select count(*) from api_attempts")
     adapter.rename(aside)
     try:
         for other, said in (("other", "was trained in another home"), ("moved", "nothing to do. Its report")):
@@ -101,23 +101,15 @@ def test_a_run_of_another_home_is_left_alone_and_one_of_a_home_that_was_moved_fo
             found = train(profile="laptop", overrides=SMALL, run="whole")
             assert (found["state"], found["weights_sha256"]) == ("complete", trained["weights_sha256"])
             assert said in capsys.readouterr().err
+            assert count(tmp_path / other, "select count(*) from api_attempts") == calls
     finally:
         aside.rename(adapter)
-
-
-def test_rewards_are_the_same_whether_they_come_during_the_training_or_after_it(whole: Path) -> None:
-    later = merge(SMALL, {"evaluation": {"score_during_training": False}})
-    train(profile="laptop", overrides=later, run="scored-at-the-end")
-    rewards = "select step, round, slot, reward_model, reward from response_rewards where run_name = '{}' order by all"
-    first, second = (answer(whole, rewards.format(run)) for run in ("whole", "scored-at-the-end"))
-    assert len(first) > 3 * 3 * 12
-    assert first.equals(second)
 
 
 def test_a_run_may_leave_its_candidates_unscored_until_they_are_wanted(home: Path) -> None:
     def page(scored: bool) -> str:
         changes = {"seed": 4, "evaluation": {"score_candidates": scored}}
-        train(profile="laptop", overrides=merge(SMALL, changes), run="waiting")
+        train(profile="laptop", overrides=merge(TINY, changes), run="waiting")
         return (home / "waiting" / "report" / "report.md").read_text()
 
     def rewards() -> Any:
@@ -138,10 +130,31 @@ def test_a_run_may_leave_its_candidates_unscored_until_they_are_wanted(home: Pat
     assert "Candidates were left without rewards" not in later
 
 
-@pytest.mark.parametrize("engine", ["torch", "deepspeed"])
-def test_the_white_boxs_memory_is_free_when_the_reward_models_are_loaded_at_the_end(
-    home: Path, monkeypatch: pytest.MonkeyPatch, engine: str
+def test_another_name_with_the_same_settings_buys_nothing_ends_the_same_and_frees_the_white_box_before_it_scores(
+    whole: Path, trained: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    calls, held = count(whole, "select count(*) from api_attempts"), white_boxes_held(monkeypatch)
+    later = merge(SMALL, {"evaluation": {"score_during_training": False}})
+    twin = train(profile="laptop", overrides=later, run="twin")
+    assert twin["weights_sha256"] == trained["weights_sha256"]
+    assert count(whole, "select count(*) from api_attempts") == calls
+    assert held == [0]
+    rewards = "select step, round, slot, reward_model, reward from response_rewards where run_name = '{}' order by all"
+    first, second = (answer(whole, rewards.format(run)) for run in ("whole", "twin"))
+    assert len(first) > 3 * 3 * 12
+    assert first.equals(second)
+
+
+def test_deepspeed_frees_the_white_box_before_the_reward_models_are_loaded(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held, changes = white_boxes_held(monkeypatch), {"evaluation": {"score_during_training": False}}
+    train(profile="laptop", overrides=merge(TINY, changes | {"training": {"engine": "deepspeed"}}), run="deepspeed")
+    assert held == [0]
+
+
+def white_boxes_held(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Gets how many parameters trained white boxes hold when the reward models are loaded at the end."""
     trained: list[WhiteBox] = []  # keeps them, as Prefect and DeepSpeed do
     held: list[int] = []
     under_new_adapter = WhiteBox.under_new_adapter
@@ -156,16 +169,27 @@ def test_the_white_boxs_memory_is_free_when_the_reward_models_are_loaded_at_the_
 
     monkeypatch.setattr(WhiteBox, "under_new_adapter", seen)
     monkeypatch.setattr("flows.train.reward_models", count)
-    changes = {"seed": 9, "training": {"engine": engine}, "evaluation": {"score_during_training": False}}
-    train(profile="laptop", overrides=merge(SMALL, changes), run=f"small-{engine}")
-    assert held == [0]
+    return held
 
 
-def test_the_run_page_shows_how_far_it_is_with_agreement_reward_and_spend(home: Path) -> None:
-    train(profile="laptop", overrides=merge(SMALL, {"seed": 3}), run="on-the-page")
+def test_another_seed_ends_differently_and_its_run_page_shows_every_turn_with_agreement_reward_and_spend(
+    home: Path, trained: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with FORKS.Pool(1) as fresh:  # a test of the command line may have silenced it here
+        monkeypatch.setattr(LOGGER, "level", fresh.apply(level_of_progress))
+    LOGGER.manager._clear_cache()  # type: ignore[attr-defined]
+    shown = train(profile="laptop", overrides=merge(SMALL, {"seed": 3}), run="on-the-page")
+    assert shown["weights_sha256"] != trained["weights_sha256"]
     with get_client(sync_client=True) as client:
         found = client.request("POST", "/artifacts/filter", json={"artifacts": {"key": {"any_": ["cycles"]}}}).json()
-    (text,) = [one["description"] for one in found if one["description"].startswith("on-the-page: ")]
+        (text,) = [one["description"] for one in found if one["description"].startswith("on-the-page: ")]
+        flow_runs = client.read_flow_runs(sort=FlowRunSort.START_TIME_DESC, limit=5)
+        (flow_run,) = [one for one in flow_runs if one.name == "train on-the-page"]
+        wanted, deadline = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[flow_run.id])), time.monotonic() + 20
+        lines: list[str] = []
+        while not any("step 12/12" in line for line in lines) and time.monotonic() < deadline:
+            lines = [one.message for one in client.read_logs(wanted) if one.name == "cyclealign"]
+    assert any(line.startswith("round wave=0 step ") for line in lines)
     reward = count(
         home,
         "select avg(reward) from response_rewards where run_name = 'on-the-page' and step >= 8 "
@@ -190,53 +214,21 @@ def test_a_prepared_run_may_still_get_other_settings_and_a_complete_one_stays_co
     assert (states["prepared"], states["whole"]) == ("paused", "complete")
 
 
-def test_the_run_pages_log_has_a_line_for_every_turn(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fresh = "import tasks.cycle.progress; print(tasks.cycle.progress.LOGGER.level)"
-    level = int(subprocess.run([sys.executable, "-c", fresh], capture_output=True, check=True).stdout)
-    monkeypatch.setattr(LOGGER, "level", level)  # a test of the command line may have silenced it here
-    LOGGER.manager._clear_cache()  # type: ignore[attr-defined]
-    train(profile="laptop", overrides=merge(SMALL, {"seed": 4}), run="logged")
-    with get_client(sync_client=True) as client:
-        flow_runs = client.read_flow_runs(sort=FlowRunSort.START_TIME_DESC, limit=5)
-        (found,) = [one for one in flow_runs if one.name == "train logged"]
-        wanted = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[found.id]))
-        deadline = time.monotonic() + 20
-        lines: list[str] = []
-        while not any("step 12/12" in line for line in lines) and time.monotonic() < deadline:
-            lines = [one.message for one in client.read_logs(wanted) if one.name == "cyclealign"]
-    assert any(line.startswith("round wave=0 step ") for line in lines)
-
-
-def test_another_name_with_the_same_settings_buys_nothing_and_ends_the_same(
-    home: Path, trained: dict[str, Any]
-) -> None:
-    calls = count(home, "select count(*) from api_attempts")
-    again = train(profile="laptop", overrides=SMALL, run="twin")
-    assert again["weights_sha256"] == trained["weights_sha256"]
-    assert count(home, "select count(*) from api_attempts") == calls
-
-
-def test_another_seed_ends_differently(home: Path, trained: dict[str, Any]) -> None:
-    other = train(profile="laptop", overrides=merge(SMALL, {"seed": 1}), run="another-seed")
-    assert other["weights_sha256"] != trained["weights_sha256"]
-
-
 def test_the_same_name_with_other_settings_is_refused_with_the_differences(whole: Path) -> None:
     with pytest.raises(SettingsChanged, match=r"method\.rounds: 2 -> 3"):
         train(profile="laptop", overrides=merge(SMALL, {"method": {"rounds": 3}}), run="whole")
 
 
 def test_a_run_that_is_refused_again_and_again_pauses_and_continues_to_the_same_weights(
-    home: Path, judge: JudgeServer, monkeypatch: pytest.MonkeyPatch
+    home: Path, judge: JudgeServer, bought: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After 0, 3, 7 and 13 answers in all: before anything, and within its first waves."""
+    """After 0, 3 and 7 answers in all: before anything, and within its first waves."""
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     settings = over_http(judge)
-    whole = train(profile="laptop", overrides=settings, run="http-whole")
     mine = "where starts_with(run_name, 'http-')"
     forget(home, f"delete from outcomes {mine}", f"delete from attempts {mine}")  # as if none had been bought yet
     before = judge.answered
-    for answers in (0, 3, 7, 13):
+    for answers in (0, 3, 7):
         judge.refuse_after(answers - (judge.answered - before))
         with pytest.raises(EndpointRefused, match="refuses the key"):
             train(profile="laptop", overrides=settings, run="http-refused")
@@ -244,14 +236,12 @@ def test_a_run_that_is_refused_again_and_again_pauses_and_continues_to_the_same_
         assert runs.status(Ledger(home), "http-refused")[0].state == "paused"
     judge.accept()
     resumed = train(profile="laptop", overrides=settings, run="http-refused")
-    assert resumed["weights_sha256"] == whole["weights_sha256"]
+    assert resumed["weights_sha256"] == bought["weights_sha256"]
     assert judge.answered - before == count(home, "select sum(asks) from rounds where run_name = 'http-refused'")
     assert differing_rows(EndedRun(home, "http-whole"), EndedRun(home, "http-refused")) == {}
 
 
-def test_the_key_is_nowhere_on_disk(home: Path, judge: JudgeServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    train(profile="laptop", overrides=over_http(judge), run="http-whole")
+def test_the_key_is_nowhere_on_disk(home: Path, bought: dict[str, Any]) -> None:
     assert [path for path in home.rglob("*") if path.is_file() and KEY.encode() in path.read_bytes()] == []
 
 

@@ -20,24 +20,16 @@ from tests.forks import FORKS, start
 READERS = 10
 
 
-def home_beside(world_home: Path, folder: Path) -> Path:
-    """An empty home with the same world."""
-    folder.mkdir()
-    shutil.copytree(world_home / "world", folder / "world")
-    return folder
-
-
 def seeded(seed: int) -> dict[str, Any]:
     return merge(TINY, {"seed": seed})
 
 
 @dataclass(frozen=True)
 class Crowd:
-    """Two trainings and an evaluation that ran at the same time on one ledger, and the same trainings alone."""
+    """Two trainings and an evaluation that ran at the same time on one ledger, and one of the trainings alone."""
 
     together: Path
-    alone: dict[str, Path]
-    """A home for each."""
+    alone: Path
     exits: dict[str, int | None]
     generated_before: list[Any]
     readers: list[int | None]
@@ -47,12 +39,11 @@ class Crowd:
 
 
 @pytest.fixture(scope="module")
-def crowd(world_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Crowd:
-    folder, seeds = tmp_path_factory.mktemp("two-at-once"), {"finished": 0, "one": 1, "other": 2}
-    homes = {name: home_beside(world_home, folder / f"of {name}") for name in seeds}
-    done(*[start(train_there, Place.here(homes[name]), name, seeded(seed)) for name, seed in seeds.items()])
-    together = homes.pop("finished")
-    generated = generations(together, "finished")
+def crowd(trained_once: Path, tmp_path_factory: pytest.TempPathFactory) -> Crowd:
+    folder = tmp_path_factory.mktemp("two-at-once")
+    together, alone = (shutil.copytree(trained_once, folder / name) for name in ("together", "alone"))
+    done(start(train_there, Place.here(alone), "one", seeded(1)))
+    generated = generations(together, "whole")
     place, enough, reading = Place.here(together, output=folder / "output"), FORKS.Event(), FORKS.Event()
     client = start(read_until, together / "ledger.duckdb", reading, enough)
     readers = [start(ask_until, together, enough) for _ in range(READERS)]
@@ -60,11 +51,11 @@ def crowd(world_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Crowd:
     exits = done(
         start(train_there, place, "one", seeded(1)),
         start(train_there, place, "other", seeded(2)),
-        start(evaluate_there, place, "finished"),
+        start(evaluate_there, place, "whole"),
     )
     enough.set()
     ended = dict(zip(("one", "other", "evaluation"), exits, strict=True))
-    return Crowd(together, homes, ended, generated, done(*readers), done(client)[0])
+    return Crowd(together, alone, ended, generated, done(*readers), done(client)[0])
 
 
 def done(*processes: BaseProcess) -> list[int | None]:
@@ -87,19 +78,18 @@ def generations(home: Path, run: str) -> list[Any]:
 def test_two_trainings_and_an_evaluation_at_once_end_well(crowd: Crowd) -> None:
     assert crowd.exits == {"one": 0, "other": 0, "evaluation": 0}
     states = {run.name: run.state for run in runs.status(Ledger(crowd.together))}
-    assert states == dict.fromkeys(("finished", "one", "other"), "complete")
+    assert states == dict.fromkeys(("whole", "one", "other"), "complete")
 
 
-@pytest.mark.parametrize("run", ["one", "other"])
-def test_a_training_beside_another_ends_as_if_it_were_alone(crowd: Crowd, run: str) -> None:
-    homes = (crowd.together, crowd.alone[run])
-    digests = {runs.status(Ledger(home), run)[0].weights_sha256 for home in homes}
+def test_a_training_beside_another_ends_as_if_it_were_alone(crowd: Crowd) -> None:
+    homes = (crowd.together, crowd.alone)
+    digests = {runs.status(Ledger(home), "one")[0].weights_sha256 for home in homes}
     assert len(digests) == 1
-    assert differing_rows(*[EndedRun(home, run) for home in homes]) == {}
+    assert differing_rows(*[EndedRun(home, "one") for home in homes]) == {}
 
 
 def test_an_evaluation_during_a_training_repeats_nothing(crowd: Crowd) -> None:
-    assert generations(crowd.together, "finished") == crowd.generated_before != []
+    assert generations(crowd.together, "whole") == crowd.generated_before != []
 
 
 def test_ten_readers_at_once_see_every_count_grow_and_never_fall(crowd: Crowd) -> None:

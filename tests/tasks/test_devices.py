@@ -4,8 +4,11 @@ import os
 import signal
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
+from contextlib import redirect_stderr
 from contextvars import copy_context
+from io import StringIO
 from multiprocessing.synchronize import Event
 from pathlib import Path
 from types import SimpleNamespace
@@ -31,7 +34,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("device", [GPU, "cpu"])
-def test_a_second_run_waits_for_the_device_and_says_so(device: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_second_run_waits_for_the_device_and_says_so(device: str) -> None:
     events: list[str] = []
 
     def second_run() -> None:
@@ -39,12 +42,11 @@ def test_a_second_run_waits_for_the_device_and_says_so(device: str, capsys: pyte
             events.append("second in")
 
     thread = threading.Thread(target=copy_context().run, args=[second_run], daemon=True)
-    with device_slot(device):
+    with device_slot(device), redirect_stderr(StringIO()) as said:  # capsys loses what is written while it reads
         thread.start()
-        said = ""
-        while "Waiting: another run trains on" not in said:
+        while "Waiting: another run trains on" not in said.getvalue():
             assert thread.is_alive()
-            said += capsys.readouterr().err
+            time.sleep(0.01)
         events.append("first out")
     thread.join(60)
     assert events == ["first out", "second in"]
