@@ -145,14 +145,6 @@ def test_another_name_with_the_same_settings_buys_nothing_ends_the_same_and_free
     assert first.equals(second)
 
 
-def test_deepspeed_frees_the_white_box_before_the_reward_models_are_loaded(
-    home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    held, changes = white_boxes_held(monkeypatch), {"evaluation": {"score_during_training": False}}
-    train(profile="laptop", overrides=merge(TINY, changes | {"training": {"engine": "deepspeed"}}), run="deepspeed")
-    assert held == [0]
-
-
 def white_boxes_held(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Gets how many parameters trained white boxes hold when the reward models are loaded at the end."""
     trained: list[WhiteBox] = []  # keeps them, as Prefect and DeepSpeed do

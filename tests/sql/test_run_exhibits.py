@@ -1,16 +1,14 @@
 """Given a few rows of a run, each of its exhibits answers with exactly these; and what holds for every exhibit."""
 
 import json
-import re
 from typing import Any
 
 import duckdb
 import pytest
 
-from storage import exhibits, queries
+from storage import exhibits
 from tests.sql.rows import NOW, ROUND, RUN, answer_call, ask, insert, rank, score, values
 
-FILES = sorted({exhibits.query_of(exhibits.file_name(name)) for name in exhibits.known()})
 OF_A_RUN = [exhibits.file_name(name) for name in exhibits.known() if name.startswith("run-")]
 PARAMETERS = {"bins": 2, "reward_model": "r", "role": "after", "against": "before", "run_name": RUN}
 Ledger = duckdb.DuckDBPyConnection
@@ -18,16 +16,6 @@ Ledger = duckdb.DuckDBPyConnection
 
 def given(exhibit: str) -> dict[str, Any]:
     return {name: PARAMETERS[name] for name in exhibits.parameters_of(exhibit)}
-
-
-@pytest.mark.parametrize("file", FILES)
-def test_every_exhibit_says_its_purpose_its_parameters_and_its_grain(file: str) -> None:
-    header = queries.header(file).splitlines()
-    assert header[0].endswith(".")
-    assert header[1].startswith("Parameters: $")
-    assert any(line.startswith("One row per") for line in header)
-    statement = re.sub(r"--.*", "", queries.load(file))
-    assert all(name in queries.header(file) for name in re.findall(r"\$\w+", statement))
 
 
 @pytest.mark.parametrize("exhibit", [name for name in OF_A_RUN if name not in {"run_settings", "run_timings"}])
