@@ -101,7 +101,7 @@ def ask_until(home: Path, enough: Event) -> None:
     from storage.ledger import Ledger
 
     ledger, before = Ledger(home), [0, 0, 0]
-    while not enough.wait(0.5):
+    while not enough.wait(1.5):  # ten that ask all the time leave two cores to no one else
         counts = "select (select count(*) from rounds), (select count(*) from attempts), (select count(*) from runs)"
         now = [int(one) for one in ledger.query(counts).iloc[0]]
         if any(one < other for one, other in zip(now, before, strict=True)):
