@@ -5,9 +5,13 @@ but incomplete (a tenth of the rounds or more could not be ranked).
 """
 
 import atexit
+import errno
+import io
 import json
 import os
 import re
+import sys
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -41,6 +45,14 @@ class Commands(click.Group):
 
             click.echo(f"cyclealign: {for_message(str(error))}", err=True)  # it may quote what others wrote
             raise SystemExit(error.exit_code) from None
+        except OSError as error:
+            if error.errno not in (errno.EPIPE, errno.ENOSPC):
+                raise
+            # the reader of what is printed is gone, or its file full; what was computed is in the ledger
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            with suppress(OSError):
+                click.echo(f"cyclealign: printing ended ({error.strerror}); the ledger has it all.", err=True)
+            raise SystemExit(1) from None
         except KeyboardInterrupt:
             click.echo("cyclealign: stopped; the same command continues.", err=True)
             raise SystemExit(3) from None
@@ -53,6 +65,9 @@ def main() -> None:
 
     Everything is kept under CYCLEALIGN_HOME (default ./runs): the ledger and its journals, a folder per run.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that lacks a character shows another one
     # OpenMP's threads wait for each other by spinning, by default so long that two processes on the same cores take
     # twenty times as long: set before torch is loaded, for this process and those that it starts
     os.environ.setdefault("GOMP_SPINCOUNT", "3000")

@@ -56,7 +56,7 @@ def print_frame(frame: pd.DataFrame, style: str) -> None:
         # color: click would take escape sequences out of what goes into a file
         click.echo(for_message(text) if sys.stdout.isatty() else text, nl=False, color=True)
     else:
-        console = Console() if sys.stdout.isatty() else Console(width=WIDTH)
+        console = Console(width=max(80, Console().width) if sys.stdout.isatty() else WIDTH)
         console.print(_table(frame))
         click.echo(f"{len(frame)} rows", err=True)
 
@@ -99,7 +99,7 @@ def _exhibit(name: str, run: str) -> "Exhibit":
 def _print(exhibit: "Exhibit", tables: "Sequence[Table]") -> None:
     from cyclealign.report.render import rich_table
 
-    console = Console() if sys.stdout.isatty() else Console(width=WIDTH)
+    console = Console(width=max(80, Console().width) if sys.stdout.isatty() else WIDTH)
     for table in tables:
         console.print(rich_table(table))
     for note in exhibit.notes:

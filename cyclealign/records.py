@@ -67,7 +67,7 @@ class PreferencePair:
 class Response:
     """A response of a white-box model.
 
-    `tokens` includes the end-of-sequence token when `ended`; `text` never shows it.
+    `tokens` includes the token that ended it, where one did and not the next speaker's mark; `text` never shows it.
     """
 
     text: str

@@ -15,6 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from cyclealign.records import SUBSETS
 
+SHORTEST_PROMPT = 8
+"""Tokens that must be left for a prompt beside the longest response."""
 EVALUATOR = "offline-evaluator"
 """What the name of the offline evaluator begins with."""
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -54,6 +56,7 @@ class DataSettings(Section):
     drop_empty: bool = True
     drop_duplicates: bool = True
     max_prompt_tokens: Annotated[int, Field(ge=8)] | None = None
+    """Of training prompts; longer ones are dropped."""
     prompts: Count = 1000
     allocation: Literal["proportional", "equal"] = "proportional"
 
@@ -110,7 +113,7 @@ class WhiteBoxSettings(Section):
     system_prompt: str | None = None
     """None: no system message; templates that add one of their own get an empty one where they allow it."""
     max_length: Annotated[int, Field(ge=16)] = 512
-    """Prompt and response together, tokens; prompts are cut on the left."""
+    """Prompt and response together, tokens; of longer prompts exchanges, then the middle of a text, are left out."""
     lora: LoraSettings = LoraSettings()
     sampling: SamplingSettings = SamplingSettings()
     vllm: VllmSettings = operational(VllmSettings())
@@ -349,6 +352,16 @@ class Settings(Section):
         astray = [key for key, value in uses.items() if value == "world"]
         if astray and self.data.source != "world":
             raise ValueError(f"{', '.join(astray)} = world needs data.source = world, found {self.data.source}")
+        return self
+
+    @model_validator(mode="after")
+    def _prompts_have_room(self) -> "Settings":
+        for name, sampling in (("white_box", self.white_box.sampling), ("evaluation", self.evaluation.sampling)):
+            if (left := self.white_box.max_length - sampling.max_new_tokens) < SHORTEST_PROMPT:
+                raise ValueError(
+                    f"white_box.max_length = {self.white_box.max_length} leaves {left} tokens for a prompt beside "
+                    f"{name}.sampling.max_new_tokens = {sampling.max_new_tokens}, expected at least {SHORTEST_PROMPT}"
+                )
         return self
 
     @model_validator(mode="after")

@@ -89,6 +89,7 @@ create table sampled_rounds (
     round integer,
     wave integer,
     prompt_id varchar,
+    cut boolean,                      -- the prompt was too long for the white box: a part of it is missing
     responses struct(text varchar, tokens integer[], ended boolean)[],  -- by candidate id
     log_probabilities struct(total double, tokens integer)[],             -- under the weights that sampled
     white_box_ranking integer[],

@@ -162,7 +162,7 @@ def _attach(connection: duckdb.DuckDBPyConnection, source: DialogueSource) -> No
         return
     files = source.files().values()
     for path in files:
-        _check_gzip(path)
+        _check_readable(path)
     # one thread reads a compressed file: the one with the largest should begin first
     by_size = sorted(files, key=lambda path: path.stat().st_size, reverse=True)
     set_variable(
@@ -181,9 +181,9 @@ def _count(connection: duckdb.DuckDBPyConnection, tokens: TokenCounter) -> None:
         )
 
 
-def _check_gzip(path: Path) -> None:
+def _check_readable(path: Path) -> None:
     try:
-        with gzip.open(path) as file:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
             empty = not file.read(1)
     except (OSError, EOFError) as error:
         problem = f"is no gzip file ({error})"
@@ -191,7 +191,7 @@ def _check_gzip(path: Path) -> None:
         if not empty:
             return
         problem = "is empty"
-    raise DataError(f"{path} {problem}, expected gzip-compressed JSON lines. Fetch the file again.")
+    raise DataError(f"{path} {problem}, expected JSON lines (.jsonl.gz: compressed by gzip). Fetch the file again.")
 
 
 def _refuse_other_rows(source: DialogueSource, files: Sequence[Row], dropped: Sequence[Row]) -> None:

@@ -29,6 +29,8 @@ class SampledRound:
     sampling_seconds: float
     """Of the wave, shared equally among its rounds; so are the other seconds."""
     scoring_seconds: float
+    cut: bool = False
+    """Whether the prompt was too long for the white box, so that a part of it is missing."""
 
 
 @fact("ranked_rounds")

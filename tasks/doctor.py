@@ -24,6 +24,7 @@ from urllib.request import getproxies, proxy_bypass
 from cyclealign.black_box.capabilities import parameters_for
 from cyclealign.black_box.endpoint import ChatEndpoint
 from cyclealign.black_box.prices import Prices
+from cyclealign.data.hh_rlhf import DialogueFolder
 from cyclealign.errors import CallFailed, CycleAlignError, EndpointRefused, UsageError
 from cyclealign.extras import require_quantization
 from cyclealign.model_sizes import HUB_REWARD_MODELS, parameter_count
@@ -167,18 +168,17 @@ def _data(settings: Settings) -> Iterator[Finding]:
         todo = "Give a folder in the hub's layout: --set data.source=folder --set data.path=FOLDER."
         yield reachable("data hub", "huggingface.co", 443, todo)
     else:
-        wanted = [
-            Path(data.path) / subset / f"{split}.jsonl.gz" for subset in data.subsets for split in ("train", "test")
-        ]
-        missing = [str(path) for path in wanted if not path.is_file()]
-        there = f"{len(wanted) - len(missing)} of {len(wanted)} files in {data.path}"
-        todo = f"Missing: {', '.join(missing[:3])}. Give the folder with --set data.path=FOLDER."
-        yield Finding("data", there, bool(missing), todo if missing else "")
+        try:
+            files = DialogueFolder(Path(data.path), data.subsets).files()
+            yield Finding("data", f"{len(files)} files in {data.path}")
+        except CycleAlignError as error:
+            yield Finding("data", f"not all files in {data.path}", True, str(error))
 
 
 def _models(settings: Settings) -> Iterator[Finding]:
     """Every model that the profile loads: whether it is here, or its hub answers."""
-    from tasks.models import frozen_model  # noqa: PLC0415  slow to import
+    from cyclealign.white_box.prompt_format import find_format  # noqa: PLC0415  slow to import
+    from tasks.models import frozen_model, local_model  # noqa: PLC0415  likewise
     from tasks.preparation import uses_preference_models  # noqa: PLC0415  likewise
 
     white_box, evaluation = settings.white_box, settings.evaluation
@@ -186,6 +186,11 @@ def _models(settings: Settings) -> Iterator[Finding]:
         todo = f"Python code from the repository of {white_box.model} will run: read it first."
         yield Finding("trust_remote_code", "on", False, todo)
     yield _model("white box", white_box.model, "white_box.model")
+    if white_box.model != "world" and (there := local_model(white_box.model, home_folder())) is not None:
+        try:
+            yield Finding("white box, prompts", f"written as {find_format(white_box, str(there)).kind}")
+        except CycleAlignError as error:
+            yield Finding("white box, prompts", "cannot be written", True, str(error))
     if white_box.quantization != "none":
         try:
             require_quantization(white_box)

@@ -14,7 +14,8 @@ from cyclealign.offline.artifacts import WorldArtifacts, build_world_artifacts
 from cyclealign.offline.preference import ALL, PreferenceArtifacts, build_preference, choose_pairs
 from cyclealign.records import PreferencePair, Prompt
 from cyclealign.settings import Settings
-from cyclealign.white_box.loading import find_model, load_tokenizer, tokenizer_sha256
+from cyclealign.white_box.loading import load_tokenizer, tokenizer_sha256
+from cyclealign.white_box.prompt_format import find_format
 from storage import dialogues, evaluations, samples
 from storage.dialogues import PreparedDialogues, TokenCounter
 from storage.sampling import Draw, draw_sample, load_pairs
@@ -66,7 +67,8 @@ def require_parts(context: RunContext) -> None:
 
     Raises:
         DataError: files of dialogues are missing.
-        ModelError: the white box is missing, or the model that preference models read.
+        ModelError: the white box is missing, or the model that preference models read, or a chat template
+            cannot be used.
         UsageError: an extra that the settings need is not installed.
     """
     settings = context.settings
@@ -76,7 +78,7 @@ def require_parts(context: RunContext) -> None:
     if uses_preference_models(settings):
         frozen_model(settings, context.home)
     if settings.white_box.model != "world":
-        find_model(settings.white_box, white_box_path(settings, context.home, StandIns()))
+        find_format(settings.white_box, white_box_path(settings, context.home, StandIns()))
 
 
 def uses_preference_models(settings: Settings) -> bool:

@@ -25,6 +25,14 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"white_box": {"lora": {"dropout": 0.1}}, "training": {"ranks": 2}},
         r"training\.ranks = 2 needs white_box\.lora\.dropout = 0",
     ),
+    "no room for prompts": (
+        {"white_box": {"max_length": 132}},
+        r"max_length = 132 leaves 4 tokens for a prompt beside wh",
+    ),
+    "no room for prompts of the evaluation": (
+        {"white_box": {"max_length": 200}, "evaluation": {"sampling": {"max_new_tokens": 200}}},
+        r"leaves 0 tokens for a prompt beside evaluation\.sampling\.max_new_tokens",
+    ),
     "compiled passes on 4 bits": ({"white_box": {**COMPILED, "quantization": "nf4"}}, "engine = compiled needs"),
     "a compiled evaluation on 4 bits": (
         {"evaluation": COMPILED, "white_box": {"quantization": "nf4"}},

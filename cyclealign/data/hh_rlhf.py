@@ -48,12 +48,14 @@ class DialogueFolder:
         """
         names = [f"{subset}/{split}" for subset in self.subsets for split in SPLITS]
         found = {name: self.folder / f"{name}.jsonl.gz" for name in names}
+        plain = {name: path.with_suffix("") for name, path in found.items()}
+        found |= {name: path for name, path in plain.items() if path.is_file() and not found[name].is_file()}
         missing = [str(path) for path in found.values() if not path.is_file()]
         if missing:
             raise DataError(
-                f"No HH-RLHF files at {', '.join(missing)}. Expected <subset>/train.jsonl.gz and "
-                f"test.jsonl.gz for {', '.join(self.subsets)} in {self.folder}. Set data.path to the folder "
-                f"that has them, or data.subsets to those that are there."
+                f"No HH-RLHF files at {', '.join(missing)}. Expected <subset>/train.jsonl.gz and test.jsonl.gz, or "
+                f".jsonl, for {', '.join(self.subsets)} in {self.folder}. Set data.path to the folder that has them, "
+                "or data.subsets to those that are there."
             )
         return found
 

@@ -89,11 +89,16 @@ class FrozenModel:
         that ended; only an empty response is that token alone.
         """
         turns, responses = dialogue
-        form = PromptFormat(self.tokenizer, "auto", system_prompt=None)
+        form = _format_of(self.tokenizer)
         prompt = form.encode(turns, budget=sys.maxsize)[-reading.prompt_tokens :]
         # One token more than is kept: the one dropped is the end-of-sequence token or the first too many.
         replies = [form.encode_reply(text, reading.response_tokens + 1).tokens for text in responses]
         return prompt, [tokens[:-1] or tokens for tokens in replies]
+
+
+@lru_cache(maxsize=1)
+def _format_of(tokenizer: Any) -> PromptFormat:
+    return PromptFormat(tokenizer, "auto", system_prompt=None)
 
 
 @lru_cache(maxsize=1)

@@ -175,6 +175,11 @@ def _counts(figures: RunFigures) -> Iterator[str]:
             f"{count(unranked)} of {count(figures.run['rounds'])} rounds could not be ranked and trained nothing; "
             "their reasons stand below."
         )
+    if cut := int(figures.run["cut_prompts"]):
+        yield (
+            f"{count(cut)} prompts were too long for white_box.max_length: their oldest exchanges or the middle of a "
+            "text were left out, for the model and for the judge alike."
+        )
     read = figures.frames["filter"]
     compared = read[read["paper_pairs"].notna()]
     differing = compared[compared["rows_read"] != compared["paper_pairs"]]

@@ -39,9 +39,6 @@ from cyclealign.settings import LoraSettings, MethodSettings, TrainingSettings, 
 from cyclealign.white_box.device_memory import LOADING, fitting
 from cyclealign.white_box.weights import ADAPTER_FILE
 
-_SHORTEST_PROMPT = 8
-"""Tokens that must be left for the prompt beside the longest response."""
-
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
@@ -281,13 +278,6 @@ def _refuse_short_context(name: str, model: Any, settings: WhiteBoxSettings) -> 
         raise ModelError(
             f"{name!r} has a context of {context} tokens, white_box.max_length asks for "
             f"{settings.max_length}. Set white_box.max_length to at most {context}."
-        )
-    left = settings.max_length - settings.sampling.max_new_tokens
-    if left < _SHORTEST_PROMPT:
-        raise ModelError(
-            f"white_box.max_length = {settings.max_length} leaves {left} tokens for the prompt "
-            f"beside {settings.sampling.max_new_tokens} new ones. Raise it, or lower "
-            "white_box.sampling.max_new_tokens."
         )
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from cyclealign.errors import ModelError
 from cyclealign.model_sizes import SCORING_TOKENS
-from cyclealign.records import LogProbability, OptimizerReport, Prompt, Response, TrainingExample
+from cyclealign.records import LogProbability, OptimizerReport, Prompt, Response, TrainingExample, Turn
 from cyclealign.seeds import derive_seed
 from cyclealign.settings import SamplingSettings, WhiteBoxSettings
 from cyclealign.white_box import weights
@@ -114,7 +114,7 @@ class WhiteBox:
             self._sharing = self._engine
 
     def encode_prompt(self, prompt: Prompt, reserve: int) -> list[int]:
-        """The prompt's token ids, cut on the left so that `reserve` more tokens fit into `max_length`.
+        """The prompt's token ids, of which a part gives way so that `reserve` more fit into `max_length`.
 
         Raises:
             ValueError: nothing would be left of the prompt.
@@ -126,6 +126,10 @@ class WhiteBox:
                 f"{self._settings.max_length} for it, expected at least 2."
             )
         return self.prompt_format.encode(prompt.turns, budget)
+
+    def fit(self, turns: Sequence[Turn]) -> tuple[Turn, ...]:
+        """The turns of a prompt that fit beside a sampled response; see `PromptFormat.fit`."""
+        return self.prompt_format.fit(turns, self._settings.max_length - self._settings.sampling.max_new_tokens)
 
     def encode_reply(self, text: str, limit: int) -> Response:
         """A text of another origin (a rewrite, a reply of the data set); see `PromptFormat.encode_reply`."""
@@ -219,7 +223,7 @@ class WhiteBox:
         engine = self._trained_engine()
         adapter = weights.read_adapter(folder, engine.adapter())
         steps, moments = weights.read_optimizer(folder)
-        end = self.prompt_format.eos_id
+        end = self.prompt_format.end_id
         engine.restore(adapter, moments, steps, ([end], [[end]]))
         self.optimizer_steps = steps
 

@@ -11,7 +11,8 @@ with measured as (
         prompt_id,
         case
             when reason is not null then reason
-            when tokens > getvariable('max_prompt_tokens')::bigint then 'prompt_too_long'
+            -- those of the test files stay, as in the paper: the white box sees what fits of them
+            when split = 'train' and tokens > getvariable('max_prompt_tokens')::bigint then 'prompt_too_long'
         end as reason
     from parsed
     left join prompt_tokens using (prompt_id)

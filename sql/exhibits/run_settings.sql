@@ -9,6 +9,12 @@ with progress as (
     where rounds.run_name = $run_name
 ),
 
+too_long as (
+    select count(distinct sampled_rounds.step) as prompts
+    from sampled_rounds
+    where sampled_rounds.run_name = $run_name and sampled_rounds.cut
+),
+
 -- those of a baseline, which has no rounds
 optimized as (
     select count(*) as steps_done
@@ -25,6 +31,7 @@ select
     runs.steps,
     progress.steps_done + optimized.steps_done as steps_done,
     progress.rounds,
+    too_long.prompts as cut_prompts,
     runs.state,
     runs.state_reason,
     runs.git_commit,
@@ -41,4 +48,5 @@ select
 from runs
 cross join progress
 cross join optimized
+cross join too_long
 where runs.run_name = $run_name;

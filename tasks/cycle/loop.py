@@ -13,7 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -69,6 +69,11 @@ class Cycle:
     _uncertain: list[SampledRound | RankedRound] = field(default_factory=list)
     """Rounds since the last one that was ranked. Should it turn out that the black box misfits, they did not happen:
     the same command samples and asks again."""
+
+    def prompt(self, step: int) -> Prompt:
+        """The prompt of a step as both models see it: where it is too long for the white box, a part is missing."""
+        whole = self.prompts[step]
+        return replace(whole, turns=self.white_box.fit(whole.turns))
 
     def record(self, *found: SampledRound | RankedRound, certain: bool = False) -> None:
         """Record rounds; those that could not be ranked, and what follows them, when the next one is ranked."""
@@ -158,7 +163,7 @@ def begin(
 def sample(cycle: Cycle, steps: Sequence[int], round_: int, wave: int) -> tuple[SampledRound, ...]:
     """Figure 2, 1): the white box samples l responses to each prompt and states its confidence in them."""
     method, seed = cycle.settings.method, cycle.settings.seed
-    prompts = [cycle.prompts[step] for step in steps]
+    prompts = [cycle.prompt(step) for step in steps]
     seeds = [derive_seed(seed, "sample", step, round_) for step in steps]
     clock = time.monotonic()
     with fitting(f"Sampling {method.candidates} responses to each of {len(prompts)} prompts", SAMPLING):
@@ -176,6 +181,7 @@ def sample(cycle: Cycle, steps: Sequence[int], round_: int, wave: int) -> tuple[
             round=round_,
             wave=wave,
             prompt_id=prompt.prompt_id,
+            cut=prompt != cycle.prompts[step],
             responses=tuple(responses),
             log_probabilities=tuple(log_probabilities),
             white_box_ranking=confidence_ranking(
@@ -190,7 +196,7 @@ def sample(cycle: Cycle, steps: Sequence[int], round_: int, wave: int) -> tuple[
 
 def question(cycle: Cycle, sampled: SampledRound, shown: Sequence[Demonstration]) -> Question[Answer]:
     """Figure 2, 2): what the black box is asked to rank, with the demonstrations that the pool holds now."""
-    return ranking_question(cycle.settings, sampled, cycle.prompts[sampled.step], shown)
+    return ranking_question(cycle.settings, sampled, cycle.prompt(sampled.step), shown)
 
 
 def conclude(cycle: Cycle, turn: Turn) -> tuple[RankedRound, ...]:
@@ -224,10 +230,16 @@ def agree(cycle: Cycle, sampled: SampledRound, result: Result[Answer], shown: tu
         permutation=shown_order(cycle.settings, sampled, result.asks - 1),
         demonstrations_shown=shown_of(shown, result.left_out),
         agreement=agreed,
-        stops_step=black_box == sampled.white_box_ranking or sampled.round == cycle.settings.method.rounds,
+        stops_step=in_one_order(sampled, black_box) or sampled.round == cycle.settings.method.rounds,
         admitted=admit(cycle, sampled, agreed),
         waiting_seconds=result.seconds,
     )
+
+
+def in_one_order(sampled: SampledRound, black_box: tuple[int, ...]) -> bool:
+    """Whether both rankings order the texts alike; equal texts have no order."""
+    texts = [response.text for response in sampled.responses]
+    return [texts[one] for one in black_box] == [texts[one] for one in sampled.white_box_ranking]
 
 
 def shown_of(shown: tuple[int, ...], left_out: int) -> tuple[int, ...]:
@@ -241,7 +253,7 @@ def admit(cycle: Cycle, sampled: SampledRound, agreed: tuple[int, ...]) -> Admit
     """Two or more agreed responses that differ, and are not too long to be shown with every later prompt, become a
     dynamic demonstration (Paper: Section 2.2)."""
     texts = [response.text for response in sampled.responses]
-    instruction = cycle.prompts[sampled.step].instruction
+    instruction = cycle.prompt(sampled.step).instruction
     distinct = drop_repeated(agreed, texts)  # equal texts have no order to show
     shown = presentable(instruction, texts, distinct)
     if len(shown) < len(distinct):
@@ -302,7 +314,7 @@ def example(cycle: Cycle, sampled: SampledRound, ranked: RankedRound) -> Trainin
     if method.drop_repeated:
         preference = drop_repeated(preference, [response.text for response in responses])
     tokens = tuple(response.tokens for response in responses)
-    return TrainingExample(cycle.prompts[sampled.step], tokens, preference, order.target)
+    return TrainingExample(cycle.prompt(sampled.step), tokens, preference, order.target)
 
 
 def _trained(cycle: Cycle, ranked: RankedRound, report: OptimizerReport, index: int, seconds: float) -> TrainedRound:

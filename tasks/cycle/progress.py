@@ -8,7 +8,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from decimal import Decimal
 
@@ -222,4 +222,5 @@ def say(text: str) -> None:
 
 
 def _print(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)  # noqa: T201
+    with suppress(OSError):  # nobody reads any more, or the file is full: the run does not depend on it
+        print(text, file=sys.stderr, flush=True)  # noqa: T201

@@ -102,7 +102,7 @@ def render_report(run_name: str) -> render.ReportFiles:
 
 def print_end(run_name: str) -> None:
     """Print the end of a run whose report is written: tables, cases, cost, paths."""
-    ledger, console = Ledger(home_folder()), Console()
+    ledger, console = Ledger(home_folder()), Console(width=max(80, Console().width))  # narrower, figures would be cut
     figures = exhibits.read_report(ledger, run_name)
     for block in render.terminal(page.summary(figures, ledger.home / run_name / REPORT / render.PAGE)):
         console.print(block)

@@ -3,6 +3,8 @@
 import gzip
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from cli.service import AUTOMATION, crash_zombies
 from tasks.context import open_run
 from tests.command_line import assert_refused, run
 from tests.flows.conftest import SMALL
+from tests.tiny_llama import save_tiny_llama
 
 OWN_WORLD = {"data.source": "world", "white_box.model": "world", "evaluation.reward_model": "world"}
 """What a profile of a test's own needs to work on the generated world."""
@@ -71,12 +74,13 @@ def test_real_dialogues_without_the_real_model_say_how_to_get_it(home: Path, tmp
     [
         pytest.param(b"not gzip", "is no gzip file", id="broken gz"),
         pytest.param(gzip.compress(b'{"question": "hi"}\n' * 20), "preference pairs", id="other rows"),
-        pytest.param(gzip.compress(b"{broken json\n"), "cannot be read", id="broken JSON"),
+        pytest.param(gzip.compress(b"{broken json\n" * 20), "preference pairs", id="broken JSON"),
     ],
 )
 def test_data_that_is_not_hh_rlhf_is_refused(home: Path, tmp_path: Path, content: bytes, words: str) -> None:
-    there = options(data__max_prompt_tokens="null", white_box__model=tmp_path)  # a model that is never loaded
-    name = f"bad-{words.replace(' ', '-')}"
+    model = save_tiny_llama(tmp_path / "model")  # which is never loaded
+    there = options(data__max_prompt_tokens="null", white_box__model=model)
+    name = f"bad-{len(content)}"
     assert_refused(run("train", "--run", name, *hh_rlhf(tmp_path / "bad", content), *there), 1, words)
 
 
@@ -173,6 +177,21 @@ def automations() -> list[Automation]:
 
 
 @pytest.mark.usefixtures("prefect")
+@pytest.mark.parametrize(
+    ("to", "encoding", "code", "said"),
+    [("/dev/full", "utf-8", 1, "printing ended (No space left on device)"), ("/dev/null", "ascii", 0, "")],
+)
+def test_what_the_output_cannot_take_ends_the_printing_alone(
+    to: str, encoding: str, code: int, said: str, whole: Path
+) -> None:
+    environment = {**os.environ, "PYTHONIOENCODING": encoding}
+    command = [sys.executable, "-m", "cli.main", "report", "whole"]
+    with Path(to).open("w") as output:
+        ended = subprocess.run(command, env=environment, stdout=output, stderr=subprocess.PIPE, text=True, check=False)
+    assert (ended.returncode, "Traceback" in ended.stderr) == (code, False), ended.stderr
+    assert said in ended.stderr
+
+
 def test_openmps_threads_wait_briefly_for_each_other_unless_the_user_says_otherwise(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -42,8 +42,8 @@ class Device:
             Pretrained(network, AutoTokenizer.from_pretrained(folder), {"model": "crowded"}),
             Recipe(self.settings.white_box, self.settings.training, self.settings.method, seed=0),
         )
-        parts = SimpleNamespace(run_name="a-run", prompts=PROMPTS, settings=self.settings, white_box=self.white_box)
-        self.cycle = cast(Cycle, parts)
+        parts = {"run_name": "a-run", "prompts": PROMPTS, "prompt": PROMPTS.__getitem__}
+        self.cycle = cast(Cycle, SimpleNamespace(**parts, settings=self.settings, white_box=self.white_box))
         self.sampled = self.sample()
 
     def sample(self) -> tuple[SampledRound, ...]:

@@ -3,11 +3,13 @@
 from typing import Literal
 
 import pytest
+from tokenizers import normalizers
+from transformers import PreTrainedTokenizerFast
 
 from cyclealign.errors import ModelError
 from cyclealign.records import Turn
 from cyclealign.white_box.prompt_format import PromptFormat
-from tests.tiny_llama import byte_tokenizer
+from tests.tiny_llama import CHAT_TEMPLATE, byte_tokenizer
 
 TURNS = (Turn("human", "How do I cook rice?"), Turn("assistant", "Rinse it first."), Turn("human", "And then?"))
 Kind = Literal["auto", "chat", "plain"]
@@ -43,17 +45,22 @@ def test_plain_is_the_text_of_hh_rlhf_behind_the_begin_token() -> None:
     )
 
 
-def test_chat_drops_whole_exchanges_before_it_cuts_a_message() -> None:
-    form = make_format()
+@pytest.mark.parametrize("kind", ["chat", "plain"])
+def test_whole_exchanges_go_before_the_middle_of_a_text_and_marks_stay_whole(kind: Kind) -> None:
+    form = make_format(kind, "Be kind.")
     last = form.encode(TURNS[2:], 200)
     assert form.encode(TURNS, len(form.encode(TURNS, 200)) - 1) == last
-    assert form.encode(TURNS, len(last) - 5) == last[5:]
-
-
-def test_plain_cuts_tokens_on_the_left_and_keeps_the_begin_token() -> None:
-    form = make_format("plain")
-    complete = form.encode(TURNS, 200)
-    assert form.encode(TURNS, 20) == [complete[0], *complete[-19:]]
+    long = (Turn("human", "Begin. " + "rice and water, " * 30 + "The end?"),)
+    for budget in (len(last) + 15, 120, 121, 122):
+        tokens = form.encode(long, budget)
+        assert budget - 4 <= len(tokens) <= budget
+        text = text_of(form, tokens)
+        assert text.startswith(text_of(form, last).partition("And")[0])
+        assert text.endswith(text_of(form, last).partition("then?")[2])
+        (turn,) = form.fit(long, budget)
+        assert turn.text.startswith("Beg")
+        assert " … " in turn.text
+        assert form.encode((turn,), 1000) == tokens  # what the judge is shown is what the model saw
 
 
 @pytest.mark.parametrize("kind", ["chat", "plain"])
@@ -97,8 +104,7 @@ def test_plain_ends_where_the_next_speaker_would_talk(mark: str) -> None:
     sampled = form.encode_reply(f"Rinse it.{mark} more", 50).tokens[:-1]
     response = form.response(sampled)
     assert (response.text, response.ended) == ("Rinse it.", True)
-    assert response.tokens[-1] == form.eos_id
-    assert text_of(form, list(response.tokens[:-1])).strip() == "Rinse it."
+    assert text_of(form, list(response.tokens)).strip() == "Rinse it."  # and no end that was not sampled
     assert form.has_ended(sampled)
     assert make_format("chat").has_ended(sampled) is False
 
@@ -113,3 +119,57 @@ def test_an_empty_response_is_its_end_token_alone() -> None:
 def test_chat_without_a_template_is_refused_with_the_way_out() -> None:
     with pytest.raises(ModelError, match="prompt_format to plain"):
         make_format("chat", chat=False)
+
+
+def with_template(template: str, *more: str) -> PreTrainedTokenizerFast:
+    """The tokenizer with another template and further tokens, which it does not call special."""
+    tokenizer = byte_tokenizer(chat=True)
+    tokenizer.add_tokens(list(more))
+    tokenizer.chat_template = template
+    return tokenizer
+
+
+def test_a_turn_ends_as_the_template_ends_it() -> None:
+    """As Gemma's: `<end_of_turn>` is not the end of sequence, and not special."""
+    tokenizer = with_template(CHAT_TEMPLATE.replace("<|end|>", "<end_of_turn>"), "<end_of_turn>")
+    form, end = PromptFormat(tokenizer, "auto", None), tokenizer.convert_tokens_to_ids("<end_of_turn>")
+    assert (form.end_id, set(form.stop_ids)) == (end, {end, form.eos_id})
+    reply = form.encode_reply("Rinse it.", 50)
+    assert reply.tokens[-1] == end
+    assert form.response([*reply.tokens, form.eos_id]) == reply
+    assert make_format("chat").end_id == make_format("plain").end_id == form.eos_id
+
+
+REFUSING = "{% if messages[0].role == 'system' %}{{ raise_exception('no system here') }}{% endif %}" + CHAT_TEMPLATE
+OPENING = CHAT_TEMPLATE.replace("assistant\n", "assistant\n<think>\n")
+CLOSING = OPENING.replace("<think>\n", "<think>\n{% if not enable_thinking %}</think>{% endif %}")
+
+
+@pytest.mark.parametrize(
+    ("template", "system", "words"),
+    [
+        (REFUSING, "Be kind.", r"roles system, user.*no system here.*system_prompt=null"),
+        ("{{ raise_exception('broken') }}", None, r"broken.*prompt_format=plain"),
+        ("{{ messages | nonsense }}", None, r"nonsense.*prompt_format=plain"),
+        (OPENING, None, "opens a thought"),
+    ],
+    ids=["no system message", "raises", "broken", "opens a thought"],
+)
+def test_a_template_that_cannot_be_used_is_refused_with_the_way_out(
+    template: str, system: str | None, words: str
+) -> None:
+    with pytest.raises(ModelError, match=words):
+        PromptFormat(with_template(template), "chat", system)
+
+
+@pytest.mark.parametrize("template", [REFUSING, CLOSING], ids=["no system message wanted", "closes its thought"])
+def test_a_template_that_can_be_used_is(template: str) -> None:
+    assert PromptFormat(with_template(template), "chat", None).encode(TURNS, 200)
+
+
+def test_a_mark_that_a_tokenizer_puts_before_every_text_is_not_put_before_replies() -> None:
+    """As Mistral's and Phi-3's: a text alone begins with `▁`, a reply in the dialogue has a space alone."""
+    tokenizer = byte_tokenizer(chat=False)
+    tokenizer.backend_tokenizer.normalizer = normalizers.Prepend("_")
+    form = PromptFormat(tokenizer, "plain", None)
+    assert text_of(form, list(form.encode_reply("Rinse it.", 50).tokens[:-1])) == " Rinse it."

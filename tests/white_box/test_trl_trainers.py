@@ -49,8 +49,13 @@ class Notes:
 @pytest.fixture
 def settings(tiny_llama: Path) -> Settings:
     white_box = {"model": str(tiny_llama), "device": "cpu", "max_length": 96, "sampling": {"max_new_tokens": 8}}
+    evaluation = {"sampling": {"max_new_tokens": 8}}
     training = {"learning_rate": 1e-2, "wave": 2, "prompts_per_optimizer_step": 2, "checkpoint_every": 2}
-    return resolve("tiny", {"data": {"source": "folder"}, "white_box": white_box, "training": training}, {})
+    return resolve(
+        "tiny",
+        {"data": {"source": "folder"}, "white_box": white_box, "training": training, "evaluation": evaluation},
+        {},
+    )
 
 
 def load(settings: Settings) -> WhiteBox:
