@@ -41,8 +41,18 @@ class RunContext:
 
 
 def home_folder() -> Path:
-    """`CYCLEALIGN_HOME`, by default `./runs`."""
-    return Path(os.environ.get("CYCLEALIGN_HOME") or "runs").absolute()
+    """`CYCLEALIGN_HOME`, by default `./runs`.
+
+    Raises:
+        UsageError: DuckDB cannot keep a ledger under such a path.
+    """
+    home = Path(os.environ.get("CYCLEALIGN_HOME") or "runs").absolute()
+    if "?" in str(home):
+        raise UsageError(
+            f"Found a question mark in the path of the home, {home}: DuckDB would look for its files elsewhere. Expected "
+            "another path. Set CYCLEALIGN_HOME."
+        )
+    return home
 
 
 def refuse_launcher() -> None:

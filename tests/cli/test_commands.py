@@ -169,6 +169,8 @@ def test_a_home_that_cannot_be_used_says_so_and_is_left_alone(tmp_path: Path, mo
     monkeypatch.setenv("CYCLEALIGN_HOME", str(tmp_path))
     assert_refused(run("train"), 1, "ledger.duckdb")
     assert (tmp_path / "ledger.duckdb").read_bytes() == b"my diary" * 600
+    monkeypatch.setenv("CYCLEALIGN_HOME", str(tmp_path / "what?"))
+    assert_refused(run("train"), 2, "question mark", "CYCLEALIGN_HOME")
 
 
 def automations() -> list[Automation]:
