@@ -49,8 +49,8 @@ def home_folder() -> Path:
     home = Path(os.environ.get("CYCLEALIGN_HOME") or "runs").absolute()
     if "?" in str(home):
         raise UsageError(
-            f"Found a question mark in the path of the home, {home}: DuckDB would look for its files elsewhere. Expected "
-            "another path. Set CYCLEALIGN_HOME."
+            f"Found a question mark in the path of the home, {home}: DuckDB would look for its files elsewhere. "
+            "Expected another path. Set CYCLEALIGN_HOME."
         )
     return home
 
