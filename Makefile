@@ -13,7 +13,7 @@ all: check test
 
 install: $(STAMP)
 
-# DeepSpeed is built from source: no ops are compiled ahead, the one that a CPU needs is compiled at its first use.
+# DeepSpeed is built from source, without the operations that it would compile: none is used.
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch==2.13.0 setuptools

@@ -227,7 +227,6 @@ class TrainingEngine:
 class DeepSpeedEngine(TrainingEngine):
     """ZeRO-2 or ZeRO-3 through accelerate: gradients and optimizer state (in 3 the weights too) are partitioned.
 
-    Its first start on a machine compiles a small operation, which needs a C++ compiler and ninja.
     Paper: Section 3.3 (DeepSpeed ZeRO-2).
     """
 
@@ -237,6 +236,10 @@ class DeepSpeedEngine(TrainingEngine):
         backend = "gloo" if device.type == "cpu" else "nccl"
         if device.type == "cpu":
             os.environ.setdefault("DS_ACCELERATOR", "cpu")
+            from deepspeed import ops  # noqa: PLC0415 - builds for a device on import
+
+            # DeepSpeed 0.19: else the first start compiles, for a minute, an operation that only inference uses
+            ops.__compatible_ops__["deepspeed_shm_comm"] = False
         meet_nobody(backend)
         # accelerate keeps one plugin per process; a second model in this process brings its own settings.
         AcceleratorState._reset_state(reset_partial_state=True)

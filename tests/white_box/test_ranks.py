@@ -196,6 +196,10 @@ def test_processes_listen_on_loopback_alone(run: tuple[Lived, Lived, float]) -> 
     assert run[0].listening <= {"127.0.0.1", "::1"}
 
 
+def test_deepspeed_starts_without_compiling_an_operation(two: World) -> None:
+    assert not hasattr(torch.ops.deepspeed, "inference_all_reduce_")
+
+
 def test_rank_0_alone_asks_a_server_for_samples(two: World) -> None:
     assert len(two.served) == 1
 
