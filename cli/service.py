@@ -45,6 +45,8 @@ def up() -> None:
     _start("server")
     if not wait_for(lambda: _process("server") is not None, url):
         raise CycleAlignError(f"The Prefect server did not start; see {_folder() / 'server.log'}.")
+    if _process("worker") is None:
+        give_back_pending()
     _start("worker")
     _wait_for_pool()
     deploy = subprocess.run(DEPLOY, cwd=ROOT, capture_output=True, text=True, check=False)
@@ -111,6 +113,22 @@ def _wait_for_pool(timeout_s: float = 60.0) -> None:
                 log = _folder() / "worker.log"
                 raise CycleAlignError(f"The worker did not start within {timeout_s:.0f} s; see {log}.")
             time.sleep(0.5)
+
+
+def give_back_pending(pool: str = POOL) -> None:
+    """Put the flow runs that a dead worker had taken and not started back into its queue, and free their slots."""
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas import filters
+    from prefect.client.schemas.objects import StateType
+    from prefect.states import Scheduled
+
+    pending = filters.FlowRunFilterState(type=filters.FlowRunFilterStateType(any_=[StateType.PENDING]))
+    of_pool = filters.WorkPoolFilter(name=filters.WorkPoolFilterName(any_=[pool]))
+    with get_client(sync_client=True) as client:
+        for taken in client.read_flow_runs(
+            flow_run_filter=filters.FlowRunFilter(state=pending), work_pool_filter=of_pool
+        ):
+            client.set_flow_run_state(taken.id, Scheduled(message="Its worker ended before it began."))
 
 
 def crash_zombies() -> None:

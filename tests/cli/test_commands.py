@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 from prefect.automations import Automation
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+from prefect.states import Pending
 
-from cli.service import AUTOMATION, crash_zombies
+from cli.service import AUTOMATION, crash_zombies, give_back_pending
 from tasks.context import open_run
 from tests.command_line import assert_refused, run
 from tests.flows.conftest import SMALL
@@ -171,6 +173,21 @@ def test_a_home_that_cannot_be_used_says_so_and_is_left_alone(tmp_path: Path, mo
     assert (tmp_path / "ledger.duckdb").read_bytes() == b"my diary" * 600
     monkeypatch.setenv("CYCLEALIGN_HOME", str(tmp_path / "what?"))
     assert_refused(run("train"), 2, "question mark", "CYCLEALIGN_HOME")
+
+
+@pytest.mark.usefixtures("prefect")
+def test_a_run_that_a_dead_worker_had_taken_goes_back_to_the_queue_and_frees_its_slot() -> None:
+    with get_client(sync_client=True) as client:
+        client.create_work_pool(WorkPoolCreate(name="abandoned", type="process"))
+        flow = client.create_flow_from_name("abandoned")
+        deployment = client.create_deployment(flow, "abandoned", work_pool_name="abandoned", concurrency_limit=1)
+        first, second = (client.create_flow_run_from_deployment(deployment) for _ in range(2))
+        assert client.set_flow_run_state(first.id, Pending()).status.value == "ACCEPT"
+        assert client.set_flow_run_state(second.id, Pending()).status.value != "ACCEPT"
+        give_back_pending("abandoned")
+        assert client.read_flow_run(first.id).state.type.value == "SCHEDULED"  # type: ignore[union-attr]
+        assert client.set_flow_run_state(second.id, Pending()).status.value == "ACCEPT"
+        give_back_pending("abandoned")
 
 
 def automations() -> list[Automation]:
