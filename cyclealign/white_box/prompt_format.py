@@ -23,7 +23,9 @@ _ROLES = {"human": "user", "assistant": "assistant"}
 # By default Llama 3's templates print today's date and Qwen 3's open a thinking block: a prompt must not depend on the
 # day, and responses are short.
 _TEMPLATE_VARIABLES: dict[str, Any] = {"date_string": "26 Jul 2024", "enable_thinking": False, "thinking": False}
-_OPEN_THOUGHT = re.compile(r"<(think|thinking|thought|reasoning)>(?!.*</\1>)", re.DOTALL)
+_OPEN_THOUGHT = re.compile(
+    r"[<\[|:_]+(START_|begin_of_|seed:)?(think|thinking|thought|reasoning)[|_]*[>\]]\s*$", re.IGNORECASE
+)
 _GAP = " … "
 """Stands where the middle of a text gave way."""
 
@@ -82,19 +84,26 @@ class PromptFormat:
         turns = tuple(turns)
         while len(self._write(turns)) > budget and (shorter := _without_first_exchange(turns)):
             turns = shorter
-        while (over := len(self._write(turns)) - budget) > 0:
-            written = [self._encode_text(turn.text) for turn in turns]
-            longest = max(range(len(turns)), key=lambda place: len(written[place]))
-            kept = len(written[longest]) - over - len(self._encode_text(_GAP))
-            if kept < 2:  # nothing but marks and the system message would be left
+        for _ in turns:
+            if len(self._write(turns)) <= budget:
                 break
-            text = (
-                self._decode(written[longest][: kept - kept // 2])
-                + _GAP
-                + self._decode(written[longest][-(kept // 2) :])
-            )
-            turns = (*turns[:longest], Turn(turns[longest].speaker, text), *turns[longest + 1 :])
+            turns = self._without_middle(turns, budget)
         return turns
+
+    def _without_middle(self, turns: tuple[Turn, ...], budget: int) -> tuple[Turn, ...]:
+        """The turns with as much of the longest text as fits, by characters: a token may hold a part of one."""
+        longest = max(range(len(turns)), key=lambda place: len(turns[place].text))
+        speaker, text = turns[longest].speaker, turns[longest].text
+
+        def cut(kept: int) -> tuple[Turn, ...]:
+            short = text[: kept - kept // 2] + _GAP + text[len(text) - kept // 2 :]
+            return (*turns[:longest], Turn(speaker, short), *turns[longest + 1 :])
+
+        fits, too_many = min(2, len(text)), len(text)
+        while too_many - fits > 1:
+            middle = (fits + too_many) // 2
+            fits, too_many = (middle, too_many) if len(self._write(cut(middle))) <= budget else (fits, middle)
+        return cut(fits)
 
     def encode_reply(self, text: str, limit: int) -> Response:
         """A text that this model did not sample, with the token that ends a turn unless `limit` tokens cut it."""

@@ -195,7 +195,6 @@ def automations() -> list[Automation]:
         return list(client.read_automations_by_name(AUTOMATION))
 
 
-@pytest.mark.usefixtures("prefect")
 @pytest.mark.parametrize(
     ("to", "encoding", "code", "said"),
     [("/dev/full", "utf-8", 1, "printing ended (No space left on device)"), ("/dev/null", "ascii", 0, "")],
@@ -220,6 +219,7 @@ def test_openmps_threads_wait_briefly_for_each_other_unless_the_user_says_otherw
         assert os.environ["GOMP_SPINCOUNT"] == expected
 
 
+@pytest.mark.usefixtures("prefect")
 def test_a_flow_run_is_given_three_heartbeats_whatever_their_frequency() -> None:
     crash_zombies()
     assert automations() == []  # the tests' flow runs have no heartbeats

@@ -64,6 +64,18 @@ def test_whole_exchanges_go_before_the_middle_of_a_text_and_marks_stay_whole(kin
 
 
 @pytest.mark.parametrize("kind", ["chat", "plain"])
+@pytest.mark.parametrize("letters", ["😀🎉👩‍👧🔥", "漢字日本語。鬱龘", "مرحبا بالعالم ", "a 😀漢é b\n"])
+def test_characters_of_several_tokens_give_way_whole(letters: str, kind: Kind) -> None:
+    form = make_format(kind)
+    for repeats in range(12, 22):
+        turns = (Turn("human", letters * repeats), Turn("assistant", "Yes."), Turn("human", letters * repeats))
+        for budget in (60, 75, 91):
+            fitted = form.fit(turns, budget)
+            assert len(form.encode(fitted, 10_000)) <= budget
+            assert "�" not in fitted[-1].text
+
+
+@pytest.mark.parametrize("kind", ["chat", "plain"])
 def test_a_reply_is_its_tokens_and_the_end_token(kind: Kind) -> None:
     form = make_format(kind)
     reply = form.encode_reply(" Rinse it. ", 50)
