@@ -217,6 +217,7 @@ def _read_rewrite(answer: dict[str, Any]) -> str:
         value.encode()
     except UnicodeEncodeError:
         raise AnswerRejected("malformed", "Found half a surrogate pair under response, expected text.") from None
+    value = without_thoughts(value)  # again: their marks may have been written with escapes
     while mark := _SPEAKER.match(value):
         value = value[mark.end() :]
     other = _OTHER_SPEAKER.search(value)

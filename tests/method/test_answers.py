@@ -60,6 +60,7 @@ def reason_for(content: str | None, finish_reason: str | None = "stop", refusal:
         *(f'{{"desired rank": [2, 0, 1], "response": "{mark}Take a walk."}}' for mark in MARKS),
         '{"desired rank": [2, 0, 1], "response": "Take a walk.\\n\\nHuman: Why?\\n\\nAssistant: Air."}',
         *(f"{thought}{GOOD}" for thought in THOUGHTS),
+        '{"desired rank": [2, 0, 1], "response": "\\u003cthink>A draft.\\u003c/think>Take a walk."}',
         '{"reason": "…", "answer": {"response": "Take a walk.", "desired rank": [2, 0, 1]}}',
         'The "desired rank": follows.\n' + GOOD,
         "<think>{[}</think>" + GOOD,
