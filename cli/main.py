@@ -46,7 +46,7 @@ class Commands(click.Group):
             click.echo(f"cyclealign: {for_message(str(error))}", err=True)  # it may quote what others wrote
             raise SystemExit(error.exit_code) from None
         except OSError as error:
-            if error.errno not in (errno.EPIPE, errno.ENOSPC):
+            if error.errno not in (errno.EPIPE, errno.ENOSPC) or error.filename is not None:
                 raise
             # the reader of what is printed is gone, or its file full; what was computed is in the ledger
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

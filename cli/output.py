@@ -56,7 +56,7 @@ def print_frame(frame: pd.DataFrame, style: str) -> None:
         # color: click would take escape sequences out of what goes into a file
         click.echo(for_message(text) if sys.stdout.isatty() else text, nl=False, color=True)
     else:
-        console = Console(width=max(80, Console().width) if sys.stdout.isatty() else WIDTH)
+        console = _console()
         console.print(_table(frame))
         click.echo(f"{len(frame)} rows", err=True)
 
@@ -88,6 +88,11 @@ def print_audit(run: str) -> None:
     _print(found, found.below)
 
 
+def _console() -> Console:
+    """The terminal, taken to be no narrower than figures need; a pipe is wide."""
+    return Console(width=max(80, Console().width) if sys.stdout.isatty() else WIDTH)
+
+
 def _exhibit(name: str, run: str) -> "Exhibit":
     from storage.exhibits import read_exhibit
     from storage.ledger import Ledger
@@ -99,7 +104,7 @@ def _exhibit(name: str, run: str) -> "Exhibit":
 def _print(exhibit: "Exhibit", tables: "Sequence[Table]") -> None:
     from cyclealign.report.render import rich_table
 
-    console = Console(width=max(80, Console().width) if sys.stdout.isatty() else WIDTH)
+    console = _console()
     for table in tables:
         console.print(rich_table(table))
     for note in exhibit.notes:

@@ -82,6 +82,12 @@ def parameters_for(settings: BlackBoxSettings, seed: int | None) -> dict[str, An
     return parameters
 
 
+def body_of(settings: BlackBoxSettings, text: str, seed: int) -> dict[str, Any]:
+    """A request of one user message; `seed` goes with it where the settings want one."""
+    messages = [{"role": "user", "content": text}]
+    return {"model": settings.model, "messages": messages, **parameters_for(settings, seed)}
+
+
 def parameters_of(body: Mapping[str, Any]) -> dict[str, Any]:
     """Everything of a request's body besides model and messages."""
     return {name: value for name, value in body.items() if name not in ("model", "messages")}

@@ -4,18 +4,12 @@
 -- first_shown_best of the rankings put the response first that was shown first; prompts are in characters.
 with ranked as (
     select
-        rounds.call_key,
-        rounds.permutation[1] as first_shown,
-        rankings.ranking[1] as best,
-        len(rankings.ranking) as candidates
-    from rounds
-    inner join rankings
-        on
-            rounds.run_name = rankings.run_name
-            and rounds.step = rankings.step
-            and rounds.round = rankings.round
-            and rankings.ranker = 'black_box'
-    where rounds.run_name = $run_name
+        call_key,
+        permutation[1] as first_shown,
+        answer.ranking[1] as best,
+        len(answer.ranking) as candidates
+    from ranked_rounds
+    where run_name = $run_name and answer is not null
 ),
 
 answered as (

@@ -8,9 +8,10 @@ import json
 import re
 import secrets
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Final
 
-from cyclealign.black_box.capabilities import LIMITS, OPTIONAL, parameters_for
+from cyclealign.black_box.capabilities import LIMITS, OPTIONAL, body_of, parameters_of
 from cyclealign.black_box.failures import AGAIN
 from cyclealign.errors import CallRejected, EndpointRefused
 from cyclealign.method.answers import AnswerRejected, read_ranking_answer
@@ -40,7 +41,8 @@ async def probe(account: Account) -> Probe:
         EndpointRefused: it takes our questions in no form, or its answers end before they begin.
         BudgetReached: not even the probe fits under the cap.
     """
-    wanted = parameters_for(account.settings, 0)
+    body = body_of(account.settings, QUESTION, 0)
+    wanted = parameters_of(body)
     settings = json.dumps(wanted, sort_keys=True)
     known = calls.probed(account.ledger, account.origin, account.settings.model, settings)
     if known is not None:
@@ -50,7 +52,7 @@ async def probe(account: Account) -> Probe:
     for number in range(MOST_CALLS):
         if isinstance(reply, CallRejected):
             found = _without_what_was_refused(found, wanted, reply, last=number + 1 == MOST_CALLS)
-        reply = await _send(account, fitted(_body(account, wanted), found))
+        reply = await _send(account, fitted(body, found))
         if isinstance(reply, ChatReply):
             break
     if not isinstance(reply, ChatReply):
@@ -78,11 +80,6 @@ def fitted(body: Mapping[str, Any], found: Probe) -> dict[str, Any]:
 def limit_of(parameters: Mapping[str, Any]) -> str:
     """The name under which the limit on completion tokens is sent."""
     return next(name for name in LIMITS if name in parameters)
-
-
-def _body(account: Account, parameters: Mapping[str, Any]) -> dict[str, Any]:
-    messages = [{"role": "user", "content": QUESTION}]
-    return {"model": account.settings.model, "messages": messages, **parameters}
 
 
 async def _send(account: Account, body: dict[str, Any]) -> ChatReply | CallRejected:
@@ -130,7 +127,7 @@ def _without_what_was_refused(found: Probe, wanted: Mapping[str, Any], refusal: 
     if limit == found.token_limit:
         named = named or sent[:1]
     left_out = (*found.left_out, *(sent if last else named))
-    return Probe(found.origin, found.model, found.parameters, left_out, limit, "")
+    return replace(found, left_out=left_out, token_limit=limit)
 
 
 def _read(account: Account, found: Probe, reply: ChatReply) -> Probe:
@@ -153,7 +150,7 @@ def _read(account: Account, found: Probe, reply: ChatReply) -> Probe:
             answer = "ranks a wrong answer above the right one"
     except AnswerRejected as error:
         answer = f"could not be read ({error.reason}: {error.detail})"
-    return Probe(found.origin, found.model, found.parameters, found.left_out, found.token_limit, answer)
+    return replace(found, answer=answer)
 
 
 def _named(found: Probe, wanted: Mapping[str, Any]) -> str:

@@ -15,13 +15,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final, Generic, Literal, Self, TypeVar
 
-from cyclealign.black_box.capabilities import parameters_for
 from cyclealign.black_box.failures import AGAIN
 from cyclealign.errors import BudgetReached, CallFailed, CallRejected, EndpointRefused, UsageError
 from cyclealign.method.answers import AnswerRejected, Reason
 from cyclealign.records import ChatReply
 from cyclealign.report.blocks import usd
-from cyclealign.settings import BatchSettings, BlackBoxSettings
+from cyclealign.settings import BatchSettings
 from storage import batches, calls
 from storage.calls import Attempt, Dismissal, Probe
 from tasks.asking.batching import Batches
@@ -134,7 +133,7 @@ class Asker:
         self._accepted_at = NEVER
         self._misfit: EndpointRefused | None = None
         self._too_long: float = math.inf
-        """Bytes of the shortest request that was too long for the model's context."""
+        """Characters of the shortest request that was too long for the model's context."""
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="asker", daemon=True)
         self._thread.start()
@@ -368,9 +367,3 @@ def _reason(error: CallFailed) -> Reason:
     if not isinstance(error, CallRejected):
         return "call_failed"
     return "content_filter" if error.kind == "content_filter" else "call_rejected"
-
-
-def body_of(settings: BlackBoxSettings, text: str, seed: int) -> dict[str, Any]:
-    """A request of one user message; `seed` goes with it where the settings want one."""
-    messages = [{"role": "user", "content": text}]
-    return {"model": settings.model, "messages": messages, **parameters_for(settings, seed)}

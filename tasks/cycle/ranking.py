@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
+from cyclealign.black_box.capabilities import body_of
 from cyclealign.method.answers import Answer, read_ranking_answer, refuse_copy
 from cyclealign.method.demonstrations import Demonstration
 from cyclealign.method.ranking_prompt import render_ranking_prompt
@@ -16,7 +17,7 @@ from cyclealign.records import ChatReply, Prompt
 from cyclealign.seeds import derive_seed
 from cyclealign.settings import Settings
 from storage.rounds import SampledRound
-from tasks.asking.questions import Question, Slot, body_of
+from tasks.asking.questions import Question, Slot
 
 T = TypeVar("T")
 

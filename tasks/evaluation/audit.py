@@ -14,6 +14,7 @@ from typing import Any
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from cyclealign.black_box.capabilities import body_of
 from cyclealign.method.answers import Answer
 from cyclealign.method.ranking_prompt import render_ranking_prompt
 from cyclealign.method.rankings import shuffled_order
@@ -22,7 +23,7 @@ from cyclealign.seeds import derive_seed
 from cyclealign.settings import BlackBoxSettings
 from storage import audits
 from storage.audits import AuditedRanking, RecordedRanking
-from tasks.asking.questions import Asker, Question, Result, Slot, body_of
+from tasks.asking.questions import Asker, Question, Result, Slot
 from tasks.context import RunContext
 from tasks.cycle.progress import say, stage
 from tasks.cycle.ranking import read_answer

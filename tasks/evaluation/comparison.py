@@ -17,7 +17,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.runtime import task_run
 
-from cyclealign.black_box.capabilities import parameters_for
+from cyclealign.black_box.capabilities import body_of, parameters_for
 from cyclealign.method.comparison_prompt import Verdict, read_comparison_answer, render_comparison_prompt, wording
 from cyclealign.records import ChatReply, Prompt
 from cyclealign.reward_models.reward_model import RewardModel
@@ -28,7 +28,7 @@ from storage.comparisons import Comparison
 from storage.evaluations import Generation
 from storage.ledger import Ledger
 from tasks.asking.protocol import Account, account
-from tasks.asking.questions import Asker, Question, Slot, asker_of, body_of
+from tasks.asking.questions import Asker, Question, Slot, asker_of
 from tasks.context import RunContext
 from tasks.cycle.progress import Report, say, stage
 from tasks.evaluation.responders import EVALUATION_SEED

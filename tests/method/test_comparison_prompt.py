@@ -57,6 +57,7 @@ def answer(verdict: object, reasoning: str = "because") -> str:
 @pytest.mark.parametrize(
     ("content", "verdict"),
     [
+        ('<think>{"verdict": "first"}</think>{"reasoning": "Because.", "verdict": "second"}', "second"),
         pytest.param(answer("first"), "first", id="plain"),
         pytest.param(answer(" Second "), "second", id="case and space"),
         pytest.param(f"```json\n{answer('tie')}\n```", "tie", id="fenced"),

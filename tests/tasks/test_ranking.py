@@ -16,7 +16,7 @@ from storage.rounds import SampledRound
 from tasks.asking.protocol import Direct
 from tasks.asking.questions import Asker, Result
 from tasks.cycle.ranking import ranking_question, shown_order
-from tests.black_box.model_server import ModelServer
+from tests.black_box.model_server import ModelServer, answer, ranking_of
 from tests.tasks.asked import QUICK, account, rows, script
 
 CANDIDATES = ("cherry", "apple", "banana")
@@ -95,6 +95,16 @@ def test_an_answer_that_does_not_count_is_asked_again_in_another_order_and_then_
     verdicts = rows(ledger, "select verdict from api_calls where step = 0 order by ask")
     assert [one["verdict"] for one in verdicts] == [UNREADABLE[behaviour], "accepted"]
     assert len({shown_order(of, sampled(), ask) for ask in range(3)}) > 1
+
+
+def test_copies_are_asked_for_again_and_the_call_of_a_tool_is_not(ledger: Ledger, server: ModelServer) -> None:
+    copies = iter(["Which fruit?", "cherry", "apple"])
+    server.say = lambda body: answer(ranking_of(body), next(copies))
+    (copied,) = rank(ledger, server, settings(server))
+    assert (copied.answer, copied.asks) == (Answer(ANSWER.ranking, "apple"), 3)  # the best candidate's own text
+    server.say = lambda _body: {"content": None, "finish_reason": "tool_calls"}
+    (called,) = rank(ledger, server, settings(server), sampled(step=1))
+    assert (called.reason, called.asks) == ("malformed", 1)
 
 
 def test_another_run_of_the_same_settings_buys_nothing_and_another_slot_is_asked(

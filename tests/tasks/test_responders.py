@@ -55,7 +55,7 @@ def test_what_was_generated_once_is_not_bought_again(ledger: Ledger, chatting: M
     assert len(chatting.requests) == 5
 
 
-def test_a_refusal_is_a_response_a_cut_text_counts_as_it_is_and_silence_is_none(
+def test_a_refusal_is_a_response_a_cut_text_counts_as_it_is_and_silence_and_thoughts_are_none(
     ledger: Ledger, chatting: ModelServer
 ) -> None:
     said: list[dict[str, Any]] = [
@@ -63,12 +63,15 @@ def test_a_refusal_is_a_response_a_cut_text_counts_as_it_is_and_silence_is_none(
         {"content": "It goes on", "finish_reason": "length"},
         {"content": " "},
         {"content": "It was", "finish_reason": "content_filter"},
+        {"content": "<think>Is it?</think>It is."},
+        {"content": "<think>It goes on"},
     ]
     chatting.say = lambda body: said[int(body["messages"][-1]["content"][9])]
-    found, _ = respond(ledger, chatting, [prompt(number) for number in range(4)])
+    found, _ = respond(ledger, chatting, [prompt(number) for number in range(6)])
     assert [(one.prompt_id, one.text, one.ended) for one in found] == [
         (prompt(0).prompt_id, "I will not.", True),
         (prompt(1).prompt_id, "It goes on", False),
+        (prompt(4).prompt_id, "It is.", True),
     ]
 
 
