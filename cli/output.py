@@ -38,7 +38,7 @@ def in_brief(status: dict[str, Any]) -> dict[str, Any]:
     line = reason.splitlines()[0] if reason else ""
     return {
         **{name: status[name] for name in ("name", "state", "profile", "seed", "step", "steps", "rounds")},
-        "unranked": f"{100 * status['unranked']:.0f} %" if status["unranked"] else "",
+        "unranked": f"{100 * status['unranked']:.2g} %" if status["unranked"] else "",
         "spend_usd": f"{status['spend_usd']:.2f}",
         "agreement": "" if agreement is None else f"{agreement:.2f}",
         "weights": (status["weights_sha256"] or "")[:8],
